@@ -1,0 +1,55 @@
+# Longshore. `make` lists the targets. A fresh Debian 12 or 13 machine needs only git and make; as root, `make demo` installs the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# pytest arguments, e.g. make test ARGS="tests/lab -x"
+ARGS ?=
+# make demo KEEP=1 leaves the demo running.
+KEEP ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint bench clean venv deps lock
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
+	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep)
+
+test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables.
+	@$(BIN)/python -m lab.build
+	@$(BIN)/pytest $(ARGS)
+
+unit: venv ## The fast tests, which need no root.
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+lint: venv ## ruff, mypy --strict and the import contracts.
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: deps venv ## The measurements of docs/benchmarks.md, as ratios within one run.
+	@$(BIN)/python -m lab.build
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove what a killed demo left, and caches.
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m lab.demo --clean; fi
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+deps: ## Install what is missing of Debian's packages (root).
+	@lab/deps.sh
+
+venv: $(VENV)/.complete ## The virtual environment, from requirements.lock.
+
+$(VENV)/.complete: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+lock: venv ## Resolve pyproject.toml into requirements.lock again.
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
