@@ -1,0 +1,42 @@
+"""Keeps a daemon's resident memory small: `limit_arenas` before the start, `trim_now_and_then` when it is over.
+
+Source: mallopt(3), malloc_trim(3). Without glibc nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+
+_M_TRIM_THRESHOLD = -1
+_M_ARENA_MAX = -8
+_FIRST_S = 15.0
+_EVERY_S = 600.0
+
+
+def trim_memory() -> None:
+    """Collect garbage and give freed memory back to the kernel."""
+    gc.collect()
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
+def limit_arenas() -> None:
+    """Let all threads share two heaps; to be called before any thread is started."""
+    try:
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    except (OSError, AttributeError):
+        return
+
+
+async def trim_now_and_then() -> None:
+    """Trim once the start's burst is over, and then every ten minutes, for ever; it takes about 20 ms each time."""
+    await asyncio.sleep(_FIRST_S)
+    while True:
+        trim_memory()
+        await asyncio.sleep(_EVERY_S)

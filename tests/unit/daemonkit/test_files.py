@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from daemonkit.files import (
+    CorruptFileError,
+    LockFile,
+    LockHeldError,
+    quarantine,
+    read_json,
+    remove_durably,
+    write_atomic,
+    write_json,
+)
+
+
+def test_write_replaces_and_sets_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    write_atomic(path, b"old", 0o644)
+    write_atomic(path, b"new", 0o600)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["a.yaml"]
+
+
+def test_what_a_crash_left_is_used_again(tmp_path: Path) -> None:
+    (tmp_path / ".a.tmp").write_bytes(b"half a file that was longer")
+    write_atomic(tmp_path / "a", b"whole")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"whole"}
+
+
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / ".a.tmp").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        write_atomic(tmp_path / "a", b"x")
+    assert victim.read_bytes() == b"precious"
+
+
+def write_five_times(path: Path, text: bytes) -> None:
+    for _ in range(5):
+        write_atomic(path, text)
+
+
+def test_writers_of_one_file_take_turns(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    texts = [bytes([65 + n]) * 20_000 for n in range(8)]
+    threads = [threading.Thread(target=write_five_times, args=(path, text)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_bytes() in texts
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+def test_json_round_trip_and_absence(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "a.json") is None
+    write_json(tmp_path / "a.json", {"b": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"b": [1, None]}
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000])
+def test_corrupt_json_is_told_apart(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(CorruptFileError, match=r"cannot read .*a\.json: not JSON"):
+        read_json(path)
+
+
+def test_quarantine_keeps_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    places = []
+    for number in range(12):
+        path.write_text(str(number))
+        places.append(quarantine(path))
+        assert not path.exists()
+    assert places[0] == tmp_path / "a.json.corrupt"
+    assert places[0].read_text() == "0"
+    assert len(set(places)) == 10
+    assert places[-1].read_text() == "11"
+
+
+def test_removal_of_what_is_not_there(tmp_path: Path) -> None:
+    remove_durably(tmp_path / "gone")
+    (tmp_path / "here").touch()
+    remove_durably(tmp_path / "here")
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_second_holder_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        LockFile(path),
+        pytest.raises(LockHeldError, match=f"cannot lock {path}: process {os.getpid()} has it") as caught,
+    ):
+        LockFile(path).acquire()
+    assert caught.value.pid == os.getpid()
+    with LockFile(path):
+        pass
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        "import time; from daemonkit.files import *; "
+        f"LockFile(Path({str(path)!r})).acquire(); print(1, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(LockHeldError, match=f"process {holder.pid} "):
+            LockFile(path).acquire()
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        LockFile(path).acquire()
