@@ -1,0 +1,99 @@
+"""One manifest file to one typed object.
+
+Before it: bytes read by `daemonkit.watch_dir`. After it: each daemon's own defaulting and validation of the kind. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daemonkit.strict import FieldError, decode, suggest
+from daemonkit.yaml_text import Document, TextError, parse_documents
+
+
+class ManifestError(ValueError):
+    """A manifest cannot be used. `field` is "" when the whole file is meant, `line` counts from 1 or is None."""
+
+    def __init__(self, path: str, message: str, field: str = "", line: int | None = None) -> None:
+        super().__init__(path, message, field, line)
+        self.path = path
+        self.message = message
+        self.field = field
+        self.line = line
+
+    def __str__(self) -> str:
+        """One line: cannot read PATH:LINE: FIELD: MESSAGE."""
+        where = f"{self.path}:{self.line}" if self.line is not None else self.path
+        return one_line(f"cannot read {where}: {self.field + ': ' if self.field else ''}{self.message}")
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and control characters written as escapes: it may quote a file of anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def read_object(data: bytes, path: str, allowed: Mapping[tuple[str, str], type]) -> object:
+    """The only object of the file, decoded strictly as the type that `allowed` gives for its (apiVersion, kind).
+
+    Raises ManifestError. `path` is only used to name the file in it.
+    """
+    return read_document(read_single(data, path), path, allowed)
+
+
+def read_single(data: bytes, path: str) -> Document:
+    """The only document of the file; for callers that want its lines (Document.line_of). Raises ManifestError."""
+    try:
+        documents = parse_documents(data)
+    except TextError as error:
+        raise ManifestError(path, error.message, line=error.line) from None
+    if not documents:
+        raise ManifestError(path, "file is empty")
+    if len(documents) > 1:
+        line = documents[1].line_of(())
+        raise ManifestError(path, f"holds {len(documents)} documents, one object per file is allowed", line=line)
+    return documents[0]
+
+
+def read_document(document: Document, path: str, allowed: Mapping[tuple[str, str], type]) -> object:
+    """The document decoded as the type of its (apiVersion, kind). Raises ManifestError."""
+    if not isinstance(document.value, dict):
+        raise ManifestError(
+            path, "is not a Kubernetes object (a mapping with apiVersion and kind)", line=document.line_of(())
+        )
+    api_version = _type_field(document, path, "apiVersion")
+    kind = _type_field(document, path, "kind")
+    found = allowed.get((api_version, kind))
+    if found is None:
+        raise _wrong_kind(document, path, api_version, kind, allowed)
+    try:
+        return decode(document, found)
+    except FieldError as error:
+        raise ManifestError(path, error.message, error.field, error.line) from None
+
+
+def _type_field(document: Document, path: str, name: str) -> str:
+    assert isinstance(document.value, dict)  # noqa: S101 # narrowed by the only caller
+    value = document.value.get(name)
+    if value is None or value == "":
+        near = next((key for key in document.value if key.lower() == name.lower() and key != name), None)
+        hint = f" (found {near!r})" if near else ""
+        raise ManifestError(path, f"required field is missing{hint}", name, document.line_of((near,) if near else ()))
+    if not isinstance(value, str):
+        raise ManifestError(path, f"must be a string, not {value!r}", name, document.line_of((name,)))
+    return value
+
+
+def _wrong_kind(
+    document: Document, path: str, api_version: str, kind: str, allowed: Mapping[tuple[str, str], type]
+) -> ManifestError:
+    wanted = ", ".join(f"{one} {version}" for version, one in sorted(allowed, key=lambda pair: pair[1]))
+    versions = [version for version, one in allowed if one == kind]
+    if versions:
+        message = (
+            f"{api_version!r} has no {kind} that can be used here (allowed: {wanted}){suggest(api_version, versions)}"
+        )
+        return ManifestError(path, message, "apiVersion", document.line_of(("apiVersion",)))
+    message = f"{kind!r} cannot be used here (allowed: {wanted}){suggest(kind, [one for _, one in allowed])}"
+    return ManifestError(path, message, "kind", document.line_of(("kind",)))
