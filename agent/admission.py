@@ -1,0 +1,143 @@
+"""May this pod run on this node now?
+
+Pure.  Before: sources (the pod is valid by itself), agent/node (facts).  Next: agent/pods; it asks again whenever the
+set of pods or the facts change.  Reasons and messages are the kubelet's.  Where the kubelet fails a static pod for
+good because of what another pod holds at that moment (host port, pod count, CPU, memory), this says NotYet: the pod
+starts as soon as the other is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lightkube.models import core_v1
+
+from agent.container_spec.facts import NodeFacts
+from agent.container_spec.resources import milli_value, pod_requests, value
+
+OS_LABEL = "kubernetes.io/os"
+ANY_ADDRESS = "0.0.0.0"
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The pod may start."""
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """The pod waits, until the set of pods changes or `until` (clock seconds).
+
+    `reason` and `message` are for its status, `waiting_for` says it in a few words.
+    """
+
+    reason: str
+    message: str
+    waiting_for: str
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The pod can never run on this node as both are now."""
+
+    reason: str
+    message: str
+
+
+Verdict: TypeAlias = Admitted | NotYet | Refused
+
+
+def admit(pod: core_v1.Pod, node: NodeFacts, others: Iterable[core_v1.Pod]) -> Verdict:
+    """Decide about one pod.
+
+    `others` are the pods that hold something of the node: admitted and not finished; the pod itself is left out by
+    its uid.
+    """
+    uid = _uid(pod)
+    rivals = [other for other in others if _uid(other) != uid]
+    return _refusal(pod, node) or _port_clash(pod, rivals) or _shortage(pod, node, rivals) or Admitted()
+
+
+def _uid(pod: core_v1.Pod) -> str:
+    return (pod.metadata.uid if pod.metadata else None) or ""
+
+
+def _refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
+    labels = (pod.metadata.labels if pod.metadata else None) or {}
+    if labels.get(OS_LABEL, node.operating_system) != node.operating_system:
+        return Refused(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        )
+    spec = pod.spec
+    if spec is None:
+        return None
+    if spec.os is not None and spec.os.name != node.operating_system:
+        return Refused("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    known = node_labels(node)
+    missed = [f"{key}={wanted}" for key, wanted in (spec.nodeSelector or {}).items() if known.get(key) != wanted]
+    if missed:
+        description = "node(s) didn't match Pod's node affinity/selector"
+        return Refused("NodeAffinity", f"Predicate NodeAffinity failed: {description} ({', '.join(missed)})")
+    return None
+
+
+def node_labels(node: NodeFacts) -> Mapping[str, str]:
+    """The labels a node has before any API server knows it, and those of --node-labels."""
+    return {
+        "kubernetes.io/hostname": node.node_name,
+        OS_LABEL: node.operating_system,
+        "kubernetes.io/arch": node.architecture,
+        "beta.kubernetes.io/os": node.operating_system,
+        "beta.kubernetes.io/arch": node.architecture,
+        **node.labels,
+    }
+
+
+def _port_clash(pod: core_v1.Pod, rivals: list[core_v1.Pod]) -> NotYet | None:
+    wanted = list(_host_ports(pod))
+    for rival in rivals if wanted else []:
+        for protocol, address, port in _host_ports(rival):
+            for own_protocol, own_address, own_port in wanted:
+                same = (protocol, port) == (own_protocol, own_port)
+                if same and (address == own_address or ANY_ADDRESS in (address, own_address)):
+                    holder = f"{protocol} {port} is used by {_name(rival)}"
+                    description = "node(s) didn't have free ports for the requested pod ports"
+                    message = f"Predicate NodePorts failed: {description} ({holder})"
+                    return NotYet("NodePorts", message, f"host port {port}/{protocol}, used by {_name(rival)}")
+    return None
+
+
+def _host_ports(pod: core_v1.Pod) -> Iterator[tuple[str, str, int]]:
+    for container in pod.spec.containers if pod.spec else []:
+        for port in container.ports or []:
+            if port.hostPort:
+                yield port.protocol or "TCP", port.hostIP or ANY_ADDRESS, port.hostPort
+
+
+def _name(pod: core_v1.Pod) -> str:
+    return f"{pod.metadata.namespace}/{pod.metadata.name}" if pod.metadata else "another pod"
+
+
+def _shortage(pod: core_v1.Pod, node: NodeFacts, rivals: list[core_v1.Pod]) -> NotYet | None:
+    if len(rivals) + 1 > node.max_pods:
+        return _out_of("pods", 1, len(rivals), node.max_pods)
+    asked = pod_requests(pod)
+    cpu_milli = node.cpu_milli if node.allocatable_cpu_milli is None else node.allocatable_cpu_milli
+    memory_bytes = node.memory_bytes if node.allocatable_memory_bytes is None else node.allocatable_memory_bytes
+    for name, measure, capacity in (("cpu", milli_value, cpu_milli), ("memory", value, memory_bytes)):
+        requested = measure(asked.get(name))
+        if not requested:
+            continue
+        used = sum(measure(pod_requests(rival).get(name)) for rival in rivals)
+        if requested > capacity - used:
+            return _out_of(name, requested, used, capacity)
+    return None
+
+
+def _out_of(name: str, requested: int, used: int, capacity: int) -> NotYet:
+    message = f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+    return NotYet(f"OutOf{name}", message, f"{name} of the node ({used} of {capacity} taken, {requested} needed)")

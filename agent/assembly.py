@@ -1,0 +1,89 @@
+"""Puts the parts around the pods together: one value of everything a worker needs, and the set of workers.
+
+Before: `daemon` has the lock, the runtime and the node's facts. Next: `manifest_feed` hands the pods to the workers.
+Nothing is started here, and nothing decided but which part gets which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from lightkube.models.core_v1 import Pod
+
+from agent.admission import NotYet, Refused, admit
+from agent.config import AgentConfig
+from agent.container_spec.facts import NodeFacts
+from agent.images.puller import ImagePuller
+from agent.node.facts import read_machine_identity
+from agent.pods.execute import Executor
+from agent.pods.facts import Held
+from agent.pods.record_saver import RecordSaver
+from agent.pods.runtime_view import RuntimeView
+from agent.pods.start_slots import StartSlots, default_bound
+from agent.pods.surroundings import Surroundings
+from agent.pods.termination_message import read_termination_message
+from agent.pods.workers import PodWorkers
+from agent.probes.prober import Prober
+from agent.server.board import StatusBoard
+from agent.state_dir import StateDir
+from cri_client.protocols import Images, Runtime
+from daemonkit.tasks import spawn
+
+
+@dataclass(slots=True)
+class Settings:
+    """What is in force now: `daemon` replaces both when the configuration is read again."""
+
+    config: AgentConfig
+    node: NodeFacts
+
+
+def assemble(
+    group: asyncio.TaskGroup,
+    runtime: Runtime,
+    images: Images,
+    settings: Settings,
+    board: StatusBoard,
+    state: StateDir,
+) -> tuple[Surroundings, PodWorkers]:
+    """Everything around the pods; `group` will own the tasks of workers, probes and pulls."""
+    config = settings.config
+    records = state.load_records()
+
+    def own(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return spawn(group, work, name=name)
+
+    parallel = 1 if config.serialize_image_pulls else config.max_parallel_image_pulls
+    puller = ImagePuller(images, own, max_parallel=parallel)
+    prober = Prober(runtime, own, lambda uid: workers.poke(uid))
+    for uid, record in records.items():
+        prober.restore(uid, record.probes)
+    root = str(config.root_dir)
+    shared = Surroundings(
+        view=RuntimeView(runtime, lambda one, status: read_termination_message(root, one, status)),
+        executor=Executor(runtime, images, puller, config, settings.node),
+        puller=puller,
+        prober=prober,
+        board=board,
+        state=state,
+        saver=RecordSaver(state, lambda uid: workers.record_of(uid)),
+        slots=StartSlots(default_bound()),
+        not_admitted=lambda pod: not_admitted(pod, settings.node, workers.active_pods),
+        moved=lambda uid: workers.moved(uid),
+    )
+    boot_id = read_machine_identity().boot_id
+    workers = PodWorkers(shared, group, records, boot_id, lambda: settings.config.crash_loop_max_s)
+    return shared, workers
+
+
+def not_admitted(pod: Pod, node: NodeFacts, active_pods: Callable[[], tuple[Pod, ...]]) -> Held | None:
+    """Why the pod may not start on this node now, None when it may."""
+    verdict = admit(pod, node, active_pods())
+    if isinstance(verdict, Refused):
+        return Held(verdict.reason, verdict.message, None, refused=True)
+    if isinstance(verdict, NotYet):
+        return Held(verdict.reason, verdict.message, verdict.until)
+    return None

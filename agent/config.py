@@ -1,0 +1,237 @@
+"""The agent's configuration: KubeletConfiguration file, kubelet flags and defaults become one frozen AgentConfig.
+
+Before: the command line.  Next: daemon.py, which prints a ConfigError and exits 78, and which calls `load_config`
+again at SIGHUP. Effects: reads the file, the host's name and whether named directories exist.  What is understood is
+in config_fields.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from agent.config_fields import FIELDS, FLAGS, Use
+from agent.config_flags import parse_flags
+from agent.config_values import ConfigError, Setting, default_of, parse_config_file
+from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
+
+__all__ = ["AgentConfig", "ConfigError", "load_config"]
+
+MAX_CONFIG_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """Everything configurable, checked.  Periods in seconds, paths absolute.
+
+    `node_ip` is what --node-ip says, `node_ips` its parts ("0.0.0.0" and "::" only choose the family). `resolv_conf`
+    is "" where pods get no resolver file.  `healthz_port` 0 is off.  `notes` name the fields that were set and have
+    no effect, for the daemon to log once.
+    """
+
+    config_file: Path | None
+    root_dir: Path
+    api_socket: Path
+    node_name: str
+    node_ip: str | None
+    node_ips: tuple[str, ...]
+    node_labels: Mapping[str, str]
+    static_pod_path: Path | None
+    file_check_frequency_s: float
+    runtime_endpoint: str | None
+    image_endpoint: str | None
+    runtime_request_timeout_s: float
+    pod_logs_dir: Path
+    cgroup_driver: str
+    cgroup_root: str
+    cluster_dns: tuple[str, ...]
+    cluster_domain: str
+    resolv_conf: str
+    serialize_image_pulls: bool
+    max_parallel_image_pulls: int | None
+    max_pods: int
+    healthz_bind_address: str
+    healthz_port: int
+    crash_loop_max_s: float
+    seccomp_default: bool
+    cpu_cfs_quota: bool
+    single_process_oom_kill: bool | None
+    fail_cgroup_v1: bool
+    fail_swap_on: bool
+    verbosity: int
+    notes: tuple[str, ...]
+
+
+def load_config(argv: Sequence[str], *, host_name: Callable[[], str] = socket.gethostname) -> AgentConfig:
+    """Read flags and the file they name.
+
+    Raises ConfigError for the first problem; SystemExit(0) after --version or --help has been printed.
+    """
+    flags = parse_flags(argv)
+    settings: dict[str, Setting] = {}
+    config_file = flags.get("config")
+    if config_file is not None and config_file.value:
+        path = str(config_file.value)
+        settings.update(parse_config_file(_read(path, config_file), path))
+    settings.update(flags)
+    return _build(settings, host_name)
+
+
+def _read(path: str, setting: Setting) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(path, error.strerror or str(error)) from None
+
+
+def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> AgentConfig:
+    get = _Getter(settings)
+    root_dir = Path(get.absolute("root-dir"))
+    node_ips = get.addresses("node-ip")
+    config_file = get.text("config")
+    return AgentConfig(
+        config_file=Path(config_file) if config_file else None,
+        root_dir=root_dir,
+        api_socket=Path(get.absolute("api-socket") or root_dir / "agent.sock"),
+        node_name=get.node_name(host_name),
+        node_ip=",".join(node_ips) or None,
+        node_ips=node_ips,
+        node_labels=get.labels("node-labels"),
+        static_pod_path=get.directory("staticPodPath"),
+        file_check_frequency_s=get.typed("fileCheckFrequency", float),
+        runtime_endpoint=get.endpoint("containerRuntimeEndpoint"),
+        image_endpoint=get.endpoint("imageServiceEndpoint"),
+        runtime_request_timeout_s=get.typed("runtimeRequestTimeout", float),
+        pod_logs_dir=Path(get.absolute("podLogsDir")),
+        cgroup_driver=get.text("cgroupDriver"),
+        cgroup_root=get.absolute("cgroupRoot") or "/",
+        cluster_dns=get.addresses("clusterDNS"),
+        cluster_domain=get.domain("clusterDomain"),
+        resolv_conf=get.file("resolvConf"),
+        serialize_image_pulls=get.serialize_image_pulls(),
+        max_parallel_image_pulls=get.optional("maxParallelImagePulls", int),
+        max_pods=get.typed("maxPods", int),
+        healthz_bind_address=get.addresses("healthzBindAddress")[0],
+        healthz_port=get.typed("healthzPort", int),
+        crash_loop_max_s=get.typed("crashLoopBackOff.maxContainerRestartPeriod", float),
+        seccomp_default=get.typed("seccompDefault", bool),
+        cpu_cfs_quota=get.typed("cpuCFSQuota", bool),
+        single_process_oom_kill=get.optional("singleProcessOOMKill", bool),
+        fail_cgroup_v1=get.typed("failCgroupV1", bool),
+        fail_swap_on=get.typed("failSwapOn", bool),
+        verbosity=get.typed("logging.verbosity", int),
+        notes=_notes(settings),
+    )
+
+
+def _notes(settings: Mapping[str, Setting]) -> tuple[str, ...]:
+    known = {**FIELDS, **FLAGS}
+    return tuple(
+        f"{name} has no effect here: {known[name].note}"
+        for name, setting in settings.items()
+        if known[name].use is Use.WITHOUT_EFFECT and setting.value != default_of(known[name])
+    )
+
+
+class _Getter:
+    """Typed access to the settings: each method checks one shape of value and names its place in the error."""
+
+    def __init__(self, settings: Mapping[str, Setting]) -> None:
+        self._settings = settings
+
+    def setting(self, name: str) -> Setting:
+        field = FIELDS.get(name) or FLAGS[name]
+        return self._settings.get(name) or Setting(default_of(field), field=name)
+
+    def typed(self, name: str, kind: type[T]) -> T:
+        value = self.setting(name).value
+        if not isinstance(value, kind):
+            raise TypeError(f"the table of fields gives {name} the wrong kind: {value!r}")
+        return value
+
+    def optional(self, name: str, kind: type[T]) -> T | None:
+        return None if self.setting(name).value is None else self.typed(name, kind)
+
+    def text(self, name: str) -> str:
+        return self.typed(name, str)
+
+    def absolute(self, name: str) -> str:
+        text = self.text(name)
+        if text and (not text.startswith("/") or ".." in text.split("/")):
+            raise self.setting(name).error(f"{text!r} must be an absolute path without '..'")
+        return str(PurePosixPath(text)) if text else ""
+
+    def directory(self, name: str) -> Path | None:
+        text = self.absolute(name)
+        if not text:
+            return None
+        path = Path(text)
+        if not path.exists():
+            raise self.setting(name).error(f"directory {text} does not exist")
+        if not path.is_dir():
+            raise self.setting(name).error(f"{text} is not a directory")
+        return path
+
+    def file(self, name: str) -> str:
+        text = self.absolute(name)
+        if text and name in self._settings and not Path(text).exists():
+            raise self.setting(name).error(f"file {text} does not exist")
+        return text
+
+    def endpoint(self, name: str) -> str | None:
+        text = self.text(name)
+        if text and not text.startswith(("unix:///", "/")):
+            raise self.setting(name).error(f"{text!r} must be a socket such as unix:///run/containerd/containerd.sock")
+        return text or None
+
+    def addresses(self, name: str) -> tuple[str, ...]:
+        setting = self.setting(name)
+        value = setting.value
+        words = tuple(value) if isinstance(value, tuple) else tuple(part for part in str(value).split(",") if part)
+        for word in words:
+            try:
+                ipaddress.ip_address(word)
+            except ValueError:
+                raise setting.error(f"{word!r} is not an IP address") from None
+        families = [ipaddress.ip_address(word).version for word in words]
+        if name == "node-ip" and len(set(families)) != len(families):
+            raise setting.error("must be one address, or one of each family")
+        return words
+
+    def domain(self, name: str) -> str:
+        text = self.text(name).removesuffix(".")
+        if text and (problem := is_dns_subdomain(text)):
+            raise self.setting(name).error(problem)
+        return text
+
+    def labels(self, name: str) -> dict[str, str]:
+        setting = self.setting(name)
+        labels: dict[str, str] = dict(setting.value) if isinstance(setting.value, dict) else {}
+        for key, value in labels.items():
+            if problem := is_qualified_name(key) or is_label_value(value):
+                raise setting.error(problem)
+        return labels
+
+    def node_name(self, host_name: Callable[[], str]) -> str:
+        setting = self.setting("hostname-override")
+        name = (str(setting.value) or host_name()).strip().lower()
+        if problem := is_dns_subdomain(name):
+            raise Setting(name, setting.where or "host name").error(f"as the node's name it {problem}")
+        return name
+
+    def serialize_image_pulls(self) -> bool:
+        parallel = self.optional("maxParallelImagePulls", int)
+        if "serializeImagePulls" not in self._settings:
+            return parallel is None or parallel < 2
+        serialize = self.typed("serializeImagePulls", bool)
+        if serialize and parallel is not None and parallel > 1:
+            message = "must not be more than 1 unless serializeImagePulls is false"
+            raise self.setting("maxParallelImagePulls").error(message)
+        return serialize

@@ -1,0 +1,81 @@
+"""What a Pod becomes on *this* node depends on: plain facts, gathered elsewhere, given to the pure functions of this
+package.
+
+Before: agent/node reads the machine (`NodeFacts`), agent/config the files, agent/pods adds what it knows of one pod
+(`SpecFacts`). Next: sandbox.py, container.py, env.py, resources.py and agent/admission.py use them.  Pure: no
+function here reads anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """The machine, as far as pods can tell.
+
+    `node_ips`: first the primary one, at most one of each family.  `memory_bytes` and `cpu_milli` are the machine's
+    capacity and the `allocatable_` pair what is left for pods (equal to capacity while nothing is reserved).
+    `resolv_conf` is the text of the resolver file the configuration names, None when it names none.
+    `swap_controller`: the kernel can limit swap of a cgroup. `hugepage_sizes` as the CRI writes them ("2MB", "1GB").
+    `thermal_throttle_paths` are the directories under /sys/devices/system/cpu that containers must not see.
+    """
+
+    node_name: str
+    node_ips: tuple[str, ...] = ()
+    memory_bytes: int = 0
+    cpu_milli: int = 0
+    allocatable_memory_bytes: int | None = None
+    allocatable_cpu_milli: int | None = None
+    max_pods: int = 110
+    operating_system: str = "linux"
+    architecture: str = "amd64"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resolv_conf: str | None = ""
+    cgroup_version: int = 1
+    swap_controller: bool = False
+    hugepage_sizes: tuple[str, ...] = ()
+    thermal_throttle_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecFacts:
+    """One pod on this node: everything the CRI messages need that the Pod object does not say.
+
+    `cgroup_parent` is the pod's own cgroup as agent/cgroups names it for the CRI.  `pod_ips` is empty before the
+    sandbox has a network and for the sandbox message itself; for a host-network pod it is the node's addresses.
+    `root_dir` and `pod_logs_dir` are absolute.
+    """
+
+    node: NodeFacts
+    root_dir: str = "/var/lib/longshore"
+    pod_logs_dir: str = "/var/log/pods"
+    cgroup_parent: str = ""
+    cgroup_driver: str = "cgroupfs"
+    pod_ips: tuple[str, ...] = ()
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = ""
+    seccomp_default: bool = False
+    cpu_cfs_quota: bool = True
+    cpu_cfs_quota_period_us: int = 100_000
+    single_process_oom_kill: bool | None = None
+    selinux: bool = False
+
+
+@dataclass(frozen=True)
+class ImageUser:
+    """Who the image says its process is: a number, or a name the runtime must look up, or nobody (then it is root)."""
+
+    uid: int | None = None
+    username: str = ""
+
+
+class SpecError(ValueError):
+    """A container cannot be described to the runtime: the message becomes the container's waiting message.
+
+    The waiting reason is `CreateContainerConfigError`, as the kubelet's.
+    """
+
+    reason = "CreateContainerConfigError"

@@ -1,0 +1,145 @@
+"""Whom a container runs as and what it may do: the effective security context.
+
+Pure.  Before: validation has refused what this node cannot honour (AppArmor, SELinux, user namespaces, local seccomp
+profiles).  Next: container.py and sandbox.py.  A field of the container wins over the same field of the pod.
+Sources: API types `SecurityContext`, `PodSecurityContext`; no_new_privs in Documentation/userspace-api; the masked
+paths are those of moby's OCI default.
+"""
+
+from __future__ import annotations
+
+from lightkube.models import core_v1
+
+from agent.container_spec.facts import ImageUser, SpecError, SpecFacts
+from cri_client import types as cri
+
+MASKED_PATHS = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def namespace_options(pod: core_v1.Pod) -> cri.NamespaceOption:
+    """Which namespaces the pod shares with the node, and whether its containers see each other's processes."""
+    spec = pod.spec
+    mode = cri.NamespaceMode
+    pid = mode.CONTAINER
+    if spec and spec.hostPID:
+        pid = mode.NODE
+    elif spec and spec.shareProcessNamespace:
+        pid = mode.POD
+    return cri.NamespaceOption(
+        network=mode.NODE if spec and spec.hostNetwork else mode.POD,
+        pid=pid,
+        ipc=mode.NODE if spec and spec.hostIPC else mode.POD,
+    )
+
+
+def sandbox_security(pod: core_v1.Pod) -> cri.LinuxSandboxSecurityContext:
+    """The security context of the sandbox; its own process always runs under the runtime's default seccomp profile."""
+    context = (pod.spec.securityContext if pod.spec else None) or core_v1.PodSecurityContext()
+    return cri.LinuxSandboxSecurityContext(
+        namespace_options=namespace_options(pod),
+        run_as_user=_int64(context.runAsUser),
+        run_as_group=_int64(context.runAsGroup),
+        supplemental_groups=supplemental_groups(context),
+        supplemental_groups_policy=_groups_policy(context),
+        privileged=has_privileged_container(pod),
+        seccomp=cri.SecurityProfile(profile_type=cri.ProfileType.RuntimeDefault),
+    )
+
+
+def container_security(
+    pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts, image_user: ImageUser
+) -> cri.LinuxContainerSecurityContext:
+    """The effective security context of a container.  Raises SpecError when runAsNonRoot cannot be promised."""
+    of_pod = (pod.spec.securityContext if pod.spec else None) or core_v1.PodSecurityContext()
+    own = container.securityContext or core_v1.SecurityContext()
+    refusal = non_root_problem(pod, container, image_user)
+    if refusal:
+        raise SpecError(refusal)
+    user = _first(own.runAsUser, of_pod.runAsUser)
+    username = ""
+    if user is None:
+        user, username = image_user.uid, image_user.username
+    capabilities = own.capabilities
+    return cri.LinuxContainerSecurityContext(
+        capabilities=cri.Capability(
+            add_capabilities=tuple(capabilities.add or ()), drop_capabilities=tuple(capabilities.drop or ())
+        )
+        if capabilities
+        else None,
+        privileged=bool(own.privileged),
+        namespace_options=namespace_options(pod),
+        run_as_user=_int64(user),
+        run_as_group=_int64(_first(own.runAsGroup, of_pod.runAsGroup)),
+        run_as_username=username,
+        readonly_rootfs=bool(own.readOnlyRootFilesystem),
+        supplemental_groups=supplemental_groups(of_pod),
+        supplemental_groups_policy=_groups_policy(of_pod),
+        no_new_privs=own.allowPrivilegeEscalation is False,
+        masked_paths=() if own.procMount == "Unmasked" else (*MASKED_PATHS, *facts.node.thermal_throttle_paths),
+        readonly_paths=() if own.procMount == "Unmasked" else READONLY_PATHS,
+        seccomp=seccomp_profile(own.seccompProfile or of_pod.seccompProfile, facts.seccomp_default),
+    )
+
+
+def seccomp_profile(profile: core_v1.SeccompProfile | None, runtime_default: bool) -> cri.SecurityProfile:
+    """The profile the pod or container names; without one, unconfined unless the node's seccompDefault is set."""
+    wanted = profile.type if profile else ("RuntimeDefault" if runtime_default else "Unconfined")
+    kinds = cri.ProfileType
+    return cri.SecurityProfile(profile_type=kinds.RuntimeDefault if wanted == "RuntimeDefault" else kinds.Unconfined)
+
+
+def non_root_problem(pod: core_v1.Pod, container: core_v1.Container, image_user: ImageUser) -> str | None:
+    """Why runAsNonRoot forbids this container, or None.  Only a numeric user can be checked."""
+    of_pod = (pod.spec.securityContext if pod.spec else None) or core_v1.PodSecurityContext()
+    own = container.securityContext or core_v1.SecurityContext()
+    if not _first(own.runAsNonRoot, of_pod.runAsNonRoot):
+        return None
+    user = _first(own.runAsUser, of_pod.runAsUser)
+    if user is not None:
+        return "container's runAsUser breaks non-root policy" if user == 0 else None
+    if image_user.uid is None and image_user.username:
+        return (
+            f"container has runAsNonRoot and image has non-numeric user ({image_user.username}), "
+            "cannot verify user is non-root"
+        )
+    return None if image_user.uid else "container has runAsNonRoot and image will run as root"
+
+
+def supplemental_groups(context: core_v1.PodSecurityContext) -> tuple[int, ...]:
+    """fsGroup first, then the groups the pod names."""
+    groups = list(context.supplementalGroups or [])
+    return tuple(groups if context.fsGroup is None else [context.fsGroup, *groups])
+
+
+def has_privileged_container(pod: core_v1.Pod) -> bool:
+    """Is any container or init container privileged?  Then the sandbox must be, too."""
+    spec = pod.spec
+    containers = [*spec.containers, *(spec.initContainers or [])] if spec else []
+    return any(one.securityContext is not None and bool(one.securityContext.privileged) for one in containers)
+
+
+def _groups_policy(context: core_v1.PodSecurityContext) -> cri.SupplementalGroupsPolicy:
+    strict = context.supplementalGroupsPolicy == "Strict"
+    return cri.SupplementalGroupsPolicy.Strict if strict else cri.SupplementalGroupsPolicy.Merge
+
+
+def _first(own: int | None, of_pod: int | None) -> int | None:
+    return of_pod if own is None else own
+
+
+def _int64(number: int | None) -> cri.Int64Value | None:
+    return None if number is None else cri.Int64Value(value=number)

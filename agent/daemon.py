@@ -1,0 +1,266 @@
+"""`longshore-agent`: the only file that knows everyone. Builds the parts, starts their tasks, stops them in order.
+
+Before: systemd, or a person. Order of the start: configuration (exit 78 when it cannot be used), the lock of the state
+directory, the local API (so that people can see what is waited for), the runtime, the node's facts, the first picture
+of the sources and of the runtime, and only then the pods and READY=1. SIGTERM leaves every pod running; SIGHUP reads
+the configuration again. One TaskGroup owns every task: one that must not end and does, ends the agent, and systemd
+starts it again, which costs no pod anything.
+"""
+
+from __future__ import annotations
+
+import daemonkit.lean_imports  # noqa: F401 - first, or it has no effect
+
+# isort: split
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+from agent.assembly import Settings, assemble
+from agent.config import AgentConfig, ConfigError, load_config
+from agent.manifest_feed import ManifestFeed
+from agent.node.addresses import AddressError
+from agent.node.cgroup_driver import agree_on_cgroup_driver
+from agent.node.facts import read_node_facts
+from agent.node.fitness import UnfitHostError, check_host
+from agent.pods.lookout import Lookout
+from agent.pods.observe import PodObservation
+from agent.pods.runtime_view import RuntimeView
+from agent.pods.surroundings import Surroundings
+from agent.pods.workers import PodWorkers
+from agent.reload import apply_config, needs_restart
+from agent.self_report import SelfReport
+from agent.server.board import StatusBoard
+from agent.server.healthz import serve_healthz
+from agent.server.local_api import serve_local_api
+from agent.state_dir import StateDir, StateDirError
+from cri_client.channel import Channel, check_endpoint, connect
+from cri_client.errors import CriError
+from cri_client.events import runtime_events
+from cri_client.images import ImageClient
+from cri_client.runtime import RuntimeClient
+from daemonkit.files import LockHeldError
+from daemonkit.journal import setup_logging
+from daemonkit.memory import limit_arenas, trim_memory, trim_now_and_then
+from daemonkit.notify import Notifier
+from daemonkit.tasks import spawn, spawn_eternal
+from daemonkit.unix_http import SocketInUseError
+
+EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG; the unit's RestartPreventExitStatus
+RUNTIME_RETRY_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):  # noqa: N818 - the orderly end, not an error
+    """SIGTERM or SIGINT came."""
+
+
+class _CannotStart(Exception):  # noqa: N818 - a person's business, not a defect: it is shown without a traceback
+    """An address or a socket that we need is not to be had."""
+
+
+@contextlib.contextmanager
+def _as_reason() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _CannotStart(error.strerror or str(error)) from error
+    except (AddressError, SocketInUseError) as error:
+        raise _CannotStart(str(error)) from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `longshore-agent`."""
+    limit_arenas()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        config = load_config(arguments)
+    except ConfigError as error:
+        print(f"longshore-agent: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    setup_logging(config.verbosity)
+    if os.geteuid() != 0:
+        print("longshore-agent: cannot run pods: must be root (sudo, or the systemd unit)", file=sys.stderr)
+        sys.exit(1)
+    state = StateDir(config.root_dir)
+    try:
+        state.open()
+        check_host(config)
+    except (StateDirError, LockHeldError, UnfitHostError) as error:
+        print(f"longshore-agent: {error}", file=sys.stderr)
+        sys.exit(1)
+    try:
+        failure = asyncio.run(Agent(config, arguments, state).run())
+    finally:
+        state.close()
+    if failure:
+        print(f"longshore-agent: {failure}", file=sys.stderr)
+        sys.exit(1)
+
+
+class Agent:
+    """One running agent. `run` returns after SIGTERM or SIGINT, or with why it could not start."""
+
+    def __init__(self, config: AgentConfig, arguments: Sequence[str], state: StateDir) -> None:
+        self._config = config
+        self._arguments = arguments
+        self._state = state
+        self._board = StatusBoard()
+        self._notifier = Notifier()
+        self._report = SelfReport(self._board, config)
+        self._hangup = asyncio.Event()
+
+    async def run(self) -> str:
+        """Run until told to stop; "", or what of this machine kept us from starting."""
+        failure = ""
+        # From the first moment: until there is a handler, SIGHUP ends the process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup.set)
+        for note in self._config.notes:
+            _log.warning("configuration: %s", note)
+        try:
+            async with asyncio.TaskGroup() as group:
+                spawn(group, self._until_stopped(), name="signals")
+                spawn_eternal(group, self._notifier.watchdog(), name="watchdog")
+                spawn_eternal(group, trim_now_and_then(), name="memory")
+                spawn_eternal(group, self._serve(group), name="agent")
+        except* _Stopped:
+            _log.info("stopped; pods go on")
+        except* _CannotStart as failed:
+            failure = str(failed.exceptions[0])
+        return failure
+
+    async def _until_stopped(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+        self._notifier.stopping()
+        raise _Stopped
+
+    async def _serve(self, group: asyncio.TaskGroup) -> None:
+        config = self._config
+        async with contextlib.AsyncExitStack() as stack:
+            with _as_reason():
+                await stack.enter_async_context(serve_local_api(self._board, config.api_socket))
+                await stack.enter_async_context(serve_healthz(config.healthz_bind_address, config.healthz_port))
+            channel = await stack.enter_async_context(await self._reach_runtime())
+            driver = await self._agree_on_cgroup_driver(RuntimeClient(channel))
+            with _as_reason():
+                node = await read_node_facts(config)
+            self._report.set_node_ips(node.node_ips)
+            settings = Settings(dataclasses.replace(config, cgroup_driver=driver), node)
+            images = channel
+            if config.image_endpoint and config.image_endpoint != config.runtime_endpoint:
+                images = await stack.enter_async_context(
+                    connect(config.image_endpoint, timeout_s=config.runtime_request_timeout_s)
+                )
+            await self._run_pods(group, channel, images, settings)
+
+    async def _reach_runtime(self) -> Channel:
+        """Wait until a runtime answers, saying what is wrong as long as none does."""
+        said = ""
+        while True:
+            channel: Channel | None = None
+            try:
+                channel = connect(self._config.runtime_endpoint, timeout_s=self._config.runtime_request_timeout_s)
+                await check_endpoint(channel)
+                answer = await RuntimeClient(channel).version()
+            except CriError as error:
+                if channel is not None:
+                    await channel.close()
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("%s; waiting for it", said)
+                    self._notifier.status(f"waiting: {said}")
+                    self._report.set_connected(False, said)
+                await asyncio.sleep(RUNTIME_RETRY_S)
+            else:
+                self._report.set_runtime(answer.runtime_name, answer.runtime_version, channel.endpoint)
+                self._report.set_connected(True, "")
+                return channel
+
+    async def _agree_on_cgroup_driver(self, runtime: RuntimeClient) -> str:
+        while True:
+            try:
+                return await agree_on_cgroup_driver(runtime, self._config.cgroup_driver)
+            except CriError as error:
+                _log.warning("cannot ask the runtime for its cgroup driver: %s; trying again", error)
+                await asyncio.sleep(RUNTIME_RETRY_S)
+
+    async def _run_pods(
+        self, group: asyncio.TaskGroup, channel: Channel, image_channel: Channel, settings: Settings
+    ) -> None:
+        """Build everything around the pods, pass the gate, and go on for ever."""
+        runtime = RuntimeClient(channel)
+        shared, workers = assemble(group, runtime, ImageClient(image_channel), settings, self._board, self._state)
+        feed = ManifestFeed(settings.config, self._board, self._state)
+        lookout = Lookout(
+            shared.view, workers, connected=self._report.set_connected, missed=self._report.set_missed_events
+        )
+        try:
+            wanted = await feed.first()
+            workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
+            self._board.expect(workers.workers)
+            self._now_ready(len(wanted))
+            spawn_eternal(group, shared.saver.run(), name="records")
+            spawn_eternal(group, lookout.follow_events(runtime_events(runtime, channel)), name="runtime events")
+            spawn_eternal(group, lookout.look_now_and_then(), name="relist")
+            spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
+            spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
+            await feed.follow(workers)
+        finally:
+            await asyncio.shield(shared.saver.flush())
+            await shared.prober.close()
+
+    async def _first_look(self, view: RuntimeView) -> dict[str, PodObservation]:
+        while True:
+            try:
+                return await view.observe_all()
+            except CriError as error:
+                _log.warning("cannot look at the runtime: %s; trying again", error)
+                await asyncio.sleep(RUNTIME_RETRY_S)
+
+    def _now_ready(self, count: int) -> None:
+        self._report.set_ready()
+        self._notifier.ready()
+        self._notifier.status(f"{count} static pods")
+        _log.info("ready: %d static pods on %s", count, self._config.node_name)
+        trim_memory()
+        gc.freeze()
+
+    async def _reload_on_hangup(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            self._notifier.reloading()
+            await self._reload(settings, shared, workers)
+            self._notifier.ready()
+
+    async def _reload(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
+        before = settings.config
+        try:
+            wanted = load_config(self._arguments)
+            merged = apply_config(before, wanted)
+            node = await read_node_facts(merged)
+        except (ConfigError, OSError, ValueError) as error:
+            _log.error("cannot reload the configuration, the old one stays in force: %s", error)
+            return
+        for name in needs_restart(self._config, wanted):
+            _log.warning("configuration: a change of %s takes a restart of longshore-agent", name)
+        settings.config, settings.node = merged, node
+        shared.executor.config, shared.executor.node = merged, node
+        self._report.set_node_ips(node.node_ips)
+        setup_logging(merged.verbosity)
+        workers.poke_all()
+        _log.info("configuration read again")
+
+
+if __name__ == "__main__":
+    main()

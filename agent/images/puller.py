@@ -1,0 +1,212 @@
+"""Brings the image of a container to the node, by policy, with back-off, and each image only once at a time.
+
+Before: pods/execute wants to create a container.  Next: the image reference for its configuration.  Effects: calls of
+the CRI's ImageService.  Images that are present never wait for those that are pulled; who waits for the same image
+shares one pull; and the pull goes on when one of those waiting leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agent.images.backoff import PullBackoff
+from agent.images.names import with_default_tag
+from cri_client.errors import CriError
+from cri_client.types import AuthConfig, ImageSpec, ImageStatusResponse, PodSandboxConfig
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+_FRESH_S = 1.0
+
+
+class ImageStore(Protocol):
+    """The part of `cri_client.protocols.Images` that is used here."""
+
+    async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
+        """Look an image up."""
+        ...
+
+    async def pull_image(
+        self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
+    ) -> str:
+        """Pull an image; its reference."""
+        ...
+
+
+@dataclass(frozen=True)
+class PulledImage:
+    """An image on this node: `image_ref` to create containers with, `message` the kubelet's event text."""
+
+    image_ref: str
+    image_id: str
+    message: str = ""
+
+
+class ImageWaiting(Exception):  # noqa: N818 - a state that the pod shows, not a fault of the program
+    """The image is not here yet.
+
+    `reason` and `message` are those of the container's waiting state; `retry_at_s` (Unix seconds) is when another call
+    can do more than say so again.
+    """
+
+    def __init__(self, reason: str, message: str, retry_at_s: float) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+        self.retry_at_s = retry_at_s
+
+
+@dataclass(frozen=True)
+class PullProgress:
+    """A pull under way: `queued` until it has one of the places, each since `since_s` (Unix seconds)."""
+
+    image: str
+    queued: bool
+    since_s: float
+
+
+class ImagePuller:
+    """All pulls of the node.
+
+    `max_parallel`: how many pulls at once, None for no bound, 1 for serializeImagePulls.  `spawn(coroutine, name)`
+    starts a task that somebody owns.
+    """
+
+    def __init__(
+        self,
+        images: ImageStore,
+        spawn: Spawn,
+        *,
+        max_parallel: int | None = 1,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._images = images
+        self._spawn = spawn
+        self._now = now
+        self._places: AbstractAsyncContextManager[object] = (
+            nullcontext() if max_parallel is None else asyncio.Semaphore(max_parallel)
+        )
+        self._pulls: dict[str, asyncio.Future[str]] = {}
+        self._looks: dict[str, asyncio.Future[str]] = {}
+        self._progress: dict[str, PullProgress] = {}
+        self._present: dict[str, tuple[str, float]] = {}
+        self._backoff = PullBackoff()
+
+    async def pull_if_needed(self, image: str, policy: str, pod_key: str) -> PulledImage:
+        """The image for a container of the pod `pod_key` (its UID), pulled if `policy` asks for it.
+
+        `policy` is Always, IfNotPresent or Never.  Raises ImageWaiting with reason InvalidImageName,
+        ErrImageNeverPull, ImageInspectError, ErrImagePull or ImagePullBackOff.
+        """
+        try:
+            name = with_default_tag(image)
+        except ValueError as error:
+            text = f'Failed to apply default image tag "{image}": {error}'
+            raise ImageWaiting("InvalidImageName", text, self._now() + self._backoff.max_s) from error
+        if policy != "Always":
+            found = await self._look(image, name)
+            if found:
+                return PulledImage(found, found, f'Container image "{image}" already present on machine')
+            if policy == "Never":
+                text = f'Container image "{image}" is not present with pull policy of Never'
+                raise ImageWaiting("ErrImageNeverPull", text, self._now() + self._backoff.initial_s)
+        return await self._pull_unless_held(image, name, pod_key)
+
+    def invalidate(self, image: str) -> None:
+        """Forget that an image is present, after the runtime said NotFound for it."""
+        try:
+            self._present.pop(with_default_tag(image), None)
+        except ValueError:
+            return
+
+    def forget(self, pod_key: str) -> None:
+        """Drop the back-off of a pod that is gone."""
+        self._backoff.forget(pod_key)
+
+    def progress(self) -> tuple[PullProgress, ...]:
+        """The pulls under way, in the order they were asked for."""
+        return tuple(self._progress.values())
+
+    async def _look(self, image: str, name: str) -> str:
+        """Reference of a present image or "". Answers of the last second, and looks under way, are shared."""
+        found, seen_s = self._present.get(name, ("", 0.0))
+        if found and 0 <= self._now() - seen_s < _FRESH_S:
+            return found
+        try:
+            return await self._shared(self._looks, name, lambda: self._inspect(name))
+        except CriError as error:
+            text = f'Failed to inspect image "{image}": {error}'
+            raise ImageWaiting("ImageInspectError", text, self._now() + 1.0) from error
+
+    async def _inspect(self, name: str) -> str:
+        answer = await self._images.image_status(ImageSpec(image=name))
+        found = answer.image.id if answer.image is not None else ""
+        if found:
+            self._remember(name, found)
+        return found
+
+    def _remember(self, name: str, found: str) -> None:
+        now_s = self._now()
+        self._present = {key: known for key, known in self._present.items() if now_s - known[1] < _FRESH_S}
+        self._present[name] = (found, now_s)
+
+    async def _pull_unless_held(self, image: str, name: str, pod_key: str) -> PulledImage:
+        held = self._backoff.held(pod_key, image, self._now())
+        if held is not None:
+            text = f'Back-off pulling image "{image}": ErrImagePull: {held.cause}'
+            raise ImageWaiting("ImagePullBackOff", text, held.until_s)
+        began_s = self._now()
+        try:
+            found = await self._shared(self._pulls, name, lambda: self._pull(name))
+        except CriError as error:
+            until_s = self._backoff.fail(pod_key, image, str(error), self._now())
+            raise ImageWaiting("ErrImagePull", str(error), until_s) from error
+        took_s = self._now() - began_s
+        return PulledImage(found, found, f'Successfully pulled image "{image}" in {took_s:.3f}s')
+
+    async def _pull(self, name: str) -> str:
+        self._progress[name] = PullProgress(name, queued=True, since_s=self._now())
+        try:
+            async with self._places:
+                self._progress[name] = PullProgress(name, queued=False, since_s=self._now())
+                found = await self._images.pull_image(ImageSpec(image=name))
+        finally:
+            del self._progress[name]
+        self._remember(name, found)
+        return found
+
+    async def _shared(
+        self, under_way: dict[str, asyncio.Future[str]], name: str, work: Callable[[], Coroutine[Any, Any, str]]
+    ) -> str:
+        """Join the work on `name` that is under way, or start it; a caller that is cancelled leaves it running."""
+        future = under_way.get(name)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            under_way[name] = future
+            self._spawn(self._carry_out(under_way, name, future, work()), f"image {name}")
+        return await asyncio.shield(future)
+
+    @staticmethod
+    async def _carry_out(
+        under_way: dict[str, asyncio.Future[str]],
+        name: str,
+        future: asyncio.Future[str],
+        work: Coroutine[Any, Any, str],
+    ) -> None:
+        try:
+            found = await work
+        except CriError as error:
+            future.set_exception(error)
+            future.exception()  # read, so that nobody complains when no waiter is left
+        except BaseException:
+            future.cancel()
+            raise
+        else:
+            future.set_result(found)
+        finally:
+            del under_way[name]

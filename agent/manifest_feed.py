@@ -1,0 +1,85 @@
+"""Feeds the pods of the manifests to the workers, picture by picture.
+
+Before: `sources/manifest_dir` yields whole pictures. Next: `pods/workers` acts on the pods, the board shows the errors,
+the state directory keeps the last good text of each file for the next agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from agent.config import AgentConfig
+from agent.pods.workers import PodWorkers, Wanted
+from agent.server.board import StatusBoard
+from agent.sources.manifest_dir import ManifestState, remember, watch_manifests
+from agent.state_dir import StateDir
+
+_log = logging.getLogger(__name__)
+
+
+class ManifestFeed:
+    """The static pods. `first` waits for the first picture, `follow` acts on all later ones."""
+
+    def __init__(self, config: AgentConfig, board: StatusBoard, state: StateDir) -> None:
+        self._config = config
+        self._board = board
+        self._state = state
+        self._pictures = self._watch()
+        self._shown = ManifestState()
+        self._saved = ManifestState()
+
+    async def first(self) -> list[Wanted]:
+        """The pods wanted at the start."""
+        picture = await anext(self._pictures)
+        self._show(picture)
+        return wanted_of(picture)
+
+    async def follow(self, workers: PodWorkers) -> None:
+        """Hand every further picture to the workers, for ever."""
+        await self._save(self._shown)
+        async for picture in self._pictures:
+            self._show(picture)
+            workers.want(wanted_of(picture))
+            await self._save(picture)
+
+    async def _watch(self) -> AsyncIterator[ManifestState]:
+        last_good = remember(self._state.load_manifests(), self._config.node_name)
+        async for picture in watch_manifests(self._config, last_good):
+            yield picture
+
+    def _show(self, picture: ManifestState) -> None:
+        """Each error is logged when it is new, and shown as long as it lasts."""
+        known = set(map(id, self._shown.errors.values()))
+        for error in picture.errors.values():
+            if id(error) not in known:
+                _log.warning("%s", error)
+        self._shown = picture
+        self._board.set_errors(
+            [
+                {
+                    "path": error.path,
+                    "field": error.field,
+                    "line": error.line,
+                    "message": error.message,
+                    "lastGood": path in picture.pods,
+                }
+                for path, error in picture.errors.items()
+            ]
+        )
+
+    async def _save(self, picture: ManifestState) -> None:
+        if dict(picture.raw) == dict(self._saved.raw):
+            return
+        try:
+            await asyncio.to_thread(self._state.write_manifests, picture.raw)
+        except OSError as error:
+            _log.warning("cannot keep the last good manifests: %s", error)
+            return
+        self._saved = picture
+
+
+def wanted_of(picture: ManifestState) -> list[Wanted]:
+    """The pods of a picture, each with the file it is written in. Pure."""
+    return [Wanted(one.pod, one.path) for one in picture.pods.values()]

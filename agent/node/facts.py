@@ -1,0 +1,179 @@
+"""Reads what this machine is: name, addresses, capacity, identity.
+
+Before: agent/config.  Next: `NodeFacts` for admission and container_spec, the status of the local API.  Effects: reads
+/proc, /sys/fs/cgroup and the network interfaces, and asks the resolver for the node's name (with a deadline).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import ipaddress
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import psutil
+
+from agent.container_spec.facts import NodeFacts
+from agent.node.addresses import Interface, IPAddress, choose_node_ips, default_route_interfaces
+
+_RESOLVE_S = 2.0
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+
+class NodeSettings(Protocol):
+    """The part of AgentConfig that counts here."""
+
+    @property
+    def node_name(self) -> str:
+        """Flag --hostname-override; "" is the host's own name."""
+        ...
+
+    @property
+    def node_ip(self) -> str | None:
+        """Flag --node-ip."""
+        ...
+
+    @property
+    def max_pods(self) -> int:
+        """Pods this node takes at most."""
+        ...
+
+    @property
+    def node_labels(self) -> Mapping[str, str]:
+        """Flag --node-labels."""
+        ...
+
+    @property
+    def resolv_conf(self) -> str:
+        """Path of the resolver file for pods with DNS policy Default; "" for none."""
+        ...
+
+
+@dataclass(frozen=True)
+class MachineIdentity:
+    """What identifies this machine and this boot (node status `nodeInfo`); "" where it cannot be read."""
+
+    machine_id: str
+    boot_id: str
+    kernel_version: str
+    os_image: str
+
+
+async def read_node_facts(settings: NodeSettings) -> NodeFacts:
+    """Gather the facts of this node.
+
+    Raises AddressError for a node IP that cannot be, OSError when the resolver file cannot be read.
+    """
+    name = node_name(settings.node_name)
+    resolved = () if _is_told(settings.node_ip) else await _resolve(name)
+    interfaces = read_interfaces()
+    route_table = _read_or_empty("/proc/net/route")
+    addresses = choose_node_ips(settings.node_ip, name, resolved, interfaces, default_route_interfaces(route_table))
+    return NodeFacts(
+        node_name=name,
+        node_ips=addresses,
+        memory_bytes=psutil.virtual_memory().total,
+        cpu_milli=(psutil.cpu_count() or 1) * 1000,
+        max_pods=settings.max_pods,
+        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        labels={"kubernetes.io/hostname": name, **settings.node_labels},
+        resolv_conf=_read_resolv_conf(settings.resolv_conf),
+        cgroup_version=cgroup_version(),
+        swap_controller=has_swap_controller(),
+        hugepage_sizes=read_hugepage_sizes(),
+        thermal_throttle_paths=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
+    )
+
+
+def node_name(override: str = "") -> str:
+    """The name asked for or the host's, without blanks and in lower case, as the kubelet has it."""
+    return (override or socket.gethostname()).strip().lower()
+
+
+def read_interfaces() -> tuple[Interface, ...]:
+    """All interfaces with their IP addresses."""
+    found: list[Interface] = []
+    for name, entries in psutil.net_if_addrs().items():
+        addresses = [
+            ipaddress.ip_address(entry.address.partition("%")[0])
+            for entry in entries
+            if entry.family in (socket.AF_INET, socket.AF_INET6)
+        ]
+        found.append(Interface(name, tuple(addresses)))
+    return tuple(found)
+
+
+def cgroup_version(mount_point: str = "/sys/fs/cgroup") -> int:
+    """2 for the unified hierarchy, 1 for the old and the hybrid one."""
+    return 2 if os.path.exists(os.path.join(mount_point, "cgroup.controllers")) else 1
+
+
+def has_swap_controller(mount_point: str = "/sys/fs/cgroup") -> bool:
+    """Whether swap of a cgroup can be limited: memory.swap.max (v2) or memory.memsw.limit_in_bytes (v1)."""
+    own = next((line[3:] for line in _read_or_empty("/proc/self/cgroup").splitlines() if line.startswith("0::")), "/")
+    if cgroup_version(mount_point) == 2:
+        return os.path.exists(f"{mount_point}{own}/memory.swap.max")
+    return os.path.exists(f"{mount_point}/memory/memory.memsw.limit_in_bytes")
+
+
+def read_hugepage_sizes(directory: str = "/sys/kernel/mm/hugepages") -> tuple[str, ...]:
+    """The sizes of huge pages this kernel has, as the CRI writes them ("2MB", "1GB"), the smallest first."""
+    found = glob.glob(f"{directory}/hugepages-*kB")
+    sizes_kib = sorted(int(path.rpartition("-")[2].removesuffix("kB")) for path in found)
+    return tuple(_size_name(size) for size in sizes_kib)
+
+
+def _size_name(kib: int) -> str:
+    for unit in ("KB", "MB"):
+        if kib % 1024:
+            return f"{kib}{unit}"
+        kib //= 1024
+    return f"{kib}GB"
+
+
+def read_machine_identity() -> MachineIdentity:
+    """Machine id, boot id, kernel and distribution."""
+    release = dict(line.split("=", 1) for line in _read_or_empty("/etc/os-release").splitlines() if "=" in line)
+    return MachineIdentity(
+        machine_id=_read_or_empty("/etc/machine-id").strip(),
+        boot_id=_read_or_empty("/proc/sys/kernel/random/boot_id").strip(),
+        kernel_version=platform.release(),
+        os_image=release.get("PRETTY_NAME", "").strip('"'),
+    )
+
+
+def _is_told(node_ip: str | None) -> bool:
+    """Whether the flag names real addresses: then a resolver that does not answer must not delay the start."""
+    return bool(node_ip) and not any(one in ("0.0.0.0", "::") for one in str(node_ip).split(","))
+
+
+async def _resolve(name: str) -> tuple[IPAddress, ...]:
+    try:
+        async with asyncio.timeout(_RESOLVE_S):
+            answers = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError, UnicodeError):
+        return ()
+    return tuple(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers)
+
+
+def _read_resolv_conf(path: str) -> str | None:
+    if not path:
+        return None
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read resolver file {path} (resolvConf): {error.strerror}") from error
+
+
+def _read_or_empty(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

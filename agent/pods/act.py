@@ -1,0 +1,198 @@
+"""Takes the steps of one plan in order: neighbouring stops together, waiting calls dropped when the pod must go.
+
+Before: `worker` has a plan that is not empty. Next: `execute` for each step; what became of it goes to the pod's
+`memory`. Then the worker looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import groupby
+from typing import Any, TypeVar
+
+from agent.pods.execute import Target
+from agent.pods.failure import StepFailed
+from agent.pods.memory import PodMemory
+from agent.pods.plan import Plan
+from agent.pods.start_slots import Slot
+from agent.pods.steps import (
+    CreateSandbox,
+    PullImage,
+    RecordOutcome,
+    RemoveContainer,
+    RemovePodCgroup,
+    RemoveRecord,
+    RemoveSandbox,
+    Step,
+    StopContainer,
+)
+from agent.pods.surroundings import Surroundings
+from agent.pods.waiting import Waiting
+from daemonkit.tasks import spawn
+
+PULL_PATIENCE_S = 0.1
+SLOT_LIMIT_S = 10.0
+STEP_PATIENCE_S = 2.0
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class StepTaker:
+    """The hands of one pod's worker.
+
+    `interrupted` is set when a newer wish waits: no further step of the plan is begun, and with `urgent` set calls that
+    only wait are dropped. `show` lets the worker publish what is waited for, `nothing_runs` tells it that all of a pod
+    that is to go has been stopped.
+    """
+
+    def __init__(
+        self,
+        memory: PodMemory,
+        shared: Surroundings,
+        *,
+        interrupted: Callable[[], bool],
+        urgent: asyncio.Event,
+        show: Callable[[tuple[Waiting, ...]], None],
+        nothing_runs: Callable[[], None],
+    ) -> None:
+        self._memory = memory
+        self._shared = shared
+        self._interrupted = interrupted
+        self._urgent = urgent
+        self._show = show
+        self._nothing_runs = nothing_runs
+        self._slot: Slot | None = None
+        self._slow: list[Step] = []
+
+    async def carry_out(self, plan: Plan, target: Target) -> None:
+        """Take the steps in order; a newer wish, or the failure of what others depend on, ends it early."""
+        fallen: set[str] = set()
+        for together in _together(plan.steps):
+            steps = [step for step in together if step.scope not in fallen]
+            if not steps:
+                continue
+            if self._interrupted():
+                return
+            if isinstance(steps[0], (RemoveContainer, RemoveSandbox)) and not fallen:
+                self._nothing_runs()
+            results = await self._take_all(steps, target)
+            fallen.update(step.scope for step, done in zip(steps, results, strict=False) if not done)
+            if "" in fallen or (fallen and plan.strict) or len(results) < len(steps):
+                return
+
+    def give_back_slot(self) -> None:
+        """Let the next pod start."""
+        if self._slot is not None:
+            self._slot.give_back()
+            self._slot = None
+
+    async def _take_all(self, steps: list[Step], target: Target) -> list[bool]:
+        """Take steps at the same time; how each went, or nothing when they were dropped."""
+        if isinstance(steps[0], CreateSandbox) and not await self._take_slot():
+            return []
+        work = _all_of([self._take(step, target) for step in steps])
+        if isinstance(steps[0], (PullImage, StopContainer)):
+            return await self._unless_urgent(work) or []
+        return await work
+
+    async def _take(self, step: Step, target: Target) -> bool:
+        """One step; False when it failed, and then it is held back."""
+        self._memory.note_begin(step)
+        loop = asyncio.get_running_loop()
+        timers = [loop.call_later(STEP_PATIENCE_S, self._show_slow, step)]
+        if isinstance(step, PullImage):  # a slow pull must not keep other pods from starting
+            timers.append(loop.call_later(PULL_PATIENCE_S, self.give_back_slot))
+        try:
+            made = await self._run_step(step, target)
+        except StepFailed as failure:
+            self._log_failure(step, failure)
+            self._memory.note_failure(step, failure, time.time())
+            return False
+        finally:
+            for timer in timers:
+                timer.cancel()
+            if step in self._slow:
+                self._slow.remove(step)
+        self._memory.note_done(step, made)
+        _log.info("%s", step, extra=self._memory.log_fields(step.scope))
+        return True
+
+    async def _run_step(self, step: Step, target: Target) -> str:
+        if isinstance(step, RecordOutcome):
+            await self._record_outcome(step)
+            return ""
+        if isinstance(step, RemoveRecord):
+            try:
+                await self._shared.saver.remove(target.uid)
+            except OSError as error:
+                raise StepFailed("FailedCleanup", f"cannot remove the pod's record: {error}") from error
+            return ""
+        made = await self._shared.executor.run_step(step, target)
+        if isinstance(step, RemovePodCgroup):
+            self._memory.cgroup_gone = True
+        return made
+
+    async def _record_outcome(self, step: RecordOutcome) -> None:
+        """To disk first: what follows must not happen twice. A full disk costs that promise, not the pod."""
+        self._memory.outcome = step.phase
+        self._show(())
+        self._memory.settle()
+        try:
+            await self._shared.saver.now(self._memory.record({}))
+        except OSError as error:
+            fields = self._memory.log_fields()
+            _log.warning("cannot write down how pod %s ended: %s", self._memory.full_name, error, extra=fields)
+
+    def _show_slow(self, step: Step) -> None:
+        """What takes long is shown while it does, or nobody could say what the pod waits for."""
+        self._slow.append(step)
+        reasons = ("Pulling" if isinstance(one, PullImage) else "UnderWay" for one in self._slow)
+        self._show(tuple(Waiting(one.key, "", why, one.reason) for one, why in zip(self._slow, reasons, strict=True)))
+
+    async def _unless_urgent(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do `work` that only waits (a pull, a stop with a long grace), but drop it when the pod is to go sooner."""
+        async with asyncio.TaskGroup() as group:
+            task = spawn(group, work, name=f"steps of {self._memory.full_name}")
+            alarm = spawn(group, self._urgent.wait(), name=f"alarm of {self._memory.full_name}")
+            await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
+            alarm.cancel()
+            task.cancel()
+        return None if task.cancelled() else task.result()
+
+    async def _take_slot(self) -> bool:
+        """Wait for a slot; False when the pod is to go before there is one."""
+        if self._slot is not None:
+            return True
+        if self._shared.slots.all_taken:
+            text = "as many pods as this node starts at a time are starting"
+            self._show((Waiting("CreateSandbox", "", "Queued", text),))
+            self._slot = await self._unless_urgent(self._shared.slots.take())
+        else:
+            self._slot = await self._shared.slots.take()
+        if self._slot is None:
+            return False
+        # A runtime that hangs on one pod must not keep all the others waiting for its slot.
+        asyncio.get_running_loop().call_later(SLOT_LIMIT_S, self._slot.give_back)
+        return True
+
+    def _log_failure(self, step: Step, failure: StepFailed) -> None:
+        before = self._memory.held.get(step.key)
+        known = before is not None and before.message == failure.message
+        level = logging.DEBUG if known else logging.WARNING
+        _log.log(level, "cannot %s: %s", step.key, failure, extra=self._memory.log_fields(step.scope))
+
+
+async def _all_of(work: list[Coroutine[Any, Any, bool]]) -> list[bool]:
+    return list(await asyncio.gather(*work))
+
+
+def _together(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
+    """The steps one by one, but neighbouring stops of containers as one: they share the grace period."""
+    for stops, same in groupby(steps, lambda step: isinstance(step, StopContainer)):
+        if stops:
+            yield list(same)
+        else:
+            yield from ([step] for step in same)

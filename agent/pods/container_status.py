@@ -1,0 +1,101 @@
+"""One container's line in a pod's status: state, last state, restarts, ready. Pure.
+
+Called by `status`. The states are the kubelet's: waiting (with the reason a plan gave), running, terminated.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+
+from lightkube.models import core_v1
+
+from agent.pods.observe import ContainerObservation, PodObservation
+from agent.pods.waiting import Waiting
+from agent.probes.machine import ProbeVerdict
+
+RUNTIME_SCHEME = "containerd"
+
+
+def container_status(
+    container: core_v1.Container,
+    seen: PodObservation,
+    waiting: Iterable[Waiting],
+    verdicts: Mapping[str, ProbeVerdict],
+    *,
+    initializing: bool,
+    is_init: bool,
+    pod_over: bool,
+) -> core_v1.ContainerStatus:
+    """The status of one container of the pod's spec.
+
+    `waiting` are the plan's waits; `verdicts` the probes' words by container name. `initializing`: init containers are
+    still to run before this one. `pod_over`: no further attempt will be made.
+    """
+    latest = seen.latest(container.name)
+    wait = next((one for one in waiting if one.container == container.name), None)
+    state = _state(latest, wait, initializing=initializing, pod_over=pod_over)
+    previous = _previous(latest, seen, state)
+    verdict = verdicts.get(container.name, ProbeVerdict(started=False, ready=False))
+    succeeded = state.terminated is not None and state.terminated.exitCode == 0
+    running = state.running is not None
+    return core_v1.ContainerStatus(
+        name=container.name,
+        image=(latest.detail.image_name or latest.image_name if latest else "") or container.image or "",
+        imageID=latest.detail.image_ref if latest else "",
+        containerID=_container_id(latest) if latest else None,
+        restartCount=latest.attempt if latest else 0,
+        ready=(succeeded if is_init else running and verdict.ready),
+        started=(running if is_init else running and verdict.started),
+        state=state,
+        lastState=core_v1.ContainerState(terminated=terminated_state(previous)) if previous else None,
+    )
+
+
+def terminated_state(container: ContainerObservation) -> core_v1.ContainerStateTerminated:
+    """How one attempt ended."""
+    detail = container.detail
+    return core_v1.ContainerStateTerminated(
+        exitCode=detail.exit_code,
+        reason=detail.reason or ("Completed" if detail.exit_code == 0 else "Error"),
+        message=detail.message or None,
+        startedAt=at(detail.started_at_s),
+        finishedAt=at(detail.finished_at_s),
+        containerID=_container_id(container),
+    )
+
+
+def at(time_s: float) -> datetime.datetime | None:
+    """Unix seconds as an API time; None for 0."""
+    return datetime.datetime.fromtimestamp(int(time_s), datetime.UTC) if time_s else None
+
+
+def _state(
+    latest: ContainerObservation | None, wait: Waiting | None, *, initializing: bool, pod_over: bool
+) -> core_v1.ContainerState:
+    if latest is not None and latest.running:
+        return core_v1.ContainerState(running=core_v1.ContainerStateRunning(startedAt=at(latest.detail.started_at_s)))
+    if wait is not None and not pod_over and wait.reason:
+        return core_v1.ContainerState(
+            waiting=core_v1.ContainerStateWaiting(reason=wait.reason, message=wait.message or None)
+        )
+    if latest is not None and latest.exited and not initializing:
+        return core_v1.ContainerState(terminated=terminated_state(latest))
+    reason = "PodInitializing" if initializing else "ContainerCreating"
+    return core_v1.ContainerState(waiting=core_v1.ContainerStateWaiting(reason=reason))
+
+
+def _previous(
+    latest: ContainerObservation | None, seen: PodObservation, state: core_v1.ContainerState
+) -> ContainerObservation | None:
+    """The newest dead attempt that `state` does not already show."""
+    if latest is None:
+        return None
+    for one in seen.containers[latest.name]:
+        if one.exited and not (one is latest and state.terminated is not None):
+            return one
+    return None
+
+
+def _container_id(container: ContainerObservation) -> str:
+    return f"{RUNTIME_SCHEME}://{container.id}"

@@ -1,0 +1,74 @@
+"""Everything besides the runtime's lists that the plan of a pod depends on. Pure values.
+
+Before: `worker` gathers them (probes, images, failures of earlier steps, what lies on disk). Next: `plan` and `status`.
+Keeping them in one frozen value makes a plan a function of what can be printed, compared and replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.pods.backoff import MAX_S, BackoffEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a step is not tried again before `until_s` (Unix seconds; None: until something changes).
+
+    `refused`: as pod and node are, it never will be.
+    """
+
+    reason: str
+    message: str
+    until_s: float | None
+    failures: int = 1
+    runtime_away: bool = False
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailure:
+    """A liveness or startup probe has given up on a container; `grace_s` is the probe's own grace period."""
+
+    message: str
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What lies on this machine outside the runtime."""
+
+    pod_dir: bool = False
+    log_dir: bool = False
+    cgroup: bool = False
+    record: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """The facts of one pod.
+
+    `held` is keyed by `Step.key`; `image_refs` by image name, `backoff` by container name, `failed_probes` by container
+    id; `restart_wanted` and `innocent` are the ids of containers that were stopped with those flags. `attempts_used`
+    holds the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call
+    whose answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating
+    pod's grace is over, `quiet_at_s` when the runtime can no longer be at work on a call whose answer nobody waits for.
+    `outcome` is "Succeeded" or "Failed" once that is on disk.
+    """
+
+    spec_hashes: Mapping[str, str] = field(default_factory=dict)
+    not_admitted: Held | None = None
+    volumes_ready: bool = False
+    held: Mapping[str, Held] = field(default_factory=dict)
+    image_refs: Mapping[str, str] = field(default_factory=dict)
+    backoff: Mapping[str, BackoffEntry] = field(default_factory=dict)
+    crash_loop_max_s: float = MAX_S
+    failed_probes: Mapping[str, ProbeFailure] = field(default_factory=dict)
+    restart_wanted: frozenset[str] = frozenset()
+    innocent: frozenset[str] = frozenset()
+    attempts_used: Mapping[str, int] = field(default_factory=dict)
+    stop_deadline_s: float | None = None
+    quiet_at_s: float = 0.0
+    outcome: str | None = None
+    leftovers: Leftovers = Leftovers()

@@ -1,0 +1,222 @@
+"""What the worker of one pod remembers between two plans, and how much of it goes to disk.
+
+Before: a `PodRecord` of an earlier agent, if there is one. Next: `facts` gives the planner a frozen picture of it,
+`record` the state directory what cannot be read back from the runtime. No I/O; only the pod's own worker changes it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lightkube.models.core_v1 import Pod, PodCondition, PodStatus
+
+from agent.container_spec.hashing import container_hash
+from agent.pods.backoff import BackoffEntry
+from agent.pods.entry import pod_to_json, status_to_json
+from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure
+from agent.pods.failure import StepFailed
+from agent.pods.restart import init_containers, main_containers
+from agent.pods.steps import CreateSandbox, PrepareVolumes, PullImage, StartContainer, Step, StopContainer
+from agent.pods.waiting import Waiting
+from agent.probes.machine import ProbeVerdict
+from agent.state_dir import PodRecord, backoff_notes
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 10.0
+LATE_EFFECTS_S = 5.0
+
+
+@dataclass
+class PodMemory:
+    """One pod's. `status` is the newest one published; `settled` the final one of a finished pod, as JSON.
+
+    `images` is the image of each container by name, `always_pull` the containers whose policy asks for a pull at every
+    start. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer is
+    published. Times in Unix seconds.
+    """
+
+    uid: str
+    boot_id: str
+    start_time_s: float
+    crash_loop_max_s: float
+    namespace: str = ""
+    name: str = ""
+    admitted: bool = False
+    volumes_ready: bool = False
+    cgroup_gone: bool = False
+    outcome: str | None = None
+    settled: dict[str, object] | None = None
+    stop_deadline_s: float | None = None
+    quiet_at_s: float = 0.0
+    held: dict[str, Held] = field(default_factory=dict)
+    image_refs: dict[str, str] = field(default_factory=dict)
+    backoff: dict[str, BackoffEntry] = field(default_factory=dict)
+    restart_wanted: set[str] = field(default_factory=set)
+    innocent: set[str] = field(default_factory=set)
+    attempts_used: dict[str, int] = field(default_factory=dict)
+    waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
+    spec_hashes: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    always_pull: frozenset[str] = frozenset()
+    grace_s: float = 30.0
+    pod_json: dict[str, object] | None = None
+    status: PodStatus | None = None
+    probes: dict[str, object] = field(default_factory=dict)
+    verdicts: dict[str, ProbeVerdict] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+    def log_fields(self, container: str = "") -> dict[str, str]:
+        """The journal's fields for a record about this pod or one of its containers."""
+        return {"POD": self.full_name, **({"CONTAINER": container} if container else {})}
+
+    def learn_pod(self, pod: Pod) -> None:
+        """Take the identity and the container hashes from the definition."""
+        if pod.metadata is not None:
+            self.namespace, self.name = pod.metadata.namespace or "", pod.metadata.name or ""
+        self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
+        if pod.spec is not None and pod.spec.terminationGracePeriodSeconds is not None:
+            self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
+        containers = init_containers(pod) + main_containers(pod)
+        self.spec_hashes = {one.name: container_hash(one) for one in containers}
+        self.images = {one.name: one.image or "" for one in containers}
+        self.always_pull = frozenset(one.name for one in containers if one.imagePullPolicy == "Always")
+
+    def begin_ending(self, override_s: float | None, now_s: float) -> bool:
+        """The pod is to go: fix when its grace is over, or bring that forward. True when it changed."""
+        grace_s = self.grace_s if override_s is None else override_s
+        deadline_s = now_s + grace_s
+        if self.stop_deadline_s is not None and (override_s is None or self.stop_deadline_s <= deadline_s):
+            return False
+        self.grace_s, self.stop_deadline_s = grace_s, deadline_s
+        return True
+
+    def facts(
+        self, failed_probes: Mapping[str, ProbeFailure], not_admitted: Held | None, leftovers: Leftovers
+    ) -> PodFacts:
+        """The frozen picture that a plan is made from."""
+        return PodFacts(
+            spec_hashes=self.spec_hashes,
+            not_admitted=not_admitted,
+            volumes_ready=self.volumes_ready,
+            held=dict(self.held),
+            image_refs=dict(self.image_refs),
+            backoff=dict(self.backoff),
+            crash_loop_max_s=self.crash_loop_max_s,
+            failed_probes=failed_probes,
+            restart_wanted=frozenset(self.restart_wanted),
+            innocent=frozenset(self.innocent),
+            attempts_used=dict(self.attempts_used),
+            stop_deadline_s=self.stop_deadline_s,
+            quiet_at_s=self.quiet_at_s,
+            outcome=self.outcome,
+            leftovers=leftovers,
+        )
+
+    def note_begin(self, step: Step) -> None:
+        """A step is about to be taken: what must be known even if it fails."""
+        if isinstance(step, StartContainer) and step.backoff is not None:
+            self.backoff[step.container] = step.backoff
+        if isinstance(step, StopContainer) and step.restart:
+            self.restart_wanted.add(step.container_id)
+        if isinstance(step, StopContainer) and step.innocent:
+            self.innocent.add(step.container_id)
+
+    def forget_gone(self, there: set[str]) -> None:
+        """Only these container ids still exist."""
+        self.restart_wanted &= there
+        self.innocent &= there
+
+    def note_done(self, step: Step, made: str) -> None:
+        """A step succeeded; `made` is what it made."""
+        self.held.pop(step.key, None)
+        if isinstance(step, PrepareVolumes):
+            self.volumes_ready = True
+        elif isinstance(step, PullImage):
+            self.image_refs[step.image] = made
+        elif isinstance(step, StartContainer) and step.container in self.always_pull:
+            self.image_refs.pop(self.images.get(step.container, ""), None)
+
+    def note_failure(self, step: Step, failure: StepFailed, now_s: float) -> None:
+        """A step failed: hold it back for a while, 1 s doubling to 10 s unless the failure names a time."""
+        before = self.held.get(step.key)
+        failures = 1 + (before.failures if before is not None and not failure.runtime_away else 0)
+        delay_s = min(RETRY_FIRST_S * 2.0 ** min(failures - 1, 8), RETRY_MAX_S)
+        until_s = now_s + delay_s if failure.retry_at_s is None else failure.retry_at_s
+        self.held[step.key] = Held(failure.reason, failure.message, until_s, failures, failure.runtime_away)
+        if failure.name_taken and isinstance(step, CreateSandbox):
+            self.attempts_used[""] = step.attempt
+            self.expect_late_effects(now_s)
+        if failure.name_taken and isinstance(step, StartContainer):
+            self.attempts_used[step.container] = step.attempt
+        if failure.image_gone and isinstance(step, StartContainer):
+            self.image_refs.pop(self.images.get(step.container, ""), None)
+            self.held.pop(step.key)
+
+    def expect_late_effects(self, now_s: float) -> None:
+        """RunPodSandbox may be at work without anybody waiting for it, and leave a cgroup even when it fails."""
+        self.quiet_at_s = now_s + LATE_EFFECTS_S
+
+    def settle(self) -> None:
+        """The pod is over: its newest status is the final one."""
+        if self.status is not None:
+            self.settled = status_to_json(self.status)
+
+    def note_runtime_back(self) -> None:
+        """The runtime answers again: what only waited for it need not wait longer."""
+        self.held = {key: one for key, one in self.held.items() if not one.runtime_away}
+
+    def since(self, waiting: tuple[Waiting, ...], now_s: float) -> tuple[tuple[Waiting, float], ...]:
+        """Each wait with the time it began."""
+        keys = {(one.what, one.reason) for one in waiting}
+        self.waiting_since = {key: at_s for key, at_s in self.waiting_since.items() if key in keys}
+        return tuple((one, self.waiting_since.setdefault((one.what, one.reason), now_s)) for one in waiting)
+
+    def record(self, probes: dict[str, object]) -> PodRecord:
+        """What goes to disk; `probes` is the prober's dump for this pod."""
+        return PodRecord(
+            uid=self.uid,
+            namespace=self.namespace,
+            name=self.name,
+            start_time_s=self.start_time_s,
+            boot_id=self.boot_id,
+            outcome=self.outcome,
+            status=self.settled,
+            stop_deadline_s=self.stop_deadline_s,
+            backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
+            probes=probes,
+            transitions={
+                one.type: (one.status, one.lastTransitionTime.timestamp())
+                for one in (self.status.conditions if self.status is not None else None) or ()
+                if one.lastTransitionTime is not None
+            },
+        )
+
+
+def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemory:
+    """The memory an earlier agent left."""
+    conditions = [
+        PodCondition(
+            type=kind, status=value, lastTransitionTime=datetime.datetime.fromtimestamp(int(at_s), datetime.UTC)
+        )
+        for kind, (value, at_s) in record.transitions.items()
+    ]
+    return PodMemory(
+        uid=record.uid,
+        boot_id=boot_id,
+        start_time_s=record.start_time_s,
+        crash_loop_max_s=crash_loop_max_s,
+        namespace=record.namespace,
+        name=record.name,
+        outcome=record.outcome,
+        settled=record.status,
+        stop_deadline_s=record.stop_deadline_s,
+        backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
+        status=PodStatus(conditions=conditions) if conditions else None,
+        probes=record.probes,
+    )

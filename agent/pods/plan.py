@@ -1,0 +1,115 @@
+"""The heart: what a pod lacks, as an ordered tuple of steps, each with its reason. Pure.
+
+Before: `observe` (what runs), `wish` (what is wanted), `facts` (everything else). Next: `worker` lets `execute` do the
+steps in order, observes again and plans again until a plan is empty. A plan may be cut off after any step: the next one
+starts from whatever is there and reaches the same end. `plan_end` has the two plans of a pod that is to go or is over,
+`plan_containers` the part for a pod whose sandbox stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lightkube.models.core_v1 import Pod
+
+from agent.pods.facts import Held, PodFacts
+from agent.pods.observe import PodObservation
+from agent.pods.plan_containers import plan_containers, plan_debris
+from agent.pods.plan_end import judge_outcome, plan_finished, plan_removal
+from agent.pods.restart import has_work
+from agent.pods.steps import CreateSandbox, PrepareVolumes, RecordOutcome, Step, StopContainer, StopSandbox
+from agent.pods.waiting import Waiting
+from agent.pods.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps to take now, what else is waited for, and when to look again (Unix seconds) if nothing happens before.
+
+    `strict`: the first failure ends the plan, whatever the scope of the step.
+    """
+
+    steps: tuple[Step, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    wake_at_s: float | None = None
+    strict: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do now."""
+        return not self.steps
+
+
+def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) -> Plan:
+    """Everything this pod lacks.
+
+    A pod without a source is removed, a finished one is kept stopped, any other is brought to run. Steps that failed
+    lately are held back with what depends on them, and appear in `waiting` instead.
+    """
+    if wish.ending is not None or wish.pod is None:
+        return _hold_back(*plan_removal(wish, seen, facts, now_s), facts, now_s, strict=True)
+    if facts.outcome is not None:
+        return _hold_back(plan_finished(wish.pod, seen, facts.outcome), (), facts, now_s, strict=True)
+    outcome = judge_outcome(wish.pod, seen, facts)
+    if outcome is not None:
+        return _hold_back((RecordOutcome(outcome.reason, outcome.phase),), (), facts, now_s, strict=True)
+    if seen.current_sandbox is None:
+        return _plan_sandbox(wish.pod, seen, facts, now_s)
+    steps, waiting = plan_containers(wish.pod, seen, facts, now_s)
+    return _hold_back(steps, waiting, facts, now_s)
+
+
+def _plan_sandbox(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: float) -> Plan:
+    """A pod without a living sandbox: clear away what is left of the old one, then make the next."""
+    clearing: list[Step] = [
+        StopContainer("its sandbox is gone", one.name, one.id, _grace_s(pod), innocent=True)
+        for one in seen.all_containers()
+        if one.may_run
+    ]
+    if not has_work(pod, seen, facts):
+        return _hold_back((*clearing, *plan_debris(seen)), (), facts, now_s, strict=True)
+    if facts.not_admitted is not None and seen.empty:
+        what = "refused" if facts.not_admitted.refused else "admission"
+        return _hold_back((), (Waiting.held(what, "", facts.not_admitted),), facts, now_s)
+    clearing += [StopSandbox("the sandbox is to be replaced", one.id, dead=not one.ready) for one in seen.sandboxes]
+    attempt = max([one.attempt + 1 for one in seen.sandboxes] + [facts.attempts_used.get("", -1) + 1])
+    reason = "the pod has no sandbox" if not seen.sandboxes else f"sandbox {seen.sandboxes[0].id[:13]} is not ready"
+    volumes = () if facts.volumes_ready else (PrepareVolumes("the pod needs its directories before it starts"),)
+    return _hold_back((*clearing, *volumes, CreateSandbox(reason, attempt)), (), facts, now_s, strict=True)
+
+
+def _grace_s(pod: Pod) -> float:
+    grace = pod.spec.terminationGracePeriodSeconds if pod.spec else None
+    return float(30 if grace is None else grace)
+
+
+def _hold_back(
+    steps: Iterable[Step], waiting: Iterable[Waiting], facts: PodFacts, now_s: float, *, strict: bool = False
+) -> Plan:
+    """Leave out the steps whose last failure is too fresh, and those that depend on them, and say so.
+
+    In a strict plan everything depends on every earlier step, except that all containers are stopped together.
+    """
+    kept: list[Step] = []
+    waits = list(waiting)
+    blocked: set[str] = set()
+    cut = False
+    for step in steps:
+        if step.scope in blocked or (cut and not isinstance(step, StopContainer)):
+            continue
+        held = facts.held.get(step.key)
+        if held is None or not _is_fresh(held, now_s):
+            kept.append(step)
+            continue
+        waits.append(Waiting.held(step.key, step.scope, held))
+        cut = cut or strict or step.scope == ""
+        blocked.add(step.scope)
+    while kept and isinstance(kept[-1], StopSandbox) and kept[-1].dead:
+        kept.pop()
+    wakes = [one.until_s for one in waits if one.until_s is not None]
+    return Plan(tuple(kept), tuple(waits), min(wakes) if wakes else None, strict)
+
+
+def _is_fresh(held: Held, now_s: float) -> bool:
+    return held.until_s is None or now_s < held.until_s

@@ -1,0 +1,128 @@
+"""The ends of a pod: judging that it is over, keeping a finished pod stopped, removing one that is to go. Pure.
+
+Called by `plan`. A removal goes from the inside out: processes with their grace period, the network, the records of
+the runtime, then logs, cgroup, directory, and last what the agent wrote down about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightkube.models.core_v1 import Pod
+
+from agent.pods.facts import PodFacts
+from agent.pods.observe import PodObservation
+from agent.pods.plan_containers import plan_debris
+from agent.pods.restart import init_containers, is_initialized, main_containers, restart_policy, runs_again
+from agent.pods.steps import (
+    RemoveContainer,
+    RemovePodCgroup,
+    RemovePodDir,
+    RemovePodLogs,
+    RemoveRecord,
+    RemoveSandbox,
+    Step,
+    StopContainer,
+    StopSandbox,
+)
+from agent.pods.waiting import Waiting
+from agent.pods.wish import Wish
+
+MINIMUM_GRACE_S = 2.0  # the kubelet gives every container at least this between SIGTERM and SIGKILL
+DEFAULT_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a pod ended: phase Succeeded or Failed."""
+
+    phase: str
+    reason: str
+
+
+def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | None:
+    """How the pod ended, or None while anything of it runs or will run again."""
+    policy = restart_policy(pod)
+    if policy == "Always" or seen.empty or any(one.may_run for one in seen.all_containers()):
+        return None
+    if policy == "Never" and (failed := _failed_init(pod, seen)):
+        return Outcome("Failed", f"init container {failed} failed, restartPolicy is Never")
+    if seen.current_sandbox is not None and not is_initialized(pod, seen):
+        return None
+    exit_codes: dict[str, int | None] = {}
+    for main in main_containers(pod):
+        latest = seen.latest(main.name)
+        if latest is None or not latest.exited:
+            exit_codes[main.name] = None
+        elif runs_again(policy, latest, facts):
+            return None
+        else:
+            exit_codes[main.name] = latest.detail.exit_code
+    lost = [name for name, code in exit_codes.items() if code is None]
+    if lost and not (policy == "Never" and seen.current_sandbox is None and _anything_ran(seen)):
+        return None
+    failed_names = [name for name, code in exit_codes.items() if code != 0]
+    if failed_names:
+        return Outcome("Failed", f"containers failed: {', '.join(failed_names)}; restartPolicy is {policy}")
+    return Outcome("Succeeded", f"all containers ended with exit code 0, restartPolicy is {policy}")
+
+
+def plan_finished(pod: Pod, seen: PodObservation, outcome: str) -> list[Step]:
+    """Keep a pod stopped that is over: its dead containers stay for their logs, its network and volumes go."""
+    grace_s = pod.spec.terminationGracePeriodSeconds if pod.spec else None
+    why = f"the pod is over ({outcome})"
+    steps: list[Step] = [
+        StopContainer(
+            why, one.name, one.id, max(MINIMUM_GRACE_S, float(DEFAULT_GRACE_S if grace_s is None else grace_s))
+        )
+        for one in seen.all_containers()
+        if one.may_run
+    ]
+    steps += [
+        RemoveContainer(why, one.name, one.id)
+        for one in seen.all_containers()
+        if not one.exited and not one.may_run and one is seen.latest(one.name)
+    ]
+    steps += [StopSandbox(why, one.id) for one in seen.sandboxes if one.ready]
+    return [*steps, *plan_debris(seen)]
+
+
+def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) -> tuple[list[Step], list[Waiting]]:
+    """Take everything of the pod away.
+
+    The directory goes late, because it is what tells an agent that comes after a crash of the rest.
+    """
+    why = wish.ending.reason if wish.ending else "no source wants this pod"
+    grace_s = DEFAULT_GRACE_S if facts.stop_deadline_s is None else facts.stop_deadline_s - now_s
+    steps: list[Step] = [
+        StopContainer(why, one.name, one.id, max(MINIMUM_GRACE_S, grace_s))
+        for one in seen.all_containers()
+        if one.may_run
+    ]
+    steps += [StopSandbox(why, one.id, dead=not one.ready) for one in seen.sandboxes]
+    steps += [RemoveContainer(why, one.name, one.id) for one in seen.all_containers()]
+    steps += [RemoveSandbox(why, one.id) for one in seen.sandboxes]
+    if facts.leftovers.log_dir:
+        steps.append(RemovePodLogs(why))
+    if not seen.sandboxes and now_s < facts.quiet_at_s:
+        text = "the runtime may still be at work on a sandbox for it"
+        return steps, [Waiting("RemovePodCgroup", "", "RuntimeBusy", text, facts.quiet_at_s)]
+    if facts.leftovers.cgroup:
+        steps.append(RemovePodCgroup(why))
+    if facts.leftovers.pod_dir:
+        steps.append(RemovePodDir(why))
+    if facts.leftovers.record:
+        steps.append(RemoveRecord(why))
+    return steps, []
+
+
+def _failed_init(pod: Pod, seen: PodObservation) -> str:
+    for init in init_containers(pod):
+        latest = seen.latest(init.name)
+        if latest is not None and latest.exited and latest.detail.exit_code != 0:
+            return init.name
+    return ""
+
+
+def _anything_ran(seen: PodObservation) -> bool:
+    return any(one.exited for one in seen.all_containers())

@@ -1,0 +1,127 @@
+"""What people and the proxy see of a pod: probes are asked, the status is computed and put on the board.
+
+Before: `worker`, after each look and plan. Next: agent/server/board. Everything here is in memory; `status` and `entry`
+do the thinking.
+"""
+
+from __future__ import annotations
+
+from agent.pods.entry import api_entry, pod_to_json, status_to_json
+from agent.pods.facts import ProbeFailure
+from agent.pods.memory import PodMemory
+from agent.pods.observe import PodObservation
+from agent.pods.restart import main_containers
+from agent.pods.status import StatusFacts, pod_status
+from agent.pods.surroundings import Surroundings
+from agent.pods.waiting import Waiting
+from agent.pods.wish import Wish
+from agent.probes.machine import ProbeVerdict
+
+
+def sync_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> None:
+    """Probe exactly what runs."""
+    if wish.pod is None:
+        return
+    running = {
+        main.name: (now.id, now.detail.started_at_s)
+        for main in main_containers(wish.pod)
+        if (now := seen.current(main.name)) is not None and now.running
+    }
+    shared.prober.sync(wish.pod, running, _pod_ip(shared, wish, seen), terminating=wish.ending is not None)
+
+
+def failed_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> dict[str, ProbeFailure]:
+    """The running containers that a liveness or startup probe has given up on, by container id."""
+    failures: dict[str, ProbeFailure] = {}
+    for main in main_containers(wish.pod) if wish.pod is not None else ():
+        now = seen.current(main.name)
+        if now is None or not now.running:
+            continue
+        verdict = shared.prober.verdict(seen.uid, main.name, now.id)
+        if verdict.failed_liveness is not None:
+            probe = main.livenessProbe if verdict.started else main.startupProbe
+            grace = probe.terminationGracePeriodSeconds if probe is not None else None
+            failures[now.id] = ProbeFailure(verdict.failed_liveness, None if grace is None else float(grace))
+    return failures
+
+
+async def keep_verdicts(shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodObservation) -> None:
+    """Take in what the probes say now, on disk before anyone is told: an agent killed right after says the same."""
+    probes, verdicts = shared.prober.dump(memory.uid), _verdicts(shared, wish, seen)
+    if probes != memory.probes:
+        memory.probes = probes
+        await shared.saver.at_once(memory.uid)
+    memory.verdicts = verdicts
+
+
+def publish(
+    shared: Surroundings,
+    memory: PodMemory,
+    wish: Wish,
+    seen: PodObservation,
+    waiting: tuple[Waiting, ...],
+    now_s: float,
+) -> bool:
+    """Put the pod on the board; True when a condition changed, which is worth a record on disk."""
+    before = _conditions(memory)
+    status = _status(shared, memory, wish, seen, waiting, now_s)
+    ending_s = None
+    grace_s = None
+    if wish.ending is not None and memory.stop_deadline_s is not None:
+        grace_s = float(max(0.0, memory.grace_s))
+        ending_s = memory.stop_deadline_s - grace_s
+    entry = api_entry(
+        memory.pod_json or pod_to_json(None, memory.namespace, memory.name, memory.uid),
+        status,
+        wish.source,
+        memory.since(waiting, now_s),
+        ending_s,
+        grace_s,
+    )
+    shared.board.put_pod(memory.uid, entry)
+    return before != _conditions(memory)
+
+
+def _status(
+    shared: Surroundings,
+    memory: PodMemory,
+    wish: Wish,
+    seen: PodObservation,
+    waiting: tuple[Waiting, ...],
+    now_s: float,
+) -> dict[str, object]:
+    if memory.settled is not None:
+        return memory.settled
+    if wish.pod is None:
+        return {"phase": "Unknown"}
+    facts = StatusFacts(
+        start_time_s=memory.start_time_s,
+        node_ips=shared.executor.node.node_ips,
+        waiting=waiting,
+        verdicts=memory.verdicts,
+        outcome=memory.outcome,
+        refused=next((one for one in waiting if one.what == "refused"), None),
+    )
+    memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
+    return status_to_json(memory.status)
+
+
+def _verdicts(shared: Surroundings, wish: Wish, seen: PodObservation) -> dict[str, ProbeVerdict]:
+    mains = main_containers(wish.pod) if wish.pod is not None else ()
+    return {
+        main.name: shared.prober.verdict(seen.uid, main.name, now.id)
+        for main in mains
+        if (now := seen.current(main.name)) is not None and now.running
+    }
+
+
+def _pod_ip(shared: Surroundings, wish: Wish, seen: PodObservation) -> str:
+    if wish.pod is not None and wish.pod.spec is not None and wish.pod.spec.hostNetwork:
+        return next(iter(shared.executor.node.node_ips), "")
+    ips = seen.current_sandbox.ips if seen.current_sandbox is not None else ()
+    return ips[0] if ips else ""
+
+
+def _conditions(memory: PodMemory) -> list[tuple[str, str]]:
+    conditions = (memory.status.conditions if memory.status is not None else None) or ()
+    return [(one.type, one.status) for one in conditions]

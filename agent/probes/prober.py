@@ -1,0 +1,306 @@
+"""Runs the probes of all pods: one task for each probe that has something to find out.
+
+Before: a pod's worker calls `sync` with the containers that run.  Next: `verdict` answers from memory, and `on_change`
+wakes the worker whenever a verdict may have changed.  Effects: the runners' calls and connections.  What a result means
+is machine.py's business alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightkube.models import core_v1
+
+from agent.container_spec.env import expand_all
+from agent.probes.exec_probe import ExecRuntime, run_exec
+from agent.probes.http_probe import HttpProber
+from agent.probes.lag import LagMeter
+from agent.probes.machine import (
+    Outcome,
+    ProbeKind,
+    ProbeResult,
+    ProbeState,
+    ProbeVerdict,
+    absorb_result,
+    dump_state,
+    first_state,
+    is_started,
+    judge,
+    may_run,
+    restore_state,
+)
+from agent.probes.plan import ExecAsk, HttpAsk, ProbePlan, TcpAsk, plan_probes
+from agent.probes.tcp_probe import run_tcp
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 3
+_FORGIVEN_IN_A_ROW = 3
+_LAG_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class ProbeEvent:
+    """One failed or doubtful run: `reason` is the kubelet's (`Unhealthy`, `ProbeWarning`)."""
+
+    pod_uid: str
+    container: str
+    kind: ProbeKind
+    reason: str
+    message: str
+
+
+@dataclass
+class _Probed:
+    """One running container and its probes."""
+
+    name: str
+    container_id: str
+    started_at_s: float
+    pod_ip: str
+    plans: Mapping[ProbeKind, ProbePlan]
+    environment: Mapping[str, str]
+    states: dict[ProbeKind, ProbeState]
+    tasks: dict[ProbeKind, asyncio.Task[None]] = field(default_factory=dict)
+    messages: dict[ProbeKind, str] = field(default_factory=dict)
+    forgiven: int = 0
+    terminating: bool = False
+
+
+class Prober:
+    """All probes of the node.
+
+    `spawn(coroutine, name)` starts a task that somebody owns; `on_change(uid)` and `on_event` are called from it and
+    must not block.  `now` is Unix time in seconds, as the containers' start times.
+    """
+
+    def __init__(
+        self,
+        runtime: ExecRuntime,
+        spawn: Spawn,
+        on_change: Callable[[str], None],
+        *,
+        on_event: Callable[[ProbeEvent], None] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._runtime = runtime
+        self._spawn = spawn
+        self._on_change = on_change
+        self._on_event = on_event or (lambda _event: None)
+        self._now = now
+        self._began_s = now()
+        self._pods: dict[str, dict[str, _Probed]] = {}
+        self._restored: dict[str, dict[str, dict[ProbeKind, ProbeState]]] = {}
+        self._http = HttpProber()
+        self._lag = LagMeter()
+
+    def sync(
+        self,
+        pod: core_v1.Pod,
+        running: Mapping[str, tuple[str, float]],
+        pod_ip: str,
+        *,
+        terminating: bool = False,
+    ) -> None:
+        """Probe exactly the running containers of this pod: name -> (container id, start in Unix seconds).
+
+        A new container id starts afresh.  While the pod is `terminating` only readiness is asked, as nothing that
+        liveness could find matters any more.
+        """
+        uid = _uid(pod)
+        probed = self._pods.setdefault(uid, {})
+        for name in [name for name, known in probed.items() if running.get(name, ("", 0.0))[0] != known.container_id]:
+            self._stop(probed.pop(name))
+        for container in _probed_containers(pod):
+            if container.name in running and container.name not in probed:
+                probed[container.name] = self._adopt(uid, container, *running[container.name], pod_ip)
+        for one in probed.values():
+            one.pod_ip, one.terminating = pod_ip, terminating
+            self._wake(uid, one)
+
+    def forget(self, uid: str) -> None:
+        """Stop all probes of a pod and drop what they found."""
+        for probed in self._pods.pop(uid, {}).values():
+            self._stop(probed)
+        self._restored.pop(uid, None)
+
+    def verdict(self, uid: str, container_name: str, container_id: str) -> ProbeVerdict:
+        """What the probes say of a running container; one without probes is started and ready.
+
+        A container that `sync` has not been told of yet is not ready.
+        """
+        probed = self._pods.get(uid, {}).get(container_name)
+        if probed is None or probed.container_id != container_id:
+            return ProbeVerdict(started=False, ready=False)
+        return judge(probed.plans, probed.states, container_name, container_id)
+
+    def messages(self, uid: str, container_name: str) -> Mapping[ProbeKind, str]:
+        """The text of each probe's newest failure, absent for those that succeeded last."""
+        probed = self._pods.get(uid, {}).get(container_name)
+        return dict(probed.messages) if probed is not None else {}
+
+    def dump(self, uid: str) -> dict[str, object]:
+        """The published states of a pod as JSON, without those that say nothing yet; what was restored and not seen
+        yet is kept.
+        """
+        found = {
+            **self._restored.get(uid, {}),
+            **{one.name: one.states for one in self._pods.get(uid, {}).values()},
+        }
+        dumped = {
+            name: {
+                str(kind): dump_state(state)
+                for kind, state in states.items()
+                if state.published is not first_state(kind, "").published or state.on_hold
+            }
+            for name, states in found.items()
+        }
+        return {name: states for name, states in dumped.items() if states}
+
+    def restore(self, uid: str, data: object) -> None:
+        """Take over what an earlier agent had dumped of a pod; what cannot be read is skipped."""
+        for name, kinds in _items(data):
+            states = {kind: restore_state(kind, dict(_items(kinds)).get(str(kind))) for kind in ProbeKind}
+            kept = {kind: state for kind, state in states.items() if state is not None}
+            if kept:
+                self._restored.setdefault(uid, {})[name] = kept
+
+    async def close(self) -> None:
+        """Stop everything; states stay readable for a last `dump`."""
+        for pod in self._pods.values():
+            for probed in pod.values():
+                self._stop(probed)
+        await self._http.close()
+
+    def _adopt(self, uid: str, container: core_v1.Container, container_id: str, start_s: float, ip: str) -> _Probed:
+        plans = plan_probes(container)
+        before = self._restored.get(uid, {}).pop(container.name, {})
+        states = {
+            kind: before[kind] if kind in before and before[kind].container_id == container_id else first
+            for kind, first in ((kind, first_state(kind, container_id)) for kind in plans)
+        }
+        environment = {entry.name: entry.value for entry in container.env or () if entry.value is not None}
+        return _Probed(container.name, container_id, start_s, ip, plans, environment, states)
+
+    def _wake(self, uid: str, probed: _Probed) -> None:
+        started = is_started(probed.states, probed.container_id)
+        for kind, plan in probed.plans.items():
+            wanted = may_run(probed.states[kind], started) and not (
+                probed.terminating and kind is not ProbeKind.READINESS
+            )
+            task = probed.tasks.get(kind)
+            if wanted and (task is None or task.done()):
+                name = f"probe {kind} {uid}/{probed.name}"
+                probed.tasks[kind] = self._spawn(self._probe(uid, probed, plan), name)
+            elif not wanted and task is not None and task is not _current_task():
+                probed.tasks.pop(kind).cancel()
+
+    @staticmethod
+    def _stop(probed: _Probed) -> None:
+        for task in probed.tasks.values():
+            task.cancel()
+        probed.tasks.clear()
+
+    async def _probe(self, uid: str, probed: _Probed, plan: ProbePlan) -> None:
+        """One probe until it rests; first when the initial delay has passed since the container's start."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._first_delay_s(probed, plan))
+        due_s = loop.time()
+        while True:
+            result = await self._ask_fairly(probed, plan)
+            self._report(uid, probed, plan.kind, result)
+            before = probed.states[plan.kind]
+            after = absorb_result(before, result, plan.timing)
+            probed.states[plan.kind] = after
+            if after.published is not before.published:
+                self._wake(uid, probed)
+                self._on_change(uid)
+            if after.on_hold:
+                return
+            period_s = plan.timing.period_s
+            due_s += period_s * (1 + max(0, int((loop.time() - due_s) // period_s)))
+            await asyncio.sleep(max(0.0, due_s - loop.time()))
+
+    def _first_delay_s(self, probed: _Probed, plan: ProbePlan) -> float:
+        now_s = self._now()
+        delay_s = max(0.0, probed.started_at_s + plan.timing.initial_delay_s - now_s)
+        adopted = probed.started_at_s < self._began_s and now_s - self._began_s < plan.timing.period_s
+        return delay_s + (random.random() * plan.timing.period_s if adopted else 0.0)  # noqa: S311 - spreads load
+
+    async def _ask_fairly(self, probed: _Probed, plan: ProbePlan) -> ProbeResult:
+        """One run, repeated at once while it cannot be run at all.
+
+        A time-out while our own loop was starved says nothing of the container, unless that goes on and on.
+        """
+        result = ProbeResult(Outcome.UNKNOWN)
+        with self._lag.watch() as lag:
+            for _ in range(_ATTEMPTS):
+                try:
+                    result = await self._ask(probed, plan)
+                except Exception as error:
+                    _log.exception("cannot probe container %s", probed.name)
+                    result = ProbeResult(Outcome.UNKNOWN, f"cannot run the probe: {error}")
+                if result.outcome is not Outcome.UNKNOWN:
+                    break
+            starved = result.timed_out and lag.lost_s > _LAG_SHARE * plan.timing.timeout_s
+        if starved and probed.forgiven < _FORGIVEN_IN_A_ROW:
+            probed.forgiven += 1
+            return ProbeResult(Outcome.UNKNOWN, f"{result.message} (not counted: the node was too busy to ask)")
+        if not result.timed_out:
+            probed.forgiven = 0
+        return result
+
+    async def _ask(self, probed: _Probed, plan: ProbePlan) -> ProbeResult:
+        ask, timeout_s = plan.ask, plan.timing.timeout_s
+        if isinstance(ask, ExecAsk):
+            command = expand_all(ask.command, probed.environment)
+            return await run_exec(self._runtime, probed.container_id, command, timeout_s)
+        if isinstance(ask, HttpAsk | TcpAsk) and not (ask.host or probed.pod_ip):
+            return ProbeResult(Outcome.UNKNOWN, "the pod has no address yet")
+        if isinstance(ask, HttpAsk):
+            return await self._http.run(ask, probed.pod_ip, timeout_s)
+        if isinstance(ask, TcpAsk):
+            return await run_tcp(ask.host or probed.pod_ip, ask.port, timeout_s)
+        return ProbeResult(Outcome.UNKNOWN, ask.message)
+
+    def _report(self, uid: str, probed: _Probed, kind: ProbeKind, result: ProbeResult) -> None:
+        title = kind.capitalize()
+        if result.outcome is Outcome.SUCCESS:
+            probed.messages.pop(kind, None)
+            if result.warning:
+                text = f"{title} probe warning: {result.message}"
+                self._on_event(ProbeEvent(uid, probed.name, kind, "ProbeWarning", text))
+            return
+        failed = result.outcome is Outcome.FAILURE
+        how = "failed" if failed else "errored and resulted in unknown state"
+        probed.messages[kind] = f"{title} probe {how}: {result.message}"
+        self._on_event(ProbeEvent(uid, probed.name, kind, "Unhealthy", probed.messages[kind]))
+
+
+def _probed_containers(pod: core_v1.Pod) -> list[core_v1.Container]:
+    if pod.spec is None:
+        return []
+    sidecars = [one for one in pod.spec.initContainers or () if one.restartPolicy == "Always"]
+    return [*pod.spec.containers, *sidecars]
+
+
+def _uid(pod: core_v1.Pod) -> str:
+    return (pod.metadata.uid if pod.metadata is not None else None) or ""
+
+
+def _items(data: object) -> list[tuple[str, object]]:
+    return [(key, value) for key, value in data.items() if isinstance(key, str)] if isinstance(data, dict) else []
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

@@ -1,0 +1,72 @@
+"""What the agent says of itself in `GET /v1/status`: node, version, readiness, the directories it works
+with, the runtime behind it.
+
+Before: `daemon` and `pods/lookout` tell what changes. Next: agent/server/board. In memory only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from agent.config import AgentConfig
+from agent.server.board import StatusBoard
+
+
+class SelfReport:
+    """Keeps the status of the board current; writes only when something changed."""
+
+    def __init__(self, board: StatusBoard, config: AgentConfig) -> None:
+        self._board = board
+        self._runtime: dict[str, object] = {"endpoint": config.runtime_endpoint or "", "connected": False}
+        self._status: dict[str, object] = {
+            "nodeName": config.node_name,
+            "nodeIP": "",
+            "version": version("longshore"),
+            "pid": os.getpid(),
+            "startTime": _rfc3339(time.time()),
+            "ready": False,
+            "missedEvents": 0,
+            "podLogsDir": str(config.pod_logs_dir),
+            "staticPodPath": str(config.static_pod_path or ""),
+        }
+        self._show()
+
+    def set_node_ips(self, addresses: Sequence[str]) -> None:
+        """The node's addresses, primary first."""
+        self._set("nodeIP", next(iter(addresses), ""))
+
+    def set_ready(self) -> None:
+        """The first whole picture has been acted upon."""
+        self._set("ready", True)
+
+    def set_missed_events(self, count: int) -> None:
+        """How many changes the slow relist has found that no event of the runtime had told of."""
+        self._set("missedEvents", count)
+
+    def set_runtime(self, name: str, runtime_version: str, endpoint: str) -> None:
+        """Which runtime answers, and where."""
+        self._runtime |= {"name": name, "version": runtime_version, "endpoint": endpoint}
+        self._show()
+
+    def set_connected(self, yes: bool, why: str) -> None:
+        """Whether the runtime answers now, and why not."""
+        before = dict(self._runtime)
+        if yes != before["connected"] or "since" not in before:
+            self._runtime |= {"connected": yes, "since": _rfc3339(time.time())}
+        self._runtime["message"] = why
+        if self._runtime != before:
+            self._show()
+
+    def _set(self, key: str, value: object) -> None:
+        self._status[key] = value
+        self._show()
+
+    def _show(self) -> None:
+        self._board.set_status({**self._status, "runtime": dict(self._runtime)})
+
+
+def _rfc3339(time_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s))

@@ -1,0 +1,61 @@
+"""The agent's API on a unix socket: what the CLI and the standalone proxy read.
+
+Before: the StatusBoard.  Next: `longshore pods` and the proxy's endpoints.  Effects: serves HTTP on a socket that only
+its owner may open.  A watcher that stops reading is dropped; it never holds up the agent nor fills its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from aiohttp import web
+
+from agent.server.board import StatusBoard
+from daemonkit.unix_http import serve_unix
+
+_UNREAD_S = 30.0
+_COALESCE_S = 0.02
+_BOARD = web.AppKey("board", StatusBoard)
+
+
+def serve_local_api(board: StatusBoard, socket_path: Path) -> AbstractAsyncContextManager[None]:
+    """Serve the board while the context is open. Raises what `serve_unix` raises."""
+    return serve_unix(build_app(board), socket_path)
+
+
+def build_app(board: StatusBoard) -> web.Application:
+    """The routes: /v1/pods (also ?watch=true), /v1/status, /healthz."""
+    app = web.Application()
+    app[_BOARD] = board
+    app.router.add_get("/v1/pods", _get_pods)
+    app.router.add_get("/v1/status", _get_status)
+    app.router.add_get("/healthz", _get_healthz)
+    return app
+
+
+async def _get_pods(request: web.Request) -> web.StreamResponse:
+    board = request.app[_BOARD]
+    if request.query.get("watch", "").lower() not in ("true", "1"):
+        return web.Response(body=board.pods_json() + b"\n", content_type="application/json")
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    async for document in board.subscribe():
+        try:
+            async with asyncio.timeout(_UNREAD_S):
+                await response.write(document + b"\n")
+        except (TimeoutError, ConnectionError):
+            if request.transport is not None:
+                request.transport.abort()
+            break
+        await asyncio.sleep(_COALESCE_S)
+    return response
+
+
+async def _get_status(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[_BOARD].status_json() + b"\n", content_type="application/json")
+
+
+async def _get_healthz(_request: web.Request) -> web.Response:
+    return web.Response(text="ok")

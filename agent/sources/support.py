@@ -1,0 +1,194 @@
+"""What the agent does with each field of a static pod's manifest: the one table of it.
+
+Pure.  Before: kube_objects.manifest has refused unknown fields.  Next: validation.py refuses by this table what the
+agent cannot honour, so that no field is ever ignored in silence; docs/static-pods.md shows it (a test compares).  A
+field of the API that is not listed is refused as "not supported yet".  Paths are written as
+`spec.containers[].image`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from daemonkit.yaml_text import Path
+
+
+class Verdict(enum.Enum):
+    """What happens to a field that is set."""
+
+    USED = "used"
+    WITHOUT_EFFECT = "accepted, without effect here"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table: `note` is the reason, `values` the only values accepted (empty: any)."""
+
+    verdict: Verdict
+    note: str = ""
+    values: tuple[object, ...] = ()
+
+
+_NEEDS_API = "needs an API server"
+_NOT_YET = "not supported yet"
+
+
+def _used(*names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names, Rule(Verdict.USED))
+
+
+def _idle(note: str, *names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names, Rule(Verdict.WITHOUT_EFFECT, note))
+
+
+def _refused(note: str, *names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names, Rule(Verdict.REFUSED, note))
+
+
+def _under(prefix: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    return {f"{prefix}.{name}": rule for name, rule in rules.items()}
+
+
+_SECCOMP = {
+    "type": Rule(Verdict.USED, "profiles of the node's disk are not supported yet", ("RuntimeDefault", "Unconfined"))
+}
+
+_PROBE = _used(
+    "exec.command",
+    "httpGet.host",
+    "httpGet.httpHeaders",
+    "httpGet.path",
+    "httpGet.port",
+    "httpGet.scheme",
+    "tcpSocket.host",
+    "tcpSocket.port",
+    "initialDelaySeconds",
+    "periodSeconds",
+    "timeoutSeconds",
+    "successThreshold",
+    "failureThreshold",
+    "terminationGracePeriodSeconds",
+)
+
+_CONTAINER_SECURITY = {
+    **_used(
+        "allowPrivilegeEscalation",
+        "capabilities.add",
+        "capabilities.drop",
+        "privileged",
+        "readOnlyRootFilesystem",
+        "runAsGroup",
+        "runAsNonRoot",
+        "runAsUser",
+    ),
+    "procMount": Rule(Verdict.USED, "", ("Default",)),
+    **_under("seccompProfile", _SECCOMP),
+}
+
+_CONTAINER = {
+    **_used("name", "image", "imagePullPolicy", "command", "args", "workingDir", "stdin", "stdinOnce", "tty"),
+    **_used("terminationMessagePath", "terminationMessagePolicy", "resources.limits", "resources.requests"),
+    **_used("env[].name", "env[].value", "env[].valueFrom.fieldRef", "env[].valueFrom.resourceFieldRef"),
+    **_refused(f"static pods may not reference configmaps ({_NEEDS_API})", "env[].valueFrom.configMapKeyRef"),
+    **_refused(f"static pods may not reference secrets ({_NEEDS_API})", "env[].valueFrom.secretKeyRef"),
+    **_refused(f"static pods may not reference configmaps or secrets ({_NEEDS_API})", "envFrom"),
+    **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resources.claims"),
+    **_used("ports[].name", "ports[].containerPort", "ports[].hostPort", "ports[].hostIP", "ports[].protocol"),
+    **_used("volumeMounts[].name", "volumeMounts[].mountPath", "volumeMounts[].readOnly"),
+    **_used("volumeMounts[].mountPropagation"),
+    "volumeMounts[].recursiveReadOnly": Rule(Verdict.USED, "", ("Disabled",)),
+    **_idle("nothing can ask to resize a static pod", "resizePolicy"),
+    **_under("securityContext", _CONTAINER_SECURITY),
+}
+
+_PROBES = {
+    **_under("livenessProbe", _PROBE),
+    **_under("readinessProbe", _PROBE),
+    **_under("startupProbe", _PROBE),
+}
+
+_SPEC = {
+    **_under("containers[]", {**_CONTAINER, **_PROBES}),
+    **_under("initContainers[]", _CONTAINER),
+    **_refused("sidecar containers are not supported yet", "initContainers[].restartPolicy"),
+    **_refused("init containers have no probes", "initContainers[].livenessProbe", "initContainers[].readinessProbe"),
+    **_refused("init containers have no probes", "initContainers[].startupProbe"),
+    **_used("restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy", "dnsConfig", "hostAliases", "hostname"),
+    **_used("subdomain", "setHostnameAsFQDN", "hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"),
+    **_used("nodeSelector", "os.name", "priorityClassName", "priority", "tolerations"),
+    **_used("securityContext.runAsUser", "securityContext.runAsGroup", "securityContext.runAsNonRoot"),
+    **_used("securityContext.supplementalGroups", "securityContext.sysctls"),
+    "securityContext.supplementalGroupsPolicy": Rule(Verdict.USED, "", ("Merge",)),
+    **_under("securityContext.seccompProfile", _SECCOMP),
+    **_used("volumes[].name", "volumes[].emptyDir.sizeLimit", "volumes[].hostPath.path", "volumes[].hostPath.type"),
+    "volumes[].emptyDir.medium": Rule(Verdict.USED, "", ("", "Memory")),
+    "hostUsers": Rule(Verdict.USED, "user namespaces are not supported yet", (True,)),
+    **_idle("there are no Services to link without an API server", "enableServiceLinks"),
+    **_idle("there are no tokens without an API server", "automountServiceAccountToken"),
+    **_idle("the pod is always for this node", "nodeName"),
+    **_idle("matters to schedulers only", "schedulerName", "preemptionPolicy", "topologySpreadConstraints"),
+    **_idle("matters to schedulers only", "affinity.podAffinity", "affinity.podAntiAffinity"),
+    **_idle("matters to schedulers only", "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
+    **_refused(f"static pods may not reference serviceaccounts ({_NEEDS_API})", "serviceAccountName", "serviceAccount"),
+    **_refused(f"static pods may not reference secrets ({_NEEDS_API})", "imagePullSecrets", "volumes[].secret"),
+    **_refused(f"static pods may not reference configmaps ({_NEEDS_API})", "volumes[].configMap"),
+    **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resourceClaims"),
+    **_refused(
+        f"static pods may not reference persistentvolumeclaims ({_NEEDS_API})",
+        "volumes[].persistentVolumeClaim",
+        "volumes[].ephemeral",
+    ),
+    **_refused(f"static pods may not reference csidrivers ({_NEEDS_API})", "volumes[].csi"),
+    **_refused(_NEEDS_API, "runtimeClassName", "readinessGates", "schedulingGates", "ephemeralContainers"),
+}
+
+_BOOKKEEPING = "an API server's bookkeeping"
+
+RULES: Mapping[str, Rule] = {
+    **_used("apiVersion", "kind", "metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations"),
+    **_refused("the uid of a static pod is computed from its content", "metadata.uid"),
+    **_idle(_BOOKKEEPING, "metadata.creationTimestamp", "metadata.generation", "metadata.managedFields"),
+    **_idle(_BOOKKEEPING, "metadata.resourceVersion", "metadata.selfLink", "metadata.ownerReferences"),
+    **_idle("the agent computes it", "status"),
+    **_under("spec", _SPEC),
+}
+
+_INNER = frozenset(
+    name[:end] for name in RULES for end in range(len(name)) if name[end] == "." or name.startswith("[]", end)
+)
+
+
+def unsupported_fields(value: object) -> Iterator[tuple[Path, str]]:
+    """Every field of a decoded document that the table refuses, with the reason.
+
+    Empty lists and nulls count as absent.
+    """
+    yield from _walk(value, (), "")
+
+
+def _walk(value: object, path: Path, name: str) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _walk(item, (*path, index), f"{name}[]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if item is None or item == [] or item == "":
+                continue
+            yield from _check(item, (*path, key), f"{name}.{key}" if name else key)
+
+
+def _check(value: object, path: Path, name: str) -> Iterator[tuple[Path, str]]:
+    rule = RULES.get(name)
+    if rule is None:
+        if name in _INNER:
+            yield from _walk(value, path, name)
+        else:
+            yield path, _NOT_YET
+    elif rule.verdict is Verdict.REFUSED:
+        yield path, rule.note
+    elif rule.values and value not in rule.values:
+        allowed = " or ".join(repr(one) for one in rule.values if one != "")
+        yield path, f"{value!r} is {_NOT_YET}, only {allowed}" + (f" ({rule.note})" if rule.note else "")

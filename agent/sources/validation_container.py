@@ -1,0 +1,245 @@
+"""Is a defaulted container one that an API server would have accepted?
+
+Pure.  Called by validation.py for each container and init container.  Each check yields (path, message).  Source: the
+constraints written in the API reference of each field.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterator
+from typing import TypeAlias
+
+from lightkube.models import core_v1
+
+from daemonkit.yaml_text import Path
+from kube_objects.names import is_dns_label, is_env_name, is_port_name, is_port_number, is_qualified_name
+from kube_objects.quantity import parse_quantity
+
+Problems: TypeAlias = Iterator[tuple[Path, str]]
+
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+TERMINATION_POLICIES = ("File", "FallbackToLogsOnError")
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+PROPAGATIONS = ("None", "HostToContainer", "Bidirectional")
+RESOURCES = ("cpu", "memory", "ephemeral-storage")
+FIELD_PATHS = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+MAX_ID = (1 << 31) - 1
+
+_SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]\Z", re.DOTALL)
+
+
+def validate_container(
+    container: core_v1.Container, where: Path, spec: core_v1.PodSpec, volumes: Collection[str]
+) -> Problems:
+    """Every problem of one container; `volumes` are the names of the pod's volumes."""
+    if problem := is_dns_label(container.name):
+        yield (*where, "name"), problem
+    yield from _image(container, where)
+    yield from _choice(container.imagePullPolicy, PULL_POLICIES, (*where, "imagePullPolicy"))
+    yield from _choice(container.terminationMessagePolicy, TERMINATION_POLICIES, (*where, "terminationMessagePolicy"))
+    yield from _ports(container, where, bool(spec.hostNetwork))
+    yield from _environment(container, where, spec)
+    yield from _volume_mounts(container, where, volumes)
+    yield from _resources(container.resources, (*where, "resources"))
+    yield from _security(container.securityContext, (*where, "securityContext"))
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        probe = getattr(container, name)
+        if probe is not None:
+            yield from _probe(probe, (*where, name), container, once=name != "readinessProbe")
+            if name == "readinessProbe" and probe.terminationGracePeriodSeconds is not None:
+                yield (*where, name, "terminationGracePeriodSeconds"), "must not be set for readinessProbe"
+
+
+def _image(container: core_v1.Container, where: Path) -> Problems:
+    image = container.image
+    if not image:
+        yield (*where, "image"), "required field is missing"
+    elif image != image.strip():
+        yield (*where, "image"), f"{image!r} must not have leading or trailing whitespace"
+
+
+def _ports(container: core_v1.Container, where: Path, host_network: bool) -> Problems:
+    names: set[str] = set()
+    for index, port in enumerate(container.ports or []):
+        here: Path = (*where, "ports", index)
+        if port.name:
+            if problem := is_port_name(port.name):
+                yield (*here, "name"), problem
+            if port.name in names:
+                yield (*here, "name"), f"duplicate port name {port.name!r}"
+            names.add(port.name)
+        if problem := is_port_number(port.containerPort):
+            yield (*here, "containerPort"), problem
+        if port.hostPort and (problem := is_port_number(port.hostPort)):
+            yield (*here, "hostPort"), problem
+        elif host_network and port.hostPort != port.containerPort:
+            yield (*here, "hostPort"), f"must equal containerPort {port.containerPort} in a pod with hostNetwork"
+        yield from _choice(port.protocol, PROTOCOLS, (*here, "protocol"))
+        if port.hostIP:
+            try:
+                ipaddress.ip_address(port.hostIP)
+            except ValueError:
+                yield (*here, "hostIP"), f"{port.hostIP!r} is not an IP address"
+
+
+def _environment(container: core_v1.Container, where: Path, spec: core_v1.PodSpec) -> Problems:
+    names = {one.name for one in [*spec.containers, *(spec.initContainers or [])]}
+    for index, entry in enumerate(container.env or []):
+        here: Path = (*where, "env", index)
+        if problem := is_env_name(entry.name):
+            yield (*here, "name"), problem
+        source = entry.valueFrom
+        if source is None:
+            continue
+        if entry.value:
+            yield (*here, "valueFrom"), "may not be set together with value"
+        chosen = [one for one in (source.fieldRef, source.resourceFieldRef) if one is not None]
+        if len(chosen) != 1:
+            yield (*here, "valueFrom"), "must have exactly one source"
+        if source.fieldRef is not None:
+            yield from _field_reference(source.fieldRef, (*here, "valueFrom", "fieldRef"))
+        if source.resourceFieldRef is not None:
+            yield from _resource_reference(source.resourceFieldRef, (*here, "valueFrom", "resourceFieldRef"), names)
+
+
+def _field_reference(reference: core_v1.ObjectFieldSelector, where: Path) -> Problems:
+    if reference.apiVersion not in (None, "v1"):
+        yield (*where, "apiVersion"), f"{reference.apiVersion!r} must be v1"
+    here: Path = (*where, "fieldPath")
+    subscript = _SUBSCRIPT.match(reference.fieldPath)
+    if subscript:
+        key = subscript.group(2)
+        if problem := is_qualified_name(key.lower() if subscript.group(1) == "annotations" else key):
+            yield here, f"key {problem}"
+    elif reference.fieldPath not in FIELD_PATHS:
+        yield here, f"{reference.fieldPath!r} is not a field that a variable can be read from"
+
+
+def _resource_reference(reference: core_v1.ResourceFieldSelector, where: Path, containers: Collection[str]) -> Problems:
+    kind, _, name = reference.resource.partition(".")
+    if kind not in ("limits", "requests") or not (name in RESOURCES or name.startswith("hugepages-")):
+        yield (*where, "resource"), f"{reference.resource!r} must be limits.NAME or requests.NAME of a known resource"
+    if reference.containerName and reference.containerName not in containers:
+        yield (*where, "containerName"), f"the pod has no container {reference.containerName!r}"
+    if reference.divisor is not None:
+        yield from _quantity(str(reference.divisor), (*where, "divisor"))
+
+
+def _volume_mounts(container: core_v1.Container, where: Path, volumes: Collection[str]) -> Problems:
+    paths: set[str] = set()
+    privileged = bool(container.securityContext and container.securityContext.privileged)
+    for index, mount in enumerate(container.volumeMounts or []):
+        here: Path = (*where, "volumeMounts", index)
+        if mount.name not in volumes:
+            yield (*here, "name"), f"the pod has no volume {mount.name!r}"
+        if not mount.mountPath:
+            yield (*here, "mountPath"), "required field is missing"
+        elif mount.mountPath in paths:
+            yield (*here, "mountPath"), f"duplicate mount path {mount.mountPath!r}"
+        paths.add(mount.mountPath)
+        if mount.mountPropagation is not None:
+            yield from _choice(mount.mountPropagation, PROPAGATIONS, (*here, "mountPropagation"))
+            if mount.mountPropagation == "Bidirectional" and not privileged:
+                yield (*here, "mountPropagation"), "Bidirectional is available only to privileged containers"
+
+
+def _resources(resources: core_v1.ResourceRequirements | None, where: Path) -> Problems:
+    if resources is None:
+        return
+    bad = False
+    limits = resources.limits or {}
+    for kind in ("limits", "requests"):
+        for name, amount in (getattr(resources, kind) or {}).items():
+            if kind == "requests" and limits.get(name) == amount:
+                continue
+            here: Path = (*where, kind, name)
+            if name not in RESOURCES and not name.startswith("hugepages-"):
+                yield here, f"resource {name!r} is not supported yet, only {', '.join(RESOURCES)} and hugepages"
+            problems = list(_quantity(str(amount), here))
+            bad = bad or bool(problems)
+            yield from problems
+    if bad:
+        return
+    for name, amount in (resources.requests or {}).items():
+        if name in limits and parse_quantity(str(amount)) > parse_quantity(str(limits[name])):
+            yield (*where, "requests", name), f"must be less than or equal to the limit {limits[name]}, not {amount}"
+        if name.startswith("hugepages-") and amount != limits.get(name):
+            yield (*where, "requests", name), "must equal the limit"
+
+
+def _quantity(text: str, where: Path) -> Problems:
+    try:
+        if parse_quantity(text).value < 0:
+            yield where, f"must not be negative, not {text}"
+    except ValueError as error:
+        yield where, str(error)
+
+
+def _security(context: core_v1.SecurityContext | None, where: Path) -> Problems:
+    if context is None:
+        return
+    for name in ("runAsUser", "runAsGroup"):
+        number = getattr(context, name)
+        if number is not None and not 0 <= number <= MAX_ID:
+            yield (*where, name), f"must be between 0 and {MAX_ID}, not {number}"
+    if context.allowPrivilegeEscalation is False:
+        here: Path = (*where, "allowPrivilegeEscalation")
+        if context.privileged:
+            yield here, "must not be false for a privileged container"
+        added = (context.capabilities.add if context.capabilities else None) or []
+        if "CAP_SYS_ADMIN" in added:
+            yield here, "must not be false for a container with CAP_SYS_ADMIN"
+
+
+def _probe(probe: core_v1.Probe, where: Path, container: core_v1.Container, *, once: bool) -> Problems:
+    kinds = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if getattr(probe, name) is not None]
+    if not kinds:
+        yield where, "must have a handler: exec, httpGet or tcpSocket"
+    elif len(kinds) > 1:
+        yield where, f"may not have more than one handler, has {' and '.join(kinds)}"
+    for name in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
+        number = getattr(probe, name)
+        if number is not None and number < 0:
+            yield (*where, name), "must not be negative"
+    if once and probe.successThreshold != 1:
+        yield (*where, "successThreshold"), "must be 1 for liveness and startup probes"
+    grace_s = probe.terminationGracePeriodSeconds
+    if grace_s is not None and grace_s <= 0:
+        yield (*where, "terminationGracePeriodSeconds"), "must be greater than 0"
+    if probe.exec is not None and not probe.exec.command:
+        yield (*where, "exec", "command"), "required field is missing"
+    if probe.httpGet is not None:
+        yield from _choice(probe.httpGet.scheme, ("HTTP", "HTTPS"), (*where, "httpGet", "scheme"))
+        yield from _target_port(probe.httpGet.port, (*where, "httpGet", "port"), container)
+        for index, header in enumerate(probe.httpGet.httpHeaders or []):
+            if not re.fullmatch(r"[-A-Za-z0-9]+", header.name):
+                yield (*where, "httpGet", "httpHeaders", index, "name"), f"{header.name!r} is not an HTTP header name"
+    if probe.tcpSocket is not None:
+        yield from _target_port(probe.tcpSocket.port, (*where, "tcpSocket", "port"), container)
+
+
+def _target_port(port: int | str, where: Path, container: core_v1.Container) -> Problems:
+    if isinstance(port, int):
+        if problem := is_port_number(port):
+            yield where, problem
+    elif problem := is_port_name(port):
+        yield where, problem
+    elif all(one.name != port for one in container.ports or []):
+        yield where, f"the container has no port named {port!r}"
+
+
+def _choice(value: str | None, allowed: tuple[str, ...], where: Path) -> Problems:
+    if value not in allowed:
+        yield where, f"{value!r} must be one of {', '.join(one for one in allowed if one)}"

@@ -1,0 +1,190 @@
+"""What the agent keeps on disk: a lock, a layout version, and one record per pod of what the runtime cannot tell.
+
+Before: `daemon` opens it. Next: the pods' workers read their record once and have it written when it changes. I/O on
+our own local disk. The runtime's labels are the truth; this is a cache plus what cannot be observed, so a file that
+cannot be read is set aside and rebuilt, and a disk that is full costs memory over a restart, never a pod. The layout is
+written down in docs/state-dir.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from daemonkit.files import LockFile, quarantine, remove_durably, write_atomic
+
+LAYOUT_VERSION = 1
+_log = logging.getLogger(__name__)
+
+
+class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What is written down of one pod. Times in Unix seconds.
+
+    `outcome` (Succeeded or Failed) with the final `status` keeps a finished pod finished; `stop_deadline_s` keeps a
+    grace period from starting anew. `backoff` is container name -> (delay, last update) and counts only in the boot
+    `boot_id`. `probes` is the prober's dump, `transitions` condition type -> (status, time).
+    """
+
+    uid: str
+    namespace: str = ""
+    name: str = ""
+    start_time_s: float = 0.0
+    boot_id: str = ""
+    outcome: str | None = None
+    status: dict[str, object] | None = None
+    stop_deadline_s: float | None = None
+    backoff: dict[str, tuple[float, float]] = {}
+    probes: dict[str, object] = {}
+    transitions: dict[str, tuple[str, float]] = {}
+
+
+class _Layout(msgspec.Struct):
+    version: int
+
+
+class StateDirError(RuntimeError):
+    """The directory cannot be used at all; the text says why and what to do."""
+
+
+class StateDir:
+    """The directory `root` (`--root-dir`). `open` locks it until `close`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = LockFile(root / "agent.lock")
+
+    @property
+    def pods_dir(self) -> Path:
+        """Where the pods' directories are."""
+        return self.root / "pods"
+
+    @property
+    def records_dir(self) -> Path:
+        """Where the pods' records are."""
+        return self.root / "records"
+
+    def open(self) -> None:
+        """Make the directories, take the lock, check the layout.
+
+        Raises LockHeldError (with the holder's pid) when another agent runs on it, StateDirError when the
+        directory cannot be made or was written by a newer agent.
+        """
+        try:
+            self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._lock.acquire()
+            self.pods_dir.mkdir(mode=0o750, exist_ok=True)
+            self.records_dir.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StateDirError(f"cannot use {self.root} (--root-dir): {error.strerror or error}") from error
+        self._check_layout()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def load_records(self) -> dict[str, PodRecord]:
+        """All records by pod UID; files that cannot be read are set aside and reported once."""
+        records: dict[str, PodRecord] = {}
+        for path in sorted(self.records_dir.glob("*.json")):
+            record = self._load(path)
+            if record is not None:
+                records[record.uid] = record
+        return records
+
+    def write_record(self, record: PodRecord) -> None:
+        """Replace a record, durably. Raises OSError."""
+        write_atomic(self._record_path(record.uid), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+
+    def remove_record(self, uid: str) -> None:
+        """Forget a pod. Raises OSError."""
+        remove_durably(self._record_path(uid))
+
+    def has_record(self, uid: str) -> bool:
+        """Whether something is written down of a pod."""
+        return self._record_path(uid).exists()
+
+    def pod_uids(self) -> frozenset[str]:
+        """The UIDs that have a directory or a record here."""
+        found: set[str] = set()
+        with contextlib.suppress(OSError):
+            found.update(entry.name for entry in self.pods_dir.iterdir() if entry.is_dir())
+        with contextlib.suppress(OSError):
+            found.update(entry.stem for entry in self.records_dir.glob("*.json"))
+        return frozenset(found)
+
+    def load_manifests(self) -> dict[str, bytes]:
+        """The last good text of each manifest, by path."""
+        path = self.root / "manifests.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, bytes])
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            self._set_aside(path, error)
+            return {}
+
+    def write_manifests(self, raw: Mapping[str, bytes]) -> None:
+        """Replace the last good texts. Raises OSError."""
+        write_atomic(self.root / "manifests.json", msgspec.json.encode(dict(raw)))
+
+    def _record_path(self, uid: str) -> Path:
+        return self.records_dir / f"{uid}.json"
+
+    def _load(self, path: Path) -> PodRecord | None:
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=PodRecord)
+            if path.stem != record.uid:
+                raise ValueError(f"it is about the pod {record.uid!r}")
+        except OSError as error:
+            _log.warning("cannot read %s: %s; going on without it", path, error.strerror)
+            return None
+        except ValueError as error:  # what msgspec raises is one, and so is a UnicodeDecodeError
+            self._set_aside(path, error)
+            return None
+        return record
+
+    def _check_layout(self) -> None:
+        path = self.root / "layout.json"
+        try:
+            layout = msgspec.json.decode(path.read_bytes(), type=_Layout)
+        except FileNotFoundError:
+            layout = None
+        except (OSError, ValueError) as error:
+            self._set_aside(path, error)
+            layout = None
+        if layout is not None and layout.version > LAYOUT_VERSION:
+            self._lock.release()
+            raise StateDirError(
+                f"cannot use {self.root} (--root-dir): its layout is version {layout.version}, this agent knows "
+                f"{LAYOUT_VERSION}; run the newer agent, or move the directory away (running pods are adopted)"
+            )
+        if layout is None:
+            with _logged(f"cannot write {path}"):
+                write_atomic(path, msgspec.json.encode({"version": LAYOUT_VERSION}) + b"\n")
+
+    @staticmethod
+    def _set_aside(path: Path, cause: Exception) -> None:
+        with _logged(f"cannot set {path} aside"):
+            _log.warning("cannot read %s: %s; kept as %s and rebuilt from the runtime", path, cause, quarantine(path))
+
+
+class _logged(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a verb where it is used
+    """Log an OSError instead of raising it: the agent goes on without what could not be written."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, OSError):
+            _log.warning("%s: %s", self._what, error.strerror or error)
+            return True
+        return False
+
+
+def backoff_notes(record: PodRecord, boot_id: str) -> Mapping[str, tuple[float, float]]:
+    """The record's back-off, empty after a reboot: that ended every container through no fault of its own."""
+    return record.backoff if record.boot_id == boot_id else {}

@@ -1,0 +1,116 @@
+"""Which pods may run beside which others on which node."""
+
+from __future__ import annotations
+
+import pytest
+from lightkube.models import core_v1, meta_v1
+
+from agent.admission import Admitted, NotYet, Refused, admit
+from agent.container_spec.facts import NodeFacts
+
+NODE = NodeFacts(node_name="node1", cpu_milli=1000, memory_bytes=1 << 30, max_pods=3, labels={"disk": "ssd"})
+
+
+def make_pod(
+    uid: str,
+    ports: list[core_v1.ContainerPort] | None = None,
+    requests: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+    **spec: object,
+) -> core_v1.Pod:
+    resources = core_v1.ResourceRequirements(requests=requests)
+    container = core_v1.Container(name="main", image="web", ports=ports, resources=resources)
+    return core_v1.Pod(
+        metadata=meta_v1.ObjectMeta(name=uid, namespace="default", uid=uid, labels=labels),
+        spec=core_v1.PodSpec(containers=[container], **spec),
+    )
+
+
+def port(number: int, protocol: str = "TCP", address: str | None = None) -> list[core_v1.ContainerPort]:
+    return [core_v1.ContainerPort(containerPort=80, hostPort=number, protocol=protocol, hostIP=address)]
+
+
+def test_a_pod_alone_is_admitted() -> None:
+    assert admit(make_pod("a"), NODE, []) == Admitted()
+
+
+def test_a_pod_does_not_stand_in_its_own_way() -> None:
+    pod = make_pod("a", port(80), {"cpu": "1"})
+    assert admit(pod, NODE, [pod]) == Admitted()
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "clash"),
+    [
+        (port(80), port(80), True),
+        (port(80), port(81), False),
+        (port(80), port(80, "UDP"), False),
+        (port(80, address="10.0.0.1"), port(80, address="10.0.0.2"), False),
+        (port(80, address="10.0.0.1"), port(80, address="10.0.0.1"), True),
+        (port(80, address="10.0.0.1"), port(80), True),
+        (port(80), port(80, address="10.0.0.1"), True),
+        (port(80, address="0.0.0.0"), port(80, address="10.0.0.1"), True),
+        (port(0), port(0), False),
+    ],
+)
+def test_host_ports(mine: list[core_v1.ContainerPort], theirs: list[core_v1.ContainerPort], clash: bool) -> None:
+    verdict = admit(make_pod("a", mine), NODE, [make_pod("b", theirs)])
+    if not clash:
+        assert verdict == Admitted()
+        return
+    assert isinstance(verdict, NotYet)
+    assert verdict.reason == "NodePorts"
+    assert verdict.message.startswith("Predicate NodePorts failed: node(s) didn't have free ports")
+    assert "default/b" in verdict.waiting_for
+
+
+def test_pod_count() -> None:
+    others = [make_pod(uid) for uid in "bcd"]
+    assert admit(make_pod("a"), NODE, others[:2]) == Admitted()
+    verdict = admit(make_pod("a"), NODE, others)
+    assert isinstance(verdict, NotYet)
+    assert verdict.reason == "OutOfpods"
+    assert verdict.message == "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken", "reason"),
+    [
+        ({"cpu": "500m"}, {"cpu": "500m"}, None),
+        ({"cpu": "501m"}, {"cpu": "500m"}, "OutOfcpu"),
+        ({"memory": "1Gi"}, {}, None),
+        ({"memory": "512Mi"}, {"memory": "513Mi"}, "OutOfmemory"),
+        ({}, {"cpu": "5", "memory": "5Gi"}, None),
+    ],
+)
+def test_resources(asked: dict[str, str], taken: dict[str, str], reason: str | None) -> None:
+    verdict = admit(make_pod("a", requests=asked), NODE, [make_pod("b", requests=taken)])
+    assert (verdict.reason if isinstance(verdict, NotYet) else None) == reason
+
+
+def test_what_is_reserved_is_not_given_away() -> None:
+    node = NodeFacts(node_name="n", cpu_milli=1000, allocatable_cpu_milli=100)
+    assert isinstance(admit(make_pod("a", requests={"cpu": "101m"}), node, []), NotYet)
+
+
+@pytest.mark.parametrize(
+    ("selector", "admitted"),
+    [
+        ({"disk": "ssd"}, True),
+        ({"kubernetes.io/hostname": "node1", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}, True),
+        ({"disk": "hdd"}, False),
+        ({"zone": "a"}, False),
+    ],
+)
+def test_node_selector(selector: dict[str, str], admitted: bool) -> None:
+    verdict = admit(make_pod("a", nodeSelector=selector), NODE, [])
+    assert verdict == Admitted() if admitted else isinstance(verdict, Refused) and verdict.reason == "NodeAffinity"
+
+
+def test_other_operating_systems_are_refused() -> None:
+    by_field = admit(make_pod("a", os=core_v1.PodOS(name="windows")), NODE, [])
+    assert isinstance(by_field, Refused)
+    assert by_field.reason == "PodOSNotSupported"
+    by_label = admit(make_pod("a", labels={"kubernetes.io/os": "windows"}), NODE, [])
+    assert isinstance(by_label, Refused)
+    assert by_label.reason == "PodOSSelectorNodeLabelDoesNotMatch"

@@ -1,0 +1,206 @@
+"""The image puller: policies, sharing, bounds and back-off, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from agent.images.puller import ImagePuller, ImageWaiting
+from cri_client.errors import CriError, NotFound
+from cri_client.types import AuthConfig, Image, ImageSpec, ImageStatusResponse, PodSandboxConfig
+
+pytestmark = pytest.mark.looptime
+
+
+class Store:
+    """An image store that takes its time and keeps count."""
+
+    def __init__(self) -> None:
+        self.present: dict[str, str] = {}
+        self.refusals: dict[str, CriError] = {}
+        self.pulls: list[str] = []
+        self.looks = 0
+        self.pulling = 0
+        self.most_at_once = 0
+
+    async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
+        self.looks += 1
+        await asyncio.sleep(0.01)
+        found = self.present.get(image.image)
+        return ImageStatusResponse(image=Image(id=found) if found else None)
+
+    async def pull_image(
+        self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
+    ) -> str:
+        self.pulls.append(image.image)
+        self.pulling += 1
+        self.most_at_once = max(self.most_at_once, self.pulling)
+        try:
+            await asyncio.sleep(5)
+        finally:
+            self.pulling -= 1
+        if image.image in self.refusals:
+            raise self.refusals[image.image]
+        self.present[image.image] = "sha256:" + image.image
+        return self.present[image.image]
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def opened(max_parallel: int | None = 1) -> AsyncIterator[tuple[ImagePuller, Store]]:
+    async with asyncio.TaskGroup() as group:
+
+        def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+            return group.create_task(work, name=name)
+
+        store = Store()
+        yield ImagePuller(store, spawn, max_parallel=max_parallel, now=now_s), store
+
+
+async def refused(puller: ImagePuller, image: str, policy: str = "IfNotPresent", pod: str = "u") -> ImageWaiting:
+    with pytest.raises(ImageWaiting) as caught:
+        await puller.pull_if_needed(image, policy, pod)
+    return caught.value
+
+
+async def test_absent_is_pulled_once_and_then_present() -> None:
+    async with opened() as (puller, store):
+        first = await puller.pull_if_needed("web", "IfNotPresent", "u")
+        await asyncio.sleep(10)
+        second = await puller.pull_if_needed("web:latest", "IfNotPresent", "u")
+        assert first.image_ref == second.image_ref == "sha256:web:latest"
+        assert second.message == 'Container image "web:latest" already present on machine'
+        assert store.pulls == ["web:latest"]
+
+
+async def test_always_pulls_what_is_present() -> None:
+    async with opened() as (puller, store):
+        store.present["web:latest"] = "sha256:old"
+        await puller.pull_if_needed("web", "Always", "u")
+        assert store.pulls == ["web:latest"]
+        assert store.looks == 0
+
+
+async def test_never_says_so_in_the_kubelets_words() -> None:
+    async with opened() as (puller, store):
+        waiting = await refused(puller, "web:1", "Never")
+        assert waiting.reason == "ErrImageNeverPull"
+        assert waiting.message == 'Container image "web:1" is not present with pull policy of Never'
+        store.present["web:1"] = "sha256:1"
+        assert (await puller.pull_if_needed("web:1", "Never", "u")).image_id == "sha256:1"
+        assert store.pulls == []
+
+
+async def test_a_bad_name_is_never_asked_for() -> None:
+    async with opened() as (puller, store):
+        waiting = await refused(puller, "Web:1")
+        assert waiting.reason == "InvalidImageName"
+        assert waiting.message.startswith(
+            'Failed to apply default image tag "Web:1": couldn\'t parse image name "Web:1"'
+        )
+        assert store.looks == 0
+
+
+async def test_present_images_do_not_wait_for_pulls() -> None:
+    async with opened() as (puller, store):
+        store.present["here:1"] = "sha256:h"
+        slow = asyncio.gather(*(puller.pull_if_needed(f"far:{n}", "IfNotPresent", "u") for n in range(4)))
+        await asyncio.sleep(1)
+        began = now_s()
+        await puller.pull_if_needed("here:1", "IfNotPresent", "v")
+        assert now_s() - began < 1
+        assert [pull.queued for pull in puller.progress()] == [False, True, True, True]
+        await slow
+        assert puller.progress() == ()
+
+
+@pytest.mark.parametrize(("bound", "most"), [(1, 1), (2, 2), (None, 6)])
+async def test_pulls_at_once_are_bounded(bound: int | None, most: int) -> None:
+    async with opened(bound) as (puller, store):
+        await asyncio.gather(*(puller.pull_if_needed(f"web:{n}", "Always", "u") for n in range(6)))
+        assert store.most_at_once == most
+
+
+async def test_the_same_image_is_pulled_once_for_all_who_wait() -> None:
+    async with opened() as (puller, store):
+        names = ["web", "web:latest", "web", "web:latest"]
+        found = await asyncio.gather(*(puller.pull_if_needed(name, "Always", name) for name in names))
+        assert {image.image_ref for image in found} == {"sha256:web:latest"}
+        assert store.pulls == ["web:latest"]
+
+
+async def test_who_leaves_does_not_stop_the_pull_of_the_others() -> None:
+    async with opened() as (puller, store):
+        async with asyncio.TaskGroup() as group:
+            leaver = group.create_task(puller.pull_if_needed("web", "IfNotPresent", "u"))
+            await asyncio.sleep(1)
+            stayer = group.create_task(puller.pull_if_needed("web", "IfNotPresent", "v"))
+            await asyncio.sleep(1)
+            leaver.cancel()
+        assert stayer.result().image_ref == "sha256:web:latest"
+        assert store.pulls == ["web:latest"]
+
+
+async def test_failure_then_back_off_doubling_to_five_minutes() -> None:
+    async with opened() as (puller, store):
+        store.refusals["web:1"] = NotFound("PullImage", "no such tag")
+        failed = await refused(puller, "web:1")
+        assert failed.reason == "ErrImagePull"
+        held = await refused(puller, "web:1")
+        assert held.reason == "ImagePullBackOff"
+        assert held.message == f'Back-off pulling image "web:1": ErrImagePull: {failed.message}'
+        assert held.retry_at_s == failed.retry_at_s
+        delays = [failed.retry_at_s - now_s()]
+        for _ in range(6):
+            await asyncio.sleep(failed.retry_at_s - now_s())
+            failed = await refused(puller, "web:1")
+            assert failed.reason == "ErrImagePull"
+            delays.append(failed.retry_at_s - now_s())
+        assert [round(delay) for delay in delays] == [10, 20, 40, 80, 160, 300, 300]
+
+
+async def test_back_off_is_each_pods_own_and_ends_with_it() -> None:
+    async with opened() as (puller, store):
+        store.refusals["web:1"] = NotFound("PullImage", "no such tag")
+        await refused(puller, "web:1", pod="u")
+        assert (await refused(puller, "web:1", pod="v")).reason == "ErrImagePull"
+        puller.forget("u")
+        assert (await refused(puller, "web:1", pod="u")).reason == "ErrImagePull"
+
+
+async def test_an_image_that_came_by_itself_ends_the_wait() -> None:
+    async with opened() as (puller, store):
+        store.refusals["web:1"] = NotFound("PullImage", "no such tag")
+        await refused(puller, "web:1")
+        store.present["web:1"] = "sha256:1"
+        assert (await puller.pull_if_needed("web:1", "IfNotPresent", "u")).image_ref == "sha256:1"
+
+
+async def test_many_starts_at_once_look_once_and_invalidate_looks_again() -> None:
+    async with opened() as (puller, store):
+        store.present["web:1"] = "sha256:1"
+        await asyncio.gather(*(puller.pull_if_needed("web:1", "IfNotPresent", str(n)) for n in range(30)))
+        assert store.looks == 1
+        del store.present["web:1"]
+        puller.invalidate("web:1")
+        await puller.pull_if_needed("web:1", "IfNotPresent", "u")
+        assert store.pulls == ["web:1"]
+
+
+async def test_a_store_that_cannot_be_asked_is_said() -> None:
+    class Away(Store):
+        async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
+            raise CriError("ImageStatus", "no socket")
+
+    async with asyncio.TaskGroup() as group:
+        puller = ImagePuller(Away(), lambda work, name: group.create_task(work, name=name), now=now_s)
+        waiting = await refused(puller, "web:1")
+    assert waiting.reason == "ImageInspectError"
+    assert waiting.message.startswith('Failed to inspect image "web:1"')

@@ -1,0 +1,70 @@
+"""Facts read from the machine the tests run on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.node.facts import (
+    cgroup_version,
+    has_swap_controller,
+    node_name,
+    read_hugepage_sizes,
+    read_machine_identity,
+    read_node_facts,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    node_name: str = "Node-1"
+    node_ip: str | None = None
+    max_pods: int = 42
+    resolv_conf: str = ""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def text_of(path: str) -> str:
+    return Path(path).read_text()
+
+
+async def test_this_machine(tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 192.0.2.53\n")
+    facts = await read_node_facts(Settings(resolv_conf=str(resolver)))
+    assert facts.node_name == facts.labels["kubernetes.io/hostname"] == "node-1"
+    assert facts.cpu_milli == (os.cpu_count() or 1) * 1000
+    total_kib = int(text_of("/proc/meminfo").split()[1])
+    assert facts.memory_bytes == total_kib * 1024
+    assert facts.max_pods == 42
+    assert facts.resolv_conf == "nameserver 192.0.2.53\n"
+    assert facts.cgroup_version in (1, 2)
+    assert read_machine_identity().boot_id == text_of("/proc/sys/kernel/random/boot_id").strip()
+
+
+async def test_no_resolver_file_and_one_that_is_missing() -> None:
+    assert (await read_node_facts(Settings())).resolv_conf is None
+    with pytest.raises(OSError, match="cannot read resolver file /nowhere"):
+        await read_node_facts(Settings(resolv_conf="/nowhere"))
+
+
+def test_the_hosts_own_name_is_taken_in_lower_case() -> None:
+    assert node_name() == os.uname().nodename.strip().lower()
+    assert node_name(" Web-1 ") == "web-1"
+
+
+def test_cgroup_versions_and_huge_pages(tmp_path: Path) -> None:
+    assert cgroup_version(str(tmp_path)) == 1
+    assert not has_swap_controller(str(tmp_path))
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.memsw.limit_in_bytes").touch()
+    assert has_swap_controller(str(tmp_path))
+    (tmp_path / "cgroup.controllers").touch()
+    assert cgroup_version(str(tmp_path)) == 2
+    for size in ("2048", "1048576", "64"):
+        (tmp_path / f"hugepages-{size}kB").mkdir()
+    assert read_hugepage_sizes(str(tmp_path)) == ("64KB", "2MB", "1GB")

@@ -1,0 +1,103 @@
+"""Cut any plan off after any step, forget everything, plan again: always the same end, whose plan is empty."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from lightkube.models.core_v1 import Pod
+
+from agent.pods.steps import StartContainer
+from agent.pods.wish import Wish
+from tests.unit.agent.pods.pod_model import PodModel, make_pod, unwanted, wanted
+
+PODS: dict[str, Callable[[], tuple[Pod, dict[str, int]]]] = {
+    "one container": lambda: (make_pod(), {}),
+    "two containers": lambda: (make_pod("a", "b"), {}),
+    "init containers": lambda: (make_pod("a", inits=["one", "two"]), {"one": 0, "two": 0}),
+    "a job": lambda: (make_pod("a", policy="Never"), {"a": 0}),
+}
+
+
+def killed_after(model: PodModel, wish: Wish, cut: int, *, half: bool) -> bool:
+    """Take `cut` steps towards the wish, the last one only half, and die. False: it was done before that."""
+    taken = 0
+    while True:
+        plan = model.plan(wish)
+        if plan.empty:
+            return False
+        for step in plan.steps:
+            taken += 1
+            last = taken == cut
+            if last and half and not isinstance(step, StartContainer):
+                return True
+            model.apply(step, half=half and last)
+            if last:
+                model.forget()
+                return True
+
+
+def check_end(model: PodModel, pod: Pod, exits: dict[str, int]) -> None:
+    mains = sorted(one.name for one in pod.spec.containers) if pod.spec else []
+    assert model.running() == [name for name in mains if name not in exits]
+    assert sum(one.ready for one in model.sandboxes) == (1 if model.running() else 0)
+    assert len({(one.name, one.attempt) for one in model.containers}) == len(model.containers)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", PODS)
+def test_starting(name: str, half: bool) -> None:
+    for cut in itertools.count(1):
+        pod, exits = PODS[name]()
+        model = PodModel(exits=dict(exits))
+        interrupted = killed_after(model, wanted(pod), cut, half=half)
+        model.now_s += 1000
+        model.run(wanted(pod))
+        check_end(model, pod, exits)
+        assert model.plan(wanted(pod)).empty
+        if not interrupted:
+            assert cut > 3
+            return
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_stopping(name: str) -> None:
+    for cut in itertools.count(1):
+        pod, exits = PODS[name]()
+        model = PodModel(exits=dict(exits))
+        model.run(wanted(pod))
+        interrupted = killed_after(model, unwanted(pod), cut, half=False)
+        model.run(unwanted(None))
+        assert model.observe().empty
+        assert model.plan(unwanted(None)).empty
+        if not interrupted:
+            assert cut > 3
+            return
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", ["one container", "two containers", "init containers"])
+def test_replacing_a_dead_sandbox(name: str, half: bool) -> None:
+    for cut in itertools.count(1):
+        pod, exits = PODS[name]()
+        model = PodModel(exits=dict(exits))
+        model.run(wanted(pod))
+        model.kill_sandbox(model.sandboxes[-1].id, containers=False)
+        interrupted = killed_after(model, wanted(pod), cut, half=half)
+        model.now_s += 1000
+        model.run(wanted(pod))
+        check_end(model, pod, exits)
+        if not interrupted:
+            return
+
+
+def test_two_kills_in_a_row() -> None:
+    for first, second in itertools.product(range(1, 8), repeat=2):
+        pod = make_pod("a", "b")
+        model = PodModel()
+        killed_after(model, wanted(pod), first, half=True)
+        killed_after(model, wanted(pod), second, half=True)
+        model.now_s += 1000
+        model.run(wanted(pod))
+        check_end(model, pod, {})

@@ -1,0 +1,123 @@
+"""A pod's status in each of its situations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from lightkube.models.core_v1 import Pod, PodStatus
+
+from agent.pods.status import StatusFacts, is_ready, pod_status
+from agent.pods.waiting import Waiting
+from agent.probes.machine import ProbeVerdict
+from tests.unit.agent.pods.pod_model import PodModel, make_pod, wanted
+
+READY = ProbeVerdict(started=True, ready=True)
+
+
+def status_of(model: PodModel, pod: Pod, **facts: object) -> PodStatus:
+    verdicts = dict.fromkeys(model.running(), READY)
+    given = replace(StatusFacts(start_time_s=900.0, node_ips=("192.0.2.1",), verdicts=verdicts), **facts)  # type: ignore[arg-type] # tests name the fields
+    return pod_status(pod, model.observe(), given, None, model.now_s)
+
+
+def conditions(status: PodStatus) -> dict[str, str]:
+    return {one.type: one.status for one in status.conditions or ()}
+
+
+def waiting_reason(status: PodStatus) -> str | None:
+    (container,) = status.containerStatuses or []
+    return container.state.waiting.reason if container.state and container.state.waiting else None
+
+
+def started(pod: Pod, **exits: int) -> PodModel:
+    model = PodModel(exits=exits)
+    model.run(wanted(pod))
+    return model
+
+
+def test_before_anything_runs() -> None:
+    status = status_of(PodModel(), make_pod())
+    assert (status.phase, waiting_reason(status), status.podIP) == ("Pending", "ContainerCreating", None)
+    assert conditions(status) == {
+        "PodReadyToStartContainers": "False",
+        "Initialized": "True",
+        "Ready": "False",
+        "ContainersReady": "False",
+        "PodScheduled": "True",
+    }
+
+
+def test_running_and_ready() -> None:
+    status = status_of(started(make_pod()), make_pod())
+    assert (status.phase, is_ready(status), status.hostIP) == ("Running", True, "192.0.2.1")
+    assert status.podIP is not None
+    assert [one.ip for one in status.podIPs or ()] == [status.podIP]
+    (container,) = status.containerStatuses or []
+    assert container.containerID is not None
+    assert container.containerID.startswith("containerd://")
+    assert (container.ready, container.started, container.restartCount) == (True, True, 0)
+
+
+def test_running_but_not_ready_names_the_container() -> None:
+    status = status_of(started(make_pod()), make_pod(), verdicts={"web": ProbeVerdict(started=True, ready=False)})
+    (ready,) = [one for one in status.conditions or () if one.type == "Ready"]
+    assert (ready.status, ready.reason, ready.message) == (
+        "False",
+        "ContainersNotReady",
+        "containers with unready status: [web]",
+    )
+
+
+def test_a_crash_loop_shows_the_wait_and_the_last_end() -> None:
+    model = started(make_pod(), web=7)
+    waiting = model.plan(wanted(make_pod())).waiting
+    status = status_of(model, make_pod(), waiting=waiting)
+    (container,) = status.containerStatuses or []
+    assert (status.phase, waiting_reason(status)) == ("Running", "CrashLoopBackOff")
+    assert container.lastState is not None
+    assert container.lastState.terminated is not None
+    assert container.lastState.terminated.exitCode == 7
+    assert container.restartCount == 1
+
+
+@pytest.mark.parametrize(("code", "phase", "reason"), [(0, "Succeeded", "PodCompleted"), (1, "Failed", "PodFailed")])
+def test_a_pod_that_is_over(code: int, phase: str, reason: str) -> None:
+    pod = make_pod(policy="Never")
+    model = started(pod, web=code)
+    status = status_of(model, pod, outcome=model.facts.outcome)
+    assert status.phase == phase
+    assert {one.reason for one in status.conditions or () if one.type == "Ready"} == {reason}
+
+
+def test_while_init_containers_run_the_others_are_initializing() -> None:
+    pod = make_pod(inits=["first"])
+    status = status_of(started(pod), pod)
+    assert (status.phase, waiting_reason(status)) == ("Pending", "PodInitializing")
+    (initialized,) = [one for one in status.conditions or () if one.type == "Initialized"]
+    assert initialized.message == "containers with incomplete status: [first]"
+
+
+def test_a_failed_init_container_of_a_never_pod_fails_the_pod() -> None:
+    pod = make_pod(inits=["first"], policy="Never")
+    assert status_of(started(pod, first=1), pod).phase == "Failed"
+
+
+def test_a_refused_pod_has_failed_and_says_why() -> None:
+    refused = Waiting("refused", "", "NodeAffinity", "wrong node")
+    status = status_of(PodModel(), make_pod(), waiting=(refused,), refused=refused)
+    assert (status.phase, status.reason, status.message) == ("Failed", "NodeAffinity", "wrong node")
+
+
+def test_an_image_that_is_waited_for_is_the_container_s_reason() -> None:
+    wait = Waiting("PullImage/web", "web", "ErrImagePull", "no such host")
+    assert waiting_reason(status_of(PodModel(), make_pod(), waiting=(wait,))) == "ErrImagePull"
+
+
+def test_conditions_keep_the_time_of_their_last_change() -> None:
+    model, pod = started(make_pod()), make_pod()
+    facts = StatusFacts(start_time_s=900.0, verdicts={"web": READY})
+    first = pod_status(pod, model.observe(), facts, None, 2000.0)
+    later = pod_status(pod, model.observe(), replace(facts, verdicts={}), first, 3000.0)
+    times = {one.type: one.lastTransitionTime.timestamp() for one in later.conditions or () if one.lastTransitionTime}
+    assert (times["Initialized"], times["Ready"]) == (2000, 3000)

@@ -1,0 +1,84 @@
+"""Each file of tests/cases/manifests says in its own comments what must become of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.container_spec.container import container_config
+from agent.container_spec.facts import ImageUser, NodeFacts, SpecFacts
+from agent.container_spec.sandbox import sandbox_config
+from agent.sources.manifest import parse_static_pod
+from kube_objects.encode import to_json
+from kube_objects.manifest import ManifestError
+
+CASES = Path(__file__).parents[3] / "cases" / "manifests"
+EXPECTATION = re.compile(r"# expect (error|pod|sandbox|container [a-z]+): (.*)")
+STEP = re.compile(r'\["([^"]+)"\]|\[(\d+)\]|\.?([A-Za-z_]+)')
+
+FACTS = SpecFacts(
+    node=NodeFacts(
+        node_name="node1",
+        node_ips=("192.168.0.5",),
+        memory_bytes=1 << 30,
+        cpu_milli=2000,
+        resolv_conf="nameserver 1.1.1.1\nsearch example.org\n",
+    ),
+    cgroup_parent="/kubepods/burstable/pod1",
+    pod_ips=("10.1.0.2",),
+    cluster_dns=("10.96.0.10",),
+    cluster_domain="cluster.local",
+)
+
+
+def plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def look_up(value: Any, path: str) -> Any:
+    for key, index, name in STEP.findall(path):
+        value = value[int(index)] if index else value[key or name]
+    return value
+
+
+@pytest.mark.parametrize("case", sorted(CASES.iterdir()), ids=lambda path: path.stem)
+def test_case(case: Path) -> None:
+    data = case.read_bytes()
+    expectations = EXPECTATION.findall(data.decode())
+    assert expectations, "the case expects nothing"
+    path = f"/etc/longshore/manifests/{case.name}"
+    if expectations[0][0] == "error":
+        with pytest.raises(ManifestError) as caught:
+            parse_static_pod(data, path, "node1")
+        error = caught.value
+        assert f"{error.line or 0}: {error.field}: {error.message}".startswith(expectations[0][1])
+        assert str(error).startswith(f"cannot read {path}")
+        assert "\n" not in str(error)
+        return
+    pod = parse_static_pod(data, path, "node1")
+    assert pod.spec is not None
+    assert pod.metadata is not None
+    assert pod.metadata.uid is not None
+    made = {"pod": to_json(pod), "sandbox": plain(sandbox_config(pod, 0, FACTS))}
+    volumes = {volume.name: f"/volumes/{volume.name}" for volume in pod.spec.volumes or []}
+    for container in pod.spec.containers:
+        config = container_config(pod, container, 3, FACTS, volumes, image_user=ImageUser(uid=0))
+        made[f"container {container.name}"] = plain(config)
+    for thing, text in expectations:
+        where, _, expected = text.partition(" = ")
+        assert look_up(made[thing], where) == json.loads(expected.replace("$UID", pod.metadata.uid)), text

@@ -1,0 +1,63 @@
+"""The table of supported fields: real fields only, complete in the documentation, nothing ignored in silence."""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from lightkube.models import core_v1
+
+from agent.sources.support import RULES, Verdict, unsupported_fields
+
+
+def field_type(kind: Any, name: str) -> Any:
+    """The type of a dotted field of the API, lists stepped into by `[]`."""
+    for step in re.findall(r"[A-Za-z]+|\[\]", name):
+        while typing.get_origin(kind) is typing.Union:
+            kind = next(one for one in typing.get_args(kind) if one is not type(None))
+        if step == "[]":
+            kind = typing.get_args(kind)[0]
+        else:
+            assert issubclass(kind, msgspec.Struct), (name, step)
+            kind = typing.get_type_hints(kind)[step]
+    return kind
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_row_is_a_field_of_the_api(name: str) -> None:
+    field_type(core_v1.Pod, name)
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.verdict is not Verdict.USED])
+def test_a_row_that_is_not_used_says_why(name: str) -> None:
+    assert RULES[name].note
+
+
+def test_no_row_hides_another() -> None:
+    assert not [(a, b) for a in RULES for b in RULES if b.startswith((f"{a}.", f"{a}[]."))]
+
+
+def test_a_field_without_a_row_is_refused_and_absent_values_are_not() -> None:
+    value: dict[str, object] = {
+        "spec": {"activeDeadlineSeconds": 3, "overhead": None, "ephemeralContainers": [], "hostname": "x"}
+    }
+    assert list(unsupported_fields(value)) == [(("spec", "activeDeadlineSeconds"), "not supported yet")]
+
+
+def test_an_empty_struct_is_not_absent() -> None:
+    value: dict[str, object] = {"spec": {"volumes": [{"name": "a", "nfs": {}}]}}
+    assert list(unsupported_fields(value)) == [(("spec", "volumes", 0, "nfs"), "not supported yet")]
+
+
+def test_the_document_shows_the_table() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "static-pods.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+)` \|(.*)\|$", text, re.MULTILINE))
+    assert rows.keys() == RULES.keys()
+    for name, rule in RULES.items():
+        assert rule.note in rows[name]
+        for value in rule.values:
+            assert value == "" or f"`{value}`" in rows[name]
