@@ -1,0 +1,78 @@
+"""The contract between the synchronising loop and whatever programs the kernel.
+
+Before: `proxy.sync` is the only caller.  Next: `proxy.iptables` implements it; other backends will satisfy the same
+Protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.routes import PortName, RoutingTable
+
+
+class BackendError(Exception):
+    """The kernel does not hold what it should; the message reads `cannot <verb> <object>: <cause>`."""
+
+
+class BackendBusyError(BackendError):
+    """Another program is in the way, or one hangs: the same again a little later may well succeed."""
+
+
+class RulesRefusedError(BackendError):
+    """iptables or the kernel does not take these very rules; other rules it may take.
+
+    `cause` is its reason in one line that is the same each time.
+    """
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class BackendUnusableError(BackendError):
+    """No retry helps (no root, no iptables): the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one `apply` did."""
+
+    changed_chains: int
+    """Chains written; 0 when the kernel already held everything."""
+    full: bool
+    """True when everything was written anew instead of the changes only."""
+    duration_s: float
+    refused: tuple[tuple[PortName, str], ...] = ()
+    """Routes that were left out, because iptables or the kernel refuses their rules, with its words."""
+
+
+class Backend(Protocol):
+    """One writer of the kernel's service rules.  Calls never overlap: only `proxy.sync` makes them, one at a time."""
+
+    async def apply(self, table: RoutingTable) -> SyncReport:
+        """Make the kernel hold exactly `table`; idempotent; raises BackendError and is then called again later.
+
+        A route that the kernel refuses does not harm the others: it is left out and named in the report.
+        """
+        ...
+
+    async def verify(self) -> bool:
+        """Are our rules still as the last `apply` left them?  Cheap, called about twice a second.
+
+        False makes the loop call `apply` at once, which must then not trust what it remembers about the kernel.
+        """
+        ...
+
+    async def resync(self) -> None:
+        """Forget what is remembered about the kernel, so that the next `apply` reads or writes everything."""
+        ...
+
+    async def cleanup(self) -> None:
+        """Remove every trace of ours from the kernel; succeeds when there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Release helpers and sockets; the rules stay in place."""
+        ...

@@ -1,0 +1,276 @@
+"""Flags and KubeProxyConfiguration file -> `ProxyConfig`.
+
+Before: the command line.  Next: `proxy.daemon` builds everything from the value.  SIGHUP calls `load_config` again with
+the same arguments.  Reads one file, otherwise pure.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.config_fields import BESIDE_CONFIG, BY_FLAG, Use
+from proxy.config_reader import Reader
+from proxy.config_values import ConfigError, Setting, read_file, read_flags
+
+DEFAULT_MANIFEST_DIR = "/etc/longshore/services"
+DEFAULT_AGENT_SOCKET = "/var/lib/longshore/agent.sock"
+DEFAULT_API_SOCKET = "/run/longshore/proxy.sock"
+_HEALTHZ_PORT = 10256
+_METRICS_PORT = 10249
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConntrackConfig:
+    """Kernel settings of connection tracking; 0 leaves the kernel's value alone."""
+
+    max_per_core: int = 32768
+    min_entries: int = 131072
+    tcp_established_timeout_s: float = 86400.0
+    tcp_close_wait_timeout_s: float = 3600.0
+    tcp_be_liberal: bool = False
+    udp_timeout_s: float = 0.0
+    udp_stream_timeout_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProxyConfig:
+    """Everything a person can decide about the proxy, checked and defaulted."""
+
+    manifest_dir: Path = Path(DEFAULT_MANIFEST_DIR)
+    agent_socket: Path | None = Path(DEFAULT_AGENT_SOCKET)
+    api_socket: Path = Path(DEFAULT_API_SOCKET)
+    node_name: str = "localhost"
+    bind_address: str = "0.0.0.0"
+    healthz_bind: tuple[str, int] | None = ("0.0.0.0", _HEALTHZ_PORT)
+    metrics_bind: tuple[str, int] | None = ("127.0.0.1", _METRICS_PORT)
+    bind_address_hard_fail: bool = False
+    mode: str = "iptables"
+    masquerade_bit: int = 14
+    masquerade_all: bool = False
+    localhost_node_ports: bool = True
+    sync_period_s: float = 30.0
+    min_sync_period_s: float = 1.0
+    detect_local_mode: str = "ClusterCIDR"
+    cluster_cidrs: tuple[str, ...] = ()
+    """IPv4 only."""
+    node_port_addresses: tuple[str, ...] = ()
+    """IPv4 CIDRs, or the single word "primary"; empty accepts node ports on every local address."""
+    oom_score_adj: int = -999
+    conntrack: ConntrackConfig = ConntrackConfig()
+    verbosity: int = 0
+    cleanup: bool = False
+    config_file: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def load_config(argv: Sequence[str]) -> ProxyConfig:
+    """Read the command line and the file it names.
+
+    Raises ConfigError whose text is `file:line: field: message` or `flag --name: message`.  `--help` and `--version`
+    print and raise SystemExit(0).
+    """
+    flags = read_flags(argv)
+    file = flags["config"].value if "config" in flags else ""
+    warnings: tuple[str, ...] = ()
+    settings: Mapping[str, Setting]
+    if file:
+        ignored = sorted(name for name in flags if name not in BESIDE_CONFIG)
+        for name in ignored:
+            _refuse_unsupported(flags[name])
+        if ignored:
+            names = ", ".join(f"--{name}" for name in ignored)
+            warnings = (f"ignoring {names}: the configuration file {file} decides (as kube-proxy does)",)
+        settings = {**read_file(Path(str(file))), **{n: s for n, s in _keyed(flags).items() if n in _BESIDE_KEYS}}
+    else:
+        settings = _keyed(flags)
+    for setting in settings.values():
+        _refuse_unsupported(setting)
+    return _build(Reader(settings), bool(file), warnings)
+
+
+def _keyed(flags: Mapping[str, Setting]) -> dict[str, Setting]:
+    """By path in the file where there is one, else by flag name."""
+    return {BY_FLAG[name].path or name: setting for name, setting in flags.items()}
+
+
+_BESIDE_KEYS = frozenset(BY_FLAG[name].path or name for name in BESIDE_CONFIG)
+
+
+def _refuse_unsupported(setting: Setting) -> None:
+    field = setting.field
+    if field.use is Use.REFUSED and setting.value not in field.harmless:
+        raise setting.error(field.why)
+
+
+def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyConfig:
+    bind_address = read.check("bindAddress", _is_ip_or_empty, "is not an IP address") or "0.0.0.0"
+    sync_s, min_sync_s = _periods(read, from_file)
+    agent_socket = read.text("agent-socket", DEFAULT_AGENT_SOCKET)
+    local = "127.0.0.1" if ipaddress.ip_address(bind_address).version == 4 else "::1"
+    everywhere = "0.0.0.0" if local == "127.0.0.1" else "::"
+    return ProxyConfig(
+        manifest_dir=Path(read.text("manifest-dir") or DEFAULT_MANIFEST_DIR),
+        agent_socket=Path(agent_socket) if agent_socket else None,
+        api_socket=Path(read.text("api-socket") or DEFAULT_API_SOCKET),
+        node_name=_node_name(read),
+        bind_address=bind_address,
+        healthz_bind=_listen(read, "healthz", (everywhere, _HEALTHZ_PORT), from_file),
+        metrics_bind=_listen(read, "metrics", (local, _METRICS_PORT), from_file),
+        bind_address_hard_fail=read.flag("bindAddressHardFail"),
+        mode=_mode(read),
+        masquerade_bit=read.number("iptables.masqueradeBit", 14, 0, 31),
+        masquerade_all=read.flag("iptables.masqueradeAll"),
+        localhost_node_ports=read.flag("iptables.localhostNodePorts", default=True),
+        sync_period_s=sync_s,
+        min_sync_period_s=min_sync_s,
+        detect_local_mode=_detect_local_mode(read),
+        cluster_cidrs=_cluster_cidrs(read),
+        node_port_addresses=_node_port_addresses(read),
+        oom_score_adj=read.number("oomScoreAdj", -999, -1000, 1000),
+        conntrack=_conntrack(read),
+        verbosity=read.number("logging.verbosity", 0, 0, 10),
+        cleanup=read.flag("cleanup"),
+        config_file=Path(read.text("config")) if from_file else None,
+        warnings=warnings,
+    )
+
+
+def _periods(read: Reader, from_file: bool) -> tuple[float, float]:
+    """(syncPeriod, minSyncPeriod).  Zero in a file is the same as absent, a flag means what it says."""
+    sync_s = read.seconds("iptables.syncPeriod", 30.0)
+    min_sync_s = read.seconds("iptables.minSyncPeriod", 1.0)
+    if from_file:
+        sync_s, min_sync_s = sync_s or 30.0, min_sync_s or 1.0
+    given = read.given("iptables.syncPeriod")
+    if given is not None and sync_s <= 0:
+        raise given.error("must be greater than 0")
+    if min_sync_s > sync_s:
+        blamed = read.given("iptables.minSyncPeriod") or given
+        assert blamed is not None  # noqa: S101 # the defaults do not contradict each other
+        raise blamed.error(f"minSyncPeriod ({min_sync_s:g} s) must not be longer than syncPeriod ({sync_s:g} s)")
+    return sync_s, min_sync_s
+
+
+def _node_name(read: Reader) -> str:
+    given = read.given("hostnameOverride")
+    name = str(given.value).strip().lower() if given is not None else ""
+    if given is not None and given.value and not name:
+        raise given.error("must not be blank")
+    return name or socket.gethostname().strip().lower()
+
+
+def _mode(read: Reader) -> str:
+    given = read.given("mode")
+    mode = str(given.value) if given is not None else ""
+    if given is None or mode in ("", "iptables"):
+        return "iptables"
+    if mode in ("ipvs", "nftables"):
+        raise given.error(f"{mode!r} is not supported yet, use 'iptables'")
+    if mode == "userspace":
+        raise given.error("'userspace' is gone (Kubernetes removed it in 1.26), use 'iptables'")
+    if mode == "kernelspace":
+        raise given.error("'kernelspace' is for Windows, use 'iptables'")
+    raise given.error(f"{mode!r} is no proxy mode, use 'iptables'")
+
+
+def _listen(read: Reader, name: str, default: tuple[str, int], from_file: bool) -> tuple[str, int] | None:
+    port = read.given(f"{name}-port")
+    port_number = read.number(f"{name}-port", default[1], 0, 65535)
+    if port is not None and port_number == 0:
+        return None
+    given = read.given(f"{name}BindAddress")
+    if given is None or (from_file and given.value == ""):
+        return default[0], port_number
+    text = str(given.value)
+    if not text:
+        return None
+    host, number = _split_host_port(text, port_number)
+    if not _is_ip_or_empty(host) or not host or not 1 <= number <= 65535:
+        raise given.error(f"{text!r} is not an address such as {default[0]}:{default[1]}")
+    return host, number
+
+
+def _split_host_port(text: str, default_port: int) -> tuple[str, int]:
+    if _is_ip_or_empty(text.strip("[]")):
+        return text.strip("[]"), default_port
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port) if port.isascii() and port.isdigit() else 0
+
+
+def _detect_local_mode(read: Reader) -> str:
+    given = read.given("detectLocalMode")
+    mode = str(given.value) if given is not None else ""
+    if given is None or mode == "":
+        return "ClusterCIDR"
+    if mode == "NodeCIDR":
+        raise given.error("NodeCIDR is not supported yet (it needs a Node object), use ClusterCIDR")
+    if mode in ("BridgeInterface", "InterfaceNamePrefix"):
+        raise given.error(f"{mode} is not supported yet, use ClusterCIDR")
+    if mode != "ClusterCIDR":
+        raise given.error(f"{mode!r} is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix")
+    return mode
+
+
+def _cluster_cidrs(read: Reader) -> tuple[str, ...]:
+    given = read.given("clusterCIDR")
+    if given is None or not given.value:
+        return ()
+    networks = [_cidr(given, part.strip()) for part in str(given.value).split(",")]
+    families = [network.version for network in networks]
+    if len(networks) > 2 or len(set(families)) != len(families):
+        raise given.error("must be one CIDR, or one of IPv4 and one of IPv6")
+    if families == [6]:
+        raise given.error("IPv6 is not supported yet")
+    return tuple(str(network) for network in networks if network.version == 4)
+
+
+def _node_port_addresses(read: Reader) -> tuple[str, ...]:
+    given = read.given("nodePortAddresses")
+    values = read.texts("nodePortAddresses")
+    if given is None or values == ("primary",):
+        return values
+    if "primary" in values:
+        raise given.error("'primary' and CIDRs cannot be used together")
+    networks = [_cidr(given, value) for value in values]
+    if networks and all(network.version == 6 for network in networks):
+        raise given.error("IPv6 is not supported yet")
+    return tuple(str(network) for network in networks if network.version == 4)
+
+
+def _cidr(given: Setting, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if "/" not in text:
+        raise given.error(f"{text!r} is not a CIDR such as 10.244.0.0/16")
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise given.error(f"{text!r} is not a CIDR such as 10.244.0.0/16") from None
+
+
+def _conntrack(read: Reader) -> ConntrackConfig:
+    most = 2**31 - 1
+    return ConntrackConfig(
+        max_per_core=read.number("conntrack.maxPerCore", 32768, 0, most),
+        min_entries=read.number("conntrack.min", 131072, 0, most),
+        tcp_established_timeout_s=read.seconds("conntrack.tcpEstablishedTimeout", 86400.0),
+        tcp_close_wait_timeout_s=read.seconds("conntrack.tcpCloseWaitTimeout", 3600.0),
+        tcp_be_liberal=read.flag("conntrack.tcpBeLiberal"),
+        udp_timeout_s=read.seconds("conntrack.udpTimeout", 0.0),
+        udp_stream_timeout_s=read.seconds("conntrack.udpStreamTimeout", 0.0),
+    )
+
+
+def _is_ip_or_empty(text: str) -> bool:
+    if not text:
+        return True
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+__all__ = ["ConfigError", "ConntrackConfig", "ProxyConfig", "load_config"]

@@ -1,0 +1,145 @@
+"""Every field of KubeProxyConfiguration v1alpha1 and every flag of kube-proxy, with what becomes of it.  Pure data.
+
+Before: nothing.  Next: `proxy.config` reads files and flags by this table; `docs/proxy-configuration.md` prints it.
+Source: k8s.io/kube-proxy v0.36 config/v1alpha1 and `kube-proxy --help` of Kubernetes 1.36.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Use(enum.Enum):
+    """What a value leads to."""
+
+    USED = "used"
+    NO_EFFECT = "accepted, no effect"
+    REFUSED = "refused"
+
+
+class Kind(enum.Enum):
+    """How a value is written."""
+
+    STRING = "a string"
+    BOOL = "true or false"
+    INT = "an integer"
+    FLOAT = "a number"
+    DURATION = "a duration such as 30s"
+    STRINGS = "a list of strings"
+    GATES = "a map of feature gates"
+    ANY = "anything"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting: `path` in the file ("" = flag only), `flag` without dashes ("" = file only)."""
+
+    path: str
+    flag: str
+    kind: Kind
+    use: Use
+    why: str = ""
+    """Why it has no effect or is refused; for used ones, anything worth knowing."""
+    harmless: tuple[object, ...] = ()
+    """Values of a refused field that ask for nothing and are therefore accepted."""
+
+
+_U, _N, _R = Use.USED, Use.NO_EFFECT, Use.REFUSED
+_API = "there is no API server in standalone mode"
+_MODE = "belongs to a mode that is not supported yet"
+_WINDOWS = "Windows only"
+_GO = "belongs to the Go runtime of the original"
+_LOG = "log format and buffering are the journal's business"
+_LATER = "not supported yet"
+_LOCAL_MODE = "belongs to a detectLocalMode that is not supported yet"
+
+FIELDS: tuple[Field, ...] = (
+    Field("apiVersion", "", Kind.STRING, _U),
+    Field("kind", "", Kind.STRING, _U),
+    Field("featureGates", "feature-gates", Kind.GATES, _N, "no behaviour here hangs on a gate"),
+    Field("clientConnection.kubeconfig", "kubeconfig", Kind.STRING, _R, _LATER, ("",)),
+    Field("clientConnection.acceptContentTypes", "", Kind.STRING, _N, _API),
+    Field("clientConnection.contentType", "kube-api-content-type", Kind.STRING, _N, _API),
+    Field("clientConnection.qps", "kube-api-qps", Kind.FLOAT, _N, _API),
+    Field("clientConnection.burst", "kube-api-burst", Kind.INT, _N, _API),
+    Field("", "master", Kind.STRING, _R, _LATER, ("",)),
+    Field("logging.verbosity", "v", Kind.INT, _U),
+    Field("logging.format", "logging-format", Kind.STRING, _R, _LATER, ("", "text")),
+    Field("logging.flushFrequency", "log-flush-frequency", Kind.ANY, _N, _LOG),
+    Field("logging.vmodule", "vmodule", Kind.ANY, _N, "there are no Go files to choose from"),
+    Field("logging.options", "", Kind.ANY, _N, _LOG),
+    Field("", "log-json-info-buffer-size", Kind.STRING, _N, _LOG),
+    Field("", "log-json-split-stream", Kind.BOOL, _N, _LOG),
+    Field("", "log-text-info-buffer-size", Kind.STRING, _N, _LOG),
+    Field("", "log-text-split-stream", Kind.BOOL, _N, _LOG),
+    Field("hostnameOverride", "hostname-override", Kind.STRING, _U, "the flag also works beside --config"),
+    Field("bindAddress", "bind-address", Kind.STRING, _U, "the node's primary address; nothing is bound to it"),
+    Field("healthzBindAddress", "healthz-bind-address", Kind.STRING, _U),
+    Field("", "healthz-port", Kind.INT, _U, "deprecated; 0 turns the server off"),
+    Field("metricsBindAddress", "metrics-bind-address", Kind.STRING, _U),
+    Field("", "metrics-port", Kind.INT, _U, "deprecated; 0 turns the server off"),
+    Field("bindAddressHardFail", "bind-address-hard-fail", Kind.BOOL, _U),
+    Field("enableProfiling", "profiling", Kind.BOOL, _N, _GO),
+    Field("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", Kind.STRING, _N, "no metric is hidden"),
+    Field("mode", "proxy-mode", Kind.STRING, _U, "iptables, which is also what an empty value means"),
+    Field("iptables.masqueradeBit", "iptables-masquerade-bit", Kind.INT, _U),
+    Field("iptables.masqueradeAll", "masquerade-all", Kind.BOOL, _U),
+    Field("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind.BOOL, _U),
+    Field("iptables.syncPeriod", "iptables-sync-period", Kind.DURATION, _U),
+    Field("iptables.minSyncPeriod", "iptables-min-sync-period", Kind.DURATION, _U),
+    Field("ipvs.syncPeriod", "ipvs-sync-period", Kind.DURATION, _N, _MODE),
+    Field("ipvs.minSyncPeriod", "ipvs-min-sync-period", Kind.DURATION, _N, _MODE),
+    Field("ipvs.scheduler", "ipvs-scheduler", Kind.STRING, _N, _MODE),
+    Field("ipvs.excludeCIDRs", "ipvs-exclude-cidrs", Kind.STRINGS, _N, _MODE),
+    Field("ipvs.strictARP", "ipvs-strict-arp", Kind.BOOL, _N, _MODE),
+    Field("ipvs.tcpTimeout", "ipvs-tcp-timeout", Kind.DURATION, _N, _MODE),
+    Field("ipvs.tcpFinTimeout", "ipvs-tcpfin-timeout", Kind.DURATION, _N, _MODE),
+    Field("ipvs.udpTimeout", "ipvs-udp-timeout", Kind.DURATION, _N, _MODE),
+    Field("nftables.masqueradeBit", "", Kind.INT, _N, _MODE),
+    Field("nftables.masqueradeAll", "", Kind.BOOL, _N, _MODE),
+    Field("nftables.syncPeriod", "", Kind.DURATION, _N, _MODE),
+    Field("nftables.minSyncPeriod", "", Kind.DURATION, _N, _MODE),
+    Field("winkernel.networkName", "", Kind.STRING, _N, _WINDOWS),
+    Field("winkernel.sourceVip", "", Kind.STRING, _N, _WINDOWS),
+    Field("winkernel.enableDSR", "", Kind.BOOL, _N, _WINDOWS),
+    Field("winkernel.rootHnsEndpointName", "", Kind.STRING, _N, _WINDOWS),
+    Field("winkernel.forwardHealthCheckVip", "", Kind.BOOL, _N, _WINDOWS),
+    Field("windowsRunAsService", "", Kind.BOOL, _N, _WINDOWS),
+    Field(
+        "detectLocalMode",
+        "detect-local-mode",
+        Kind.STRING,
+        _U,
+        "ClusterCIDR or empty; other modes are not supported yet",
+    ),
+    Field("detectLocal.bridgeInterface", "pod-bridge-interface", Kind.STRING, _N, _LOCAL_MODE),
+    Field("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind.STRING, _N, _LOCAL_MODE),
+    Field("clusterCIDR", "cluster-cidr", Kind.STRING, _U, "the IPv6 part of a pair has no effect yet"),
+    Field("nodePortAddresses", "nodeport-addresses", Kind.STRINGS, _U),
+    Field("oomScoreAdj", "oom-score-adj", Kind.INT, _U),
+    Field("conntrack.maxPerCore", "conntrack-max-per-core", Kind.INT, _U),
+    Field("conntrack.min", "conntrack-min", Kind.INT, _U),
+    Field("conntrack.tcpEstablishedTimeout", "conntrack-tcp-timeout-established", Kind.DURATION, _U),
+    Field("conntrack.tcpCloseWaitTimeout", "conntrack-tcp-timeout-close-wait", Kind.DURATION, _U),
+    Field("conntrack.tcpBeLiberal", "conntrack-tcp-be-liberal", Kind.BOOL, _U),
+    Field("conntrack.udpTimeout", "conntrack-udp-timeout", Kind.DURATION, _U),
+    Field("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind.DURATION, _U),
+    Field("configSyncPeriod", "config-sync-period", Kind.DURATION, _N, _API),
+    Field("portRange", "", Kind.STRING, _N, "belonged to the userspace mode, which is gone"),
+    Field("", "init-only", Kind.BOOL, _R, _LATER, (False,)),
+    Field("", "write-config-to", Kind.STRING, _R, _LATER, ("",)),
+    Field("", "config", Kind.STRING, _U),
+    Field("", "cleanup", Kind.BOOL, _U, "removes every rule of ours and exits"),
+    Field("", "manifest-dir", Kind.STRING, _U, "ours: directory of Service and EndpointSlice files"),
+    Field("", "agent-socket", Kind.STRING, _U, "ours: where the agent tells its pods"),
+    Field("", "api-socket", Kind.STRING, _U, "ours: where this proxy tells its services"),
+)
+
+BY_PATH = {field.path: field for field in FIELDS if field.path}
+BY_FLAG = {field.flag: field for field in FIELDS if field.flag}
+
+# Flags that also count beside --config; kube-proxy ignores all the others then.
+BESIDE_CONFIG = frozenset(
+    {"config", "cleanup", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket"}
+)  # fmt: skip

@@ -1,0 +1,132 @@
+"""Stale UDP flows: entries of the connection tracking table that still lead where no rule would lead them today.
+
+Before: the backend has written the rules of a `RoutingTable`.  Next: exactly the wrong entries are gone, so that
+the next datagram of such a client meets the rules again.  A UDP client that keeps its port would otherwise talk to
+a pod that no longer exists for as long as it keeps talking.  TCP is never touched: a TCP connection ends or
+survives by itself.
+
+`frontends` and `stale` are pure; `StaleFlows` decides when it is worth looking; `proxy.conntrack_netlink` talks to
+the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxy import conntrack_netlink
+from proxy.conntrack_netlink import Flow
+from proxy.routes import Endpoint, ServiceRoute
+
+_log = logging.getLogger(__name__)
+
+Targets = frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Frontends:
+    """Where UDP clients may send to, and which endpoints an existing flow from there may lead to.
+
+    That is every endpoint that serves: policies and termination decide about new flows only, as for TCP connections.
+    """
+
+    addresses: Mapping[tuple[str, int], Targets]
+    """(cluster IP, port)"""
+    node_ports: Mapping[tuple[int, int], Targets]
+    """(IP family, port) on any address of this node"""
+
+
+def frontends(routes: Iterable[ServiceRoute]) -> Frontends:
+    """The UDP part of the routes."""
+    addresses: dict[tuple[str, int], Targets] = {}
+    node_ports: dict[tuple[int, int], Targets] = {}
+    for route in routes:
+        if route.name.protocol != "UDP":
+            continue
+        targets = _targets((*route.endpoints, *route.local_endpoints, *route.draining))
+        addresses[route.cluster_ip, route.port] = targets
+        if route.node_port:
+            node_ports[route.family, route.node_port] = targets
+    return Frontends(addresses, node_ports)
+
+
+def _targets(endpoints: Iterable[Endpoint]) -> Targets:
+    return frozenset((endpoint.ip, endpoint.port) for endpoint in endpoints)
+
+
+def worth_looking(before: Frontends | None, now: Frontends) -> Frontends | None:
+    """The frontends whose flows may be wrong after this change; None when no flow can be.
+
+    Wrong flows appear when a target left, when a frontend left, and when a frontend that had no target gets one
+    (datagrams sent meanwhile made entries that lead to the frontend itself).  `before` None: any of them may be.
+    """
+    if before is None:
+        return now if now.addresses or now.node_ports else None
+    addresses = _suspects(before.addresses, now.addresses)
+    node_ports = _suspects(before.node_ports, now.node_ports)
+    return Frontends(addresses, node_ports) if addresses or node_ports else None
+
+
+_Key = TypeVar("_Key")
+
+
+def _suspects(before: Mapping[_Key, Targets], now: Mapping[_Key, Targets]) -> dict[_Key, Targets]:
+    nothing: Targets = frozenset()
+    suspects = {key: nothing for key in before if key not in now}
+    for key, targets in now.items():
+        had = before.get(key, nothing)
+        if had is not targets and (not had or had - targets):
+            suspects[key] = targets
+    return suspects
+
+
+def stale(flows: Iterable[Flow], suspects: Frontends, is_own_address: Callable[[str], bool]) -> list[Flow]:
+    """The flows to delete, in the order given."""
+    found = []
+    for flow in flows:
+        targets = suspects.addresses.get((flow.dst, flow.dst_port))
+        if targets is None:
+            targets = suspects.node_ports.get((flow.family, flow.dst_port))
+            if targets is None or not is_own_address(flow.dst):
+                continue
+        if (flow.reply_src, flow.reply_src_port) not in targets:
+            found.append(flow)
+    return found
+
+
+class StaleFlows:
+    """Remembers the frontends of the last call, so that nothing is read unless a UDP service changed."""
+
+    def __init__(self) -> None:
+        self._before: Frontends | None = None
+
+    def forget(self) -> None:
+        """Look at all UDP flows at the next call."""
+        self._before = None
+
+    async def drop_stale(self, routes: Iterable[ServiceRoute]) -> int:
+        """Delete what is stale; returns how many.  A failure is logged and tried again at the next call."""
+        now = frontends(routes)
+        suspects = worth_looking(self._before, now)
+        if suspects is None:
+            self._before = now
+            return 0
+        try:
+            dropped = await asyncio.to_thread(_drop, suspects)
+        except OSError as cause:
+            _log.warning("cannot delete stale UDP flows: %s", cause.strerror or cause)
+            self._before = None
+            return 0
+        self._before = now
+        if dropped:
+            _log.info("deleted %d stale UDP flows", dropped)
+        return dropped
+
+
+def _drop(suspects: Frontends) -> int:
+    with conntrack_netlink.Connection() as connection:
+        wrong = stale(connection.udp_flows(), suspects, conntrack_netlink.is_own_address)
+        return sum(connection.delete(flow) for flow in wrong)

@@ -1,0 +1,283 @@
+"""longshore-proxy: the only file of the proxy that knows everyone.  Builds, runs one TaskGroup, stops in order.
+
+Before: systemd or a person with flags.  Next: every other module of this package.
+SIGTERM and SIGINT stop it and leave the rules in place, SIGHUP reads the configuration again.
+Exit status: 0 stopped, 1 cannot run, 78 the configuration is wrong (EX_CONFIG of sysexits.h).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from daemonkit.files import LockFile, LockHeldError
+from daemonkit.journal import setup_logging
+from daemonkit.notify import Notifier
+from daemonkit.tasks import spawn, spawn_eternal
+from daemonkit.unix_http import SocketInUseError, serve_unix
+from proxy.backend import Backend, BackendError
+from proxy.config import ConfigError, ProxyConfig, load_config
+from proxy.health import Health, health_app, judge, metrics_app
+from proxy.iptables.backend import IptablesBackend
+from proxy.iptables.frame import RenderConfig
+from proxy.local_api import local_app
+from proxy.log_changes import ProblemLog
+from proxy.metrics import ProxyMetrics
+from proxy.node_settings import apply_settings
+from proxy.only_one import AlreadyRunningError, only_one
+from proxy.server import CannotListenError, serve_tcp
+from proxy.sources.agent_pods import watch_agent
+from proxy.sources.directory import watch_manifests
+from proxy.sync import Synchronizer, SyncLimits, SyncStatus
+
+_log = logging.getLogger(__name__)
+_EX_CONFIG = 78
+
+
+class _Stop(Exception):  # noqa: N818 # not an error: ends the TaskGroup when somebody asked for it
+    pass
+
+
+def main() -> None:
+    """Entry point of longshore-proxy."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run until told to stop; the exit status."""
+    try:
+        config = load_config(argv)
+        if not config.cleanup:
+            check_directories(config)
+    except ConfigError as error:
+        print(f"longshore-proxy: {error}", file=sys.stderr)
+        return _EX_CONFIG
+    setup_logging(config.verbosity)
+    if os.geteuid() != 0:  # before the lock, whose directory would be the first thing to be refused
+        _log.critical("cannot program service rules: not root; run longshore-proxy as root")
+        return 1
+    for warning in config.warnings:
+        _log.warning("%s", warning)
+    try:
+        with _only_one(config):
+            asyncio.run(_clean_up(config) if config.cleanup else ProxyDaemon(argv, config).run())
+    except (AlreadyRunningError, BackendError, CannotListenError, LockHeldError, SocketInUseError) as error:
+        _log.critical("%s", error)
+        return 1
+    except OSError as error:
+        _log.critical("cannot run: %s", error)
+        return 1
+    return 0
+
+
+def check_directories(config: ProxyConfig) -> None:
+    """Raises ConfigError for a directory that must be there and is not."""
+    if not config.manifest_dir.is_dir():
+        raise ConfigError(
+            f"flag --manifest-dir: {config.manifest_dir} is not a directory; create it (mkdir -p {config.manifest_dir})"
+        )
+
+
+def render_config(config: ProxyConfig) -> RenderConfig:
+    """What of the configuration shapes the rules."""
+    addresses = config.node_port_addresses
+    if addresses == ("primary",):
+        addresses = (f"{primary_address(config.bind_address)}/32",)
+    return RenderConfig(
+        masquerade_all=config.masquerade_all,
+        masquerade_bit=config.masquerade_bit,
+        cluster_cidrs=config.cluster_cidrs,
+        node_port_addresses=addresses,
+        localhost_node_ports=config.localhost_node_ports,
+        conntrack_tcp_be_liberal=config.conntrack.tcp_be_liberal,
+    )
+
+
+def primary_address(bind_address: str) -> str:
+    """The node's primary IPv4 address: bindAddress where it names one, else the source address of the default route."""
+    if bind_address not in ("0.0.0.0", "::"):
+        return bind_address
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: the kernel only chooses the route
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+@contextlib.contextmanager
+def _only_one(config: ProxyConfig) -> Iterator[None]:
+    """The directory of the API socket and the rules of the network namespace are ours alone."""
+    config.api_socket.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with LockFile(config.api_socket.with_suffix(".lock")), only_one():
+        yield
+
+
+async def _clean_up(config: ProxyConfig) -> None:
+    backend = IptablesBackend(render_config(config))
+    await backend.cleanup()
+    await backend.close()
+    _log.info("every service rule of ours is removed")
+
+
+class ProxyDaemon:
+    """The running daemon."""
+
+    def __init__(self, argv: Sequence[str], config: ProxyConfig) -> None:
+        self._argv = argv
+        self._config = config
+        self._notifier = Notifier()
+        self._metrics = ProxyMetrics()
+        self._problems = ProblemLog()
+        self._started_wall_s = time.time()
+        self._synced_wall_s: float | None = None
+        self._last_sync_s: float | None = None
+        self._told_ready = False
+        self._backend: Backend = IptablesBackend(render_config(config))
+        self._synchronizer = Synchronizer(self._backend, _limits(config), self._on_sync_status)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT.  Raises BackendUnusableError, CannotListenError, SocketInUseError or OSError."""
+        stop, reload = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        config = self._config
+        for problem in apply_settings(config.conntrack, os.cpu_count() or 1, config.oom_score_adj):
+            _log.warning("%s", problem)
+        app = local_app(self._synchronizer, self._facts)
+        try:
+            async with serve_unix(app, config.api_socket), asyncio.TaskGroup() as group:
+                self._spawn_all(group, reload)
+                spawn(group, self._stop_when(stop), name="stop")
+        except BaseExceptionGroup as errors:
+            first = _first(errors)
+            if not isinstance(first, _Stop):
+                raise first from None
+            _log.info("stopping; service rules stay in place")
+        finally:
+            await self._backend.close()
+
+    def _spawn_all(self, group: asyncio.TaskGroup, reload: asyncio.Event) -> None:
+        config = self._config
+        hard_fail = config.bind_address_hard_fail
+        spawn_eternal(group, self._notifier.watchdog(), name="watchdog")
+        spawn_eternal(group, self._reload_when(reload), name="reload")
+        spawn_eternal(group, self._follow_directory(config.manifest_dir), name="directory")
+        if config.agent_socket is not None:
+            spawn_eternal(group, self._follow_agent(config.agent_socket), name="agent")
+        spawn_eternal(group, self._synchronizer.run(), name="sync")
+        if config.healthz_bind is not None:
+            app = health_app(self._health, lambda: self._synced_wall_s, self._metrics)
+            spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
+        if config.metrics_bind is not None:
+            app = metrics_app(self._metrics, config.mode)
+            spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
+
+    async def _follow_directory(self, directory: Path) -> None:
+        async for state in watch_manifests(directory):
+            self._problems.see_directory(state)
+            self._synchronizer.put_directory(state)
+
+    async def _follow_agent(self, path: Path) -> None:
+        async for view in watch_agent(path):
+            self._synchronizer.put_agent(view)
+
+    async def _stop_when(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._notifier.stopping()
+        raise _Stop
+
+    async def _reload_when(self, reload: asyncio.Event) -> None:
+        while True:
+            await reload.wait()
+            reload.clear()
+            self._notifier.reloading()
+            self._reload()
+            self._notifier.ready()
+
+    def _reload(self) -> None:
+        try:
+            new = load_config(self._argv)
+            check_directories(new)
+        except ConfigError as error:
+            _log.error("%s; the old configuration stays", error)
+            return
+        old, self._config = self._config, new
+        setup_logging(new.verbosity)
+        for name in ("manifest_dir", "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "conntrack"):
+            if getattr(old, name) != getattr(new, name):
+                _log.warning("the new value of %s takes effect after a restart", name)
+        self._synchronizer.set_limits(_limits(new))
+        if render_config(old) != render_config(new):
+            self._backend = IptablesBackend(render_config(new))
+            self._synchronizer.replace_backend(self._backend)
+        _log.info("configuration read again")
+
+    def _on_sync_status(self, status: SyncStatus) -> None:
+        wall_s = time.time()
+        if status.last_sync_s is not None and status.last_sync_s != self._last_sync_s:
+            self._last_sync_s, self._synced_wall_s = status.last_sync_s, wall_s
+        table = self._synchronizer.table
+        self._metrics.observe(status, table, wall_s)
+        self._problems.see_services(table.errors)
+        if status.waiting_for:
+            self._notifier.status(f"waiting for {'; '.join(status.waiting_for)}")
+            _log.info("waiting for %s", "; ".join(status.waiting_for))
+        elif status.failures:
+            self._notifier.status(f"cannot write service rules: {status.last_error}")
+        elif status.synced_once:
+            self._notifier.status(f"{len(table.routes)} service ports routed")
+        if status.synced_once and not self._told_ready:
+            self._told_ready = True
+            _log.info("ready: %d service ports routed", len(table.routes))
+            self._notifier.ready()
+
+    def _health(self) -> Health:
+        now_s = asyncio.get_running_loop().time()
+        return judge(self._synchronizer.status, self._config.sync_period_s, now_s)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "nodeName": self._config.node_name,
+            "version": version("longshore"),
+            "pid": os.getpid(),
+            "startTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_wall_s)),
+            "ready": self._told_ready,
+            "mode": self._config.mode,
+            "manifestDir": str(self._config.manifest_dir),
+            "healthy": self._health().healthy,
+            "reason": self._health().reason,
+        }
+
+
+def _limits(config: ProxyConfig) -> SyncLimits:
+    return SyncLimits(
+        node_name=config.node_name,
+        sync_period_s=config.sync_period_s,
+        min_sync_period_s=config.min_sync_period_s,
+        has_agent=config.agent_socket is not None,
+    )
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first plain exception of a group."""
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+if __name__ == "__main__":
+    main()

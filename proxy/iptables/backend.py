@@ -1,0 +1,66 @@
+"""The iptables backend: routes in, kernel rules out.  The shell of the pure modules here; the one writer.
+
+Before: `proxy.sync` calls `apply` with every new `RoutingTable` and `verify` twice a second.  Next: the kernel, by
+`proxy.iptables.apply`, and `proxy.conntrack` for flows that the new rules no longer allow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from proxy.backend import SyncReport
+from proxy.conntrack import StaleFlows
+from proxy.iptables.cleanup import remove_all
+from proxy.iptables.engine import Engine
+from proxy.iptables.frame import RenderConfig
+from proxy.routes import PortName, RoutingTable
+
+
+class IptablesBackend:
+    """Satisfies `proxy.backend.Backend` for the given IP families."""
+
+    def __init__(
+        self, config: RenderConfig | None = None, families: Iterable[int] = (4,), variant: str | None = None
+    ) -> None:
+        """`variant` is "nft" or "legacy"; None finds out (see `proxy.iptables.detect`)."""
+        self._engines = tuple(Engine(config or RenderConfig(), family, variant) for family in families)
+        self._flows = StaleFlows()
+
+    async def apply(self, table: RoutingTable) -> SyncReport:
+        """Make the kernel hold `table`; raises BackendError."""
+        started_s = time.monotonic()
+        changed, full = 0, False
+        refused: list[tuple[PortName, str]] = []
+        for engine in self._engines:
+            outcome = await engine.apply(table.routes)
+            changed += outcome.chains
+            full = full or outcome.full
+            refused += outcome.refused
+        left_out = {name for name, _ in refused}
+        await self._flows.drop_stale(route for route in table.routes if route.name not in left_out)
+        return SyncReport(changed, full, time.monotonic() - started_s, tuple(refused))
+
+    async def verify(self) -> bool:
+        """True while our rules are as we left them; false makes the next `apply` read them anew."""
+        intact = True
+        for engine in self._engines:
+            intact = await engine.verify() and intact
+        return intact
+
+    async def resync(self) -> None:
+        """Forget what the kernel held."""
+        for engine in self._engines:
+            engine.forget()
+        self._flows.forget()
+
+    async def cleanup(self) -> None:
+        """Remove every trace, of both variants and both families, whoever wrote it."""
+        for engine in self._engines:
+            engine.forget()
+        await remove_all()
+
+    async def close(self) -> None:
+        """Close sockets; rules stay."""
+        for engine in self._engines:
+            engine.close()

@@ -1,0 +1,291 @@
+"""One IP family's rules: what the kernel is believed to hold, and how that is changed.  The shell of the pure modules
+here.
+
+Before: `proxy.iptables.backend` passes every `RoutingTable` on.  Next: render -> diff -> `proxy.iptables.apply`.
+Between writes the watch tells whether somebody else touched our rules; only then, and at the start, the kernel is
+read.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
+from proxy.iptables import sysctls
+from proxy.iptables.apply import apply_restore
+from proxy.iptables.commands import Tools
+from proxy.iptables.detect import detect
+from proxy.iptables.diff import Change, diff, gone_chains, keep_empty, matches
+from proxy.iptables.frame import RenderConfig
+from proxy.iptables.isolate import Search, held_routes
+from proxy.iptables.model import HAIRPIN, POSTROUTING, Ruleset
+from proxy.iptables.observe import observe, route_localnet_before
+from proxy.iptables.render import Renderer
+from proxy.iptables.verify import Inspection
+from proxy.iptables.watch import Watch, open_watch
+from proxy.routes import PortName, ServiceRoute
+
+_log = logging.getLogger(__name__)
+_SAY_CHANGED_S = 60.0
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Thousands of values are made at once and all are kept: looking for garbage among them costs 5 to 10 ms."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one `apply` of an engine did."""
+
+    chains: int
+    """Chains written."""
+    full: bool
+    """The kernel held nothing of ours before."""
+    refused: tuple[tuple[PortName, str], ...]
+    """Routes left out, and why."""
+
+
+class Engine:
+    """The one writer of our rules of one IP family."""
+
+    def __init__(self, config: RenderConfig, family: int, variant: str | None) -> None:
+        self._config = config
+        self._family = family
+        self._variant = variant
+        self._tools: Tools | None = None
+        self._watch: Watch | None = None
+        self._renderer = Renderer(config, family)
+        self._kernel: Ruleset | None = None
+        """What the last write or look left there; None: look before the next write."""
+        self._bpf_unproven = False
+        self._inspection = Inspection(family)
+        self._told: str | None = None
+        self._stuck: frozenset[tuple[str, str]] = frozenset()
+        """(table, chain) that rules of others refer to: no longer ours to delete."""
+        self._told_stuck: set[tuple[str, str]] = set()
+        self._say_changed_at_s = 0.0
+        self._changed_unsaid = 0
+        self._refused: dict[ServiceRoute, str] = {}
+        """What the kernel did not take; tried again when it changes and at each slow resync."""
+
+    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
+        """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
+        mine = tuple(route for route in routes if route.family == self._family)
+        taken = mine
+        if self._refused:
+            self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
+            taken = tuple(route for route in mine if route not in self._refused)
+        tools = await self._prepared()
+        remembered = self._kernel is not None
+        try:
+            chains, wrote_all = await self._commit(tools, taken)
+        except BackendError as failure:
+            if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
+                raise
+            _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
+            chains, wrote_all = await self._commit_what_is_taken(tools, taken, again=remembered)
+        return Outcome(chains, wrote_all, tuple((route.name, cause) for route, cause in self._refused.items()))
+
+    async def _commit(self, tools: Tools, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
+        """Make the kernel hold these and no others; how many chains were written, and whether that was all."""
+        kernel = self._kernel if self._kernel is not None else await self._observed(tools)
+        with _collector_paused():
+            wanted = keep_empty(self._renderer.render(routes), self._stuck)
+            change = diff(kernel, wanted)
+        if change.text:
+            self._kernel = None
+            self._inspection.cancel()
+            await self._write(tools, change)
+            self._bpf_unproven = False
+        self._kernel = wanted
+        self._set_route_localnet()
+        return len(change.chains), bool(change.text) and kernel.is_empty
+
+    async def _commit_what_is_taken(
+        self, tools: Tools, routes: tuple[ServiceRoute, ...], *, again: bool
+    ) -> tuple[int, bool]:
+        """After a failure: once more (`again`), then without the routes that are refused each on its own."""
+        if again:
+            try:
+                return await self._commit(tools, routes)
+            except RulesRefusedError as failure:
+                _log.debug("looking for the routes that are refused: %s", failure)
+        kernel = await self._observed(tools)
+        held = held_routes(self._renderer.render_each(routes), kernel)
+        chains = await self._commit_held(tools, held, kernel)
+        search = Search(held, set(routes).difference(held))
+        while (part := search.next_part()) is not None:
+            attempt = search.accepted.union(part)
+            try:
+                written, _ = await self._commit(tools, tuple(route for route in routes if route in attempt))
+            except RulesRefusedError as failure:
+                search.refuse(failure.cause)
+            else:
+                chains += written
+                search.accept()
+        self._refused.update(search.refused)
+        if self._kernel is None:  # the last attempt was refused: what is accepted was written before
+            written, _ = await self._commit(tools, tuple(route for route in routes if route in search.accepted))
+            chains += written
+        return chains, kernel.is_empty
+
+    async def _commit_held(self, tools: Tools, held: tuple[ServiceRoute, ...], kernel: Ruleset) -> int:
+        """Only the frame and what the kernel holds already; if even that is refused, it may be what has to go."""
+        try:
+            return await self._commit_proven(tools, held)
+        except RulesRefusedError as failure:
+            gone = gone_chains(kernel, self._renderer.render(held)) - self._stuck
+            if not gone:
+                raise
+            before, self._stuck = self._stuck, self._stuck | gone
+            try:
+                chains = await self._commit_proven(tools, held)
+            except BackendError:
+                self._stuck = before
+                raise failure from None
+        await self._delete_what_can_be(tools, held)
+        return chains
+
+    async def _delete_what_can_be(self, tools: Tools, held: tuple[ServiceRoute, ...]) -> None:
+        """They are empty now; each on its own, since one that somebody else refers to holds up all."""
+        for chain in sorted(self._stuck):
+            everything = self._stuck
+            self._stuck = everything - {chain}
+            try:
+                await self._commit(tools, held)
+            except RulesRefusedError as failure:
+                self._stuck = everything
+                if chain not in self._told_stuck:
+                    self._told_stuck.add(chain)
+                    _log.warning("cannot delete chain %s of table %s, it stays empty: %s", *chain[::-1], failure.cause)
+
+    async def _commit_proven(self, tools: Tools, held: tuple[ServiceRoute, ...]) -> int:
+        """The frame and what the kernel holds already; if even that is refused, it may be xt_bpf that is missing."""
+        try:
+            return (await self._commit(tools, held))[0]
+        except RulesRefusedError as failure:
+            if not self._bpf_unproven:
+                raise
+            _log.info("trying with a hairpin rule per endpoint address, in case xt_bpf is what is missing: %s", failure)
+            before = self._config
+            self._reconfigure(replace(before, hairpin_by_bpf=False))
+            try:
+                return (await self._commit(tools, held))[0]
+            except BackendError:
+                self._reconfigure(before)
+                raise failure from None
+
+    async def verify(self) -> bool:
+        """Ask the watch; only when something foreign happened the tables are read."""
+        if self._kernel is None or self._tools is None or self._watch is None:
+            return False
+        if self._watch.touched() and not await self._matches_still(self._tools):
+            self.forget()
+            self._inspection.cancel()
+            self._tell_changed()
+            return False
+        if self._tools.variant == "legacy":
+            for line in self._inspection.step(self._kernel):
+                _log.error("cannot confirm service rules: %s", line)
+                self._kernel = None
+        return self._kernel is not None
+
+    def forget(self) -> None:
+        """Make the next apply look at the kernel first, and try what was refused."""
+        self._kernel = None
+        self._refused = {}
+        self._stuck = frozenset()
+
+    def close(self) -> None:
+        """Release sockets and the second reader; the rules stay."""
+        self._inspection.cancel()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _tell_changed(self) -> None:
+        """Once a minute at most: who flushes in a loop must not fill the journal too."""
+        self._changed_unsaid += 1
+        now_s = time.monotonic()
+        if now_s >= self._say_changed_at_s:
+            times = "" if self._changed_unsaid == 1 else f" ({self._changed_unsaid} times)"
+            text = "service rules (IPv%d) were changed by somebody else%s; writing them again"
+            _log.warning(text, self._family, times)
+            self._say_changed_at_s, self._changed_unsaid = now_s + _SAY_CHANGED_S, 0
+
+    async def _matches_still(self, tools: Tools) -> bool:
+        kernel, self._kernel = self._kernel, None  # who fails to look does not know any more
+        assert kernel is not None  # noqa: S101 # the only caller has checked
+        intact = matches(await observe(tools), kernel)
+        self._kernel = kernel
+        return intact
+
+    async def _prepared(self) -> Tools:
+        if self._tools is None:
+            self._tools = await detect(self._family, self._variant)
+            _log.info("programming IPv%d with iptables-%s: %s", self._family, self._tools.variant, self._tools.reason)
+        if self._watch is None:
+            try:
+                self._watch = open_watch(self._tools.variant, self._family)
+            except OSError as cause:
+                raise BackendError(f"cannot watch iptables-{self._tools.variant}: {cause.strerror}") from cause
+        return self._tools
+
+    async def _observed(self, tools: Tools) -> Ruleset:
+        if self._watch is not None:
+            self._watch.touched()  # what happened until now is in what we read next
+        kernel = await observe(tools)
+        config = self._config
+        if self._family == 4 and config.localhost_node_ports and not config.route_localnet_before:
+            before = route_localnet_before(kernel) or sysctls.read_sysctl(sysctls.ROUTE_LOCALNET)
+            config = replace(config, route_localnet_before=before)
+        elif self._family == 4 and not config.localhost_node_ports and (before := route_localnet_before(kernel)):
+            sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, before)  # an earlier run was configured otherwise
+        if HAIRPIN in kernel.nat.chains:
+            config = replace(config, hairpin_by_bpf=False)
+        self._bpf_unproven = config.hairpin_by_bpf and not _uses_bpf(kernel)
+        self._reconfigure(config)
+        return kernel
+
+    def _reconfigure(self, config: RenderConfig) -> None:
+        if config != self._config:
+            self._config = config
+            self._renderer = Renderer(config, self._family)
+
+    async def _write(self, tools: Tools, change: Change) -> None:
+        watch = self._watch
+        commits = 0
+        if watch is not None:
+            watch.pause()
+        try:
+            await apply_restore(tools, change.text)
+            commits = change.tables
+        finally:
+            if watch is not None:
+                watch.resume(commits)
+
+    def _set_route_localnet(self) -> None:
+        """Only after a write: the rule that guards against its danger is in place."""
+        if self._family == 4 and self._config.localhost_node_ports and self._config.route_localnet_before:
+            problem = sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, "1")
+            if problem is not None and problem != self._told:
+                _log.warning("node ports do not answer on localhost: %s", problem)
+            self._told = problem
+
+
+def _uses_bpf(kernel: Ruleset) -> bool:
+    chain = kernel.nat.chains.get(POSTROUTING)
+    return chain is not None and any(" -m bpf " in rule for rule in chain.rules)

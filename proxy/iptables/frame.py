@@ -1,0 +1,160 @@
+"""The fixed part of the rules: what is there whichever services exist.  Pure, no I/O.
+
+Before: `proxy.iptables.render` collects the rules of all routes.  Next: the two `Table` values of a `Ruleset`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from proxy.iptables import model
+from proxy.iptables.model import Chain, Jump, Rule, Table
+from proxy.iptables.names import comment
+
+# Classic BPF over the IP header, run by xt_bpf: is the source address the destination address?
+_SAME_ADDRESS_4 = "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0"
+_WORDS_6 = "".join(
+    f"32 0 0 {8 + 4 * word},7 0 0 0,32 0 0 {24 + 4 * word},29 0 {(3 - word) * 4 + 1} 0," for word in range(4)
+)
+_SAME_ADDRESS_6 = f"18,{_WORDS_6}6 0 0 65535,6 0 0 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderConfig:
+    """What of the configuration shapes rules; field names follow KubeProxyConfiguration."""
+
+    masquerade_all: bool = False
+    masquerade_bit: int = 14
+    """0..31; the bit of the packet mark that asks for masquerading."""
+    cluster_cidrs: tuple[str, ...] = ()
+    """Pod address ranges, one per family at most; connections to a cluster IP from elsewhere are masqueraded."""
+    node_port_addresses: tuple[str, ...] = ()
+    """CIDRs; node ports answer on the node's addresses in them.  Empty means on every address of the node."""
+    localhost_node_ports: bool = True
+    """Node ports answer on 127.0.0.1 as well (IPv4 only; needs the sysctl route_localnet)."""
+    conntrack_tcp_be_liberal: bool = False
+    """The kernel accepts out-of-window packets, so packets of INVALID state are not dropped."""
+    hairpin_by_bpf: bool = True
+    """False where the kernel has no xt_bpf: then one hairpin rule per endpoint address is written."""
+    route_localnet_before: str = ""
+    """Value of the sysctl before we set it, kept in the kernel by the canary chain; "" when we did not set it."""
+
+    def cluster_cidr_of(self, family: int) -> str:
+        """The pod range of one family in iptables' spelling; "" when there is none."""
+        return next(iter(_of_family(self.cluster_cidrs, family)), "")
+
+
+def _of_family(cidrs: Sequence[str], family: int) -> list[str]:
+    networks = (ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
+    return [network.with_prefixlen for network in networks if network.version == family]
+
+
+def filter_table(config: RenderConfig, family: int, unreachable: list[Rule], outside: list[Rule]) -> Table:
+    """Table filter: refusals, what is always forwarded, and the guard that localhost node ports need."""
+    mark = _mark(config)
+    forward = (
+        *(() if config.conntrack_tcp_be_liberal else ("-m conntrack --ctstate INVALID -j DROP",)),
+        f"{comment('kubernetes forwarding rules')} -m mark --mark {mark}/{mark} -j ACCEPT",
+        f"{comment('kubernetes forwarding conntrack rule')} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    )
+    chains = [
+        Chain(model.SERVICES, tuple(unreachable), any_order=True),
+        Chain(model.EXTERNAL_SERVICES, tuple(outside), any_order=True),
+        Chain(model.FORWARD, forward),
+    ]
+    new = "-m conntrack --ctstate NEW"
+    inside = f"{new} {comment('kubernetes service portals')} -j {model.SERVICES}"
+    visible = f"{new} {comment('kubernetes externally-visible service portals')} -j {model.EXTERNAL_SERVICES}"
+    jumps = [
+        Jump("INPUT", visible),
+        Jump("FORWARD", visible),
+        Jump("FORWARD", inside),
+        Jump("FORWARD", f"{comment('kubernetes forwarding rules')} -j {model.FORWARD}"),
+        Jump("OUTPUT", inside),
+    ]
+    if family == 4 and config.localhost_node_ports:
+        # CVE-2020-8558: route_localnet lets neighbours on the link reach what listens on 127.0.0.1 here.
+        martian = (
+            f"! -s 127.0.0.0/8 -d 127.0.0.0/8 {comment('block incoming localnet connections')} "
+            "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+        )
+        chains.append(Chain(model.FIREWALL, (martian,)))
+        jumps += [Jump("INPUT", f"-j {model.FIREWALL}"), Jump("OUTPUT", f"-j {model.FIREWALL}")]
+    return Table("filter", {chain.name: chain for chain in chains}, tuple(jumps))
+
+
+def nat_table(
+    config: RenderConfig,
+    family: int,
+    chains: dict[str, Chain],
+    services: list[Rule],
+    node_ports: list[Rule],
+    hairpin_ips: Sequence[str],
+) -> Table:
+    """Table nat; `chains` (those of the routes) is completed in place."""
+    mark = _mark(config)
+    frame = [
+        Chain(
+            model.SERVICES, (*services, *_to_node_ports(config, family)), any_order=len(config.node_port_addresses) < 2
+        ),
+        Chain(model.NODE_PORTS, tuple(node_ports), any_order=True),
+        Chain(model.MARK_MASQ, (f"-j MARK --set-xmark {mark}/{mark}",)),
+        Chain(model.POSTROUTING, _postrouting(config, family, mark)),
+    ]
+    if not config.hairpin_by_bpf:
+        host = 32 if family == 4 else 128
+        rules = tuple(f"-s {ip}/{host} -d {ip}/{host} -j MASQUERADE --random-fully" for ip in hairpin_ips)
+        frame.append(Chain(model.HAIRPIN, rules, any_order=True))
+    if family == 4 and config.route_localnet_before:
+        note = comment(f"{ROUTE_LOCALNET_NOTE}{config.route_localnet_before}")
+        frame.append(Chain(model.CANARY, (note,)))
+    for chain in frame:
+        chains[chain.name] = chain
+    portals = f"{comment('kubernetes service portals')} -j {model.SERVICES}"
+    jumps = (
+        Jump("PREROUTING", portals),
+        Jump("OUTPUT", portals),
+        Jump("POSTROUTING", f"{comment('kubernetes postrouting rules')} -j {model.POSTROUTING}"),
+    )
+    return Table("nat", chains, jumps)
+
+
+ROUTE_LOCALNET_NOTE = "net.ipv4.conf.all.route_localnet was "
+
+
+def _mark(config: RenderConfig) -> str:
+    return hex(1 << config.masquerade_bit)
+
+
+def _postrouting(config: RenderConfig, family: int, mark: str) -> tuple[Rule, ...]:
+    # A pod that reached itself through a service must see another source address, or it would answer itself directly.
+    # One rule compares the addresses of every connection that was DNATed; a rule per endpoint would say the same.
+    masquerade = "-j MASQUERADE --random-fully"
+    itself = f"{comment('a pod that reached itself through a service')} -m conntrack --ctstate DNAT"
+    if config.hairpin_by_bpf:
+        bytecode = _SAME_ADDRESS_4 if family == 4 else _SAME_ADDRESS_6
+        hairpin = f'{itself} -m bpf --bytecode "{bytecode}" {masquerade}'
+    else:
+        hairpin = f"{itself} -j {model.HAIRPIN}"
+    return (
+        hairpin,
+        f"-m mark ! --mark {mark}/{mark} -j RETURN",
+        # Taken off again, so that a packet which passes here a second time (a tunnel) is judged anew.
+        f"-j MARK --set-xmark {mark}/0x0",
+        f"{comment('kubernetes service traffic requiring SNAT')} {masquerade}",
+    )
+
+
+def _to_node_ports(config: RenderConfig, family: int) -> tuple[Rule, ...]:
+    note = comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
+    local = f"{note} -m addrtype --dst-type LOCAL -j {model.NODE_PORTS}"
+    everywhere = "0.0.0.0/0" if family == 4 else "::/0"
+    loopback = "127.0.0.0/8" if family == 4 else "::1/128"
+    wanted = _of_family(config.node_port_addresses, family) if config.node_port_addresses else [everywhere]
+    if everywhere in wanted:
+        # IPv6 has no route_localnet: what comes from ::1 could never be sent on to a pod.
+        on_loopback = family == 4 and config.localhost_node_ports
+        return (local if on_loopback else f"! -d {loopback} {local}",)
+    return tuple(f"-d {cidr} {local}" for cidr in wanted)

@@ -1,0 +1,80 @@
+"""Which routes are the ones that the kernel refuses?  Pure, no I/O.
+
+Before: a restore was refused as a whole, because the kernel takes a table or leaves it (a protocol or a match it has
+no module for is enough).  Next: `proxy.iptables.engine` writes what this module proposes, until only routes that are
+refused on their own are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from proxy.iptables import model
+from proxy.iptables.model import Rule, Ruleset
+from proxy.iptables.render import RenderedRoute
+from proxy.routes import ServiceRoute
+
+_MAX_REFUSALS = 64
+
+
+def held_routes(rendered: Iterable[RenderedRoute], kernel: Ruleset) -> tuple[ServiceRoute, ...]:
+    """Those whose rules the kernel holds already: it cannot be them."""
+    places = {
+        (table.name, chain): frozenset(table.chains[chain].rules)
+        for table in kernel.tables
+        for chain in (model.SERVICES, model.NODE_PORTS, model.EXTERNAL_SERVICES)
+        if chain in table.chains
+    }
+    return tuple(each.route for each in rendered if _is_held(each, kernel, places))
+
+
+def _is_held(rendered: RenderedRoute, kernel: Ruleset, places: dict[tuple[str, str], frozenset[Rule]]) -> bool:
+    for chain in rendered.chains:
+        there = kernel.nat.chains.get(chain.name)
+        if there is None or there.rules != chain.rules:
+            return False
+    wanted = (
+        ("nat", model.SERVICES, (rendered.service,)),
+        ("nat", model.NODE_PORTS, (rendered.node_port,)),
+        ("filter", model.SERVICES, rendered.unreachable),
+        ("filter", model.EXTERNAL_SERVICES, rendered.unreachable_outside),
+    )
+    nothing: frozenset[Rule] = frozenset()
+    return all(
+        rule is None or rule in places.get((table, chain), nothing) for table, chain, rules in wanted for rule in rules
+    )
+
+
+class Search:
+    """Halves the suspects until each refused one is known.
+
+    `accepted` was written.  Ask `next_part`, try to write it beside what is accepted, tell the outcome.  Suspects are
+    sorted by what usually matters (protocol, affinity), so that the bad ones stand together.  After 64 refusals a part
+    is no longer divided but refused as one, so that a thousand bad services cannot keep the node busy.
+    """
+
+    def __init__(self, accepted: Sequence[ServiceRoute], suspects: Iterable[ServiceRoute]) -> None:
+        ordered = sorted(suspects, key=lambda r: (r.name.protocol, r.affinity_timeout_s is not None, r.name))
+        self.accepted = set(accepted)
+        self.refused: dict[ServiceRoute, str] = {}
+        self._parts = [ordered] if ordered else []
+        self._refusals = 0
+
+    def next_part(self) -> list[ServiceRoute] | None:
+        """What to try now; None when everything is known."""
+        return self._parts[-1] if self._parts else None
+
+    def accept(self) -> None:
+        """The part was written."""
+        self.accepted.update(self._parts.pop())
+
+    def refuse(self, cause: str) -> None:
+        """The part was refused."""
+        part = self._parts.pop()
+        self._refusals += 1
+        if len(part) > 1 and self._refusals < _MAX_REFUSALS:
+            middle = len(part) // 2
+            self._parts += [part[middle:], part[:middle]]
+            return
+        for route in part:
+            self.refused[route] = cause if len(part) == 1 else f"{cause} (together with {len(part) - 1} others)"

@@ -1,0 +1,44 @@
+"""Says each problem once when it appears and once when it is gone, not at every rescan.
+
+Before: `proxy.daemon` passes what is wrong now.  Next: the journal.  Remembers the last picture, writes log records.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from proxy.routes import ServiceProblem
+from proxy.sources.directory import DirectoryState
+
+_log = logging.getLogger(__name__)
+
+
+class ProblemLog:
+    """The problems that were said already."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, str] = {}
+        self._services: dict[str, str] = {}
+
+    def see_directory(self, state: DirectoryState) -> None:
+        """Log files whose error is new or gone."""
+        now = {error.path: str(error) for error, _ in state.errors}
+        kept = {error.path for error, last_good in state.errors if last_good}
+        if state.problem:
+            now[""] = state.problem
+        for path, text in now.items():
+            if self._files.get(path) != text:
+                _log.error("%s%s", text, "; its last good version stays in force" if path in kept else "")
+        for path in self._files.keys() - now.keys():
+            _log.info("%s is good again", path or "the manifest directory")
+        self._files = now
+
+    def see_services(self, problems: Iterable[ServiceProblem]) -> None:
+        """Log what is not programmed, where that is new or gone."""
+        now = {str(problem): f"{problem.namespace}/{problem.service}" for problem in problems}
+        for text in now.keys() - self._services.keys():
+            _log.warning("%s", text, extra={"SERVICE": now[text]})
+        for text in self._services.keys() - now.keys():
+            _log.info("no longer: %s", text, extra={"SERVICE": self._services[text]})
+        self._services = now

@@ -1,0 +1,48 @@
+"""Connection tracking and OOM settings that kube-proxy makes on its node.
+
+Before: `proxy.config`.  Next: the kernel, by /proc.  `plan_settings` is pure, `apply_settings` writes.
+None of it is needed for routing, so what cannot be written is reported and the proxy goes on.
+Source: kube-proxy's conntrack.* fields, Documentation/networking/nf_conntrack-sysctl.rst.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proxy.config import ConntrackConfig
+from proxy.iptables.sysctls import write_sysctl
+
+_PREFIX = "net.netfilter.nf_conntrack_"
+
+
+def plan_settings(config: ConntrackConfig, cpus: int) -> tuple[tuple[str, str], ...]:
+    """(sysctl, value) pairs; a zero in the configuration leaves the kernel's value alone."""
+    wanted: list[tuple[str, str]] = []
+    if config.max_per_core > 0:
+        wanted.append((f"{_PREFIX}max", str(max(config.min_entries, config.max_per_core * cpus))))
+    for name, value_s in (
+        ("tcp_timeout_established", config.tcp_established_timeout_s),
+        ("tcp_timeout_close_wait", config.tcp_close_wait_timeout_s),
+        ("udp_timeout", config.udp_timeout_s),
+        ("udp_timeout_stream", config.udp_stream_timeout_s),
+    ):
+        if value_s > 0:
+            wanted.append((f"{_PREFIX}{name}", str(int(value_s))))
+    if config.tcp_be_liberal:
+        wanted.append((f"{_PREFIX}tcp_be_liberal", "1"))
+    return tuple(wanted)
+
+
+def apply_settings(config: ConntrackConfig, cpus: int, oom_score_adj: int) -> tuple[str, ...]:
+    """Write them; returns what could not be written, each with what to do about it."""
+    problems = [write_sysctl(name, value) for name, value in plan_settings(config, cpus)]
+    try:
+        score = Path("/proc/self/oom_score_adj")
+        if int(score.read_text()) != oom_score_adj:
+            score.write_text(str(oom_score_adj))
+    except OSError as error:
+        problems.append(
+            f"cannot set our oom_score_adj to {oom_score_adj}: {error.strerror}; "
+            f"let systemd do it (OOMScoreAdjust={oom_score_adj}) or set oomScoreAdj"
+        )
+    return tuple(problem for problem in problems if problem is not None)

@@ -1,0 +1,122 @@
+"""What the proxy tells people and tools, as JSON values.  Pure.
+
+Before: the pictures `proxy.sync` holds.  Next: `proxy.local_api` serves them, `longshore services` prints them.
+
+`GET /v1/services`:
+    {"services": [{"namespace", "name", "source", "type": "ClusterIP"|"NodePort"|"none", "clusterIP", "selector": {...},
+                   "sessionAffinityTimeoutSeconds": int|null, "internalTrafficPolicy", "externalTrafficPolicy",
+                   "ports": [{"name", "protocol", "port", "targetPort", "nodePort", "programmed": bool,
+                              "endpoints": [{"ip", "port", "local"}], "localEndpoints": [...]}],
+                   "problems": [{"field", "message"}]}],
+     "errors": [{"path", "field", "line", "message", "lastGood": bool}]}
+`GET /v1/status`: see `status_report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.routes import Endpoint, PortName, RoutingTable, ServiceProblem, ServiceRoute
+from proxy.services import ServiceFacts
+from proxy.sources.agent_pods import AgentView
+from proxy.sources.directory import DirectoryState
+from proxy.sync import SyncStatus
+
+
+def services_report(directory: DirectoryState | None, table: RoutingTable) -> dict[str, Any]:
+    """All services with their routes and problems, and the files that cannot be used."""
+    state = directory or DirectoryState()
+    routes = {route.name: route for route in table.routes}
+    problems: dict[tuple[str, str], list[ServiceProblem]] = {}
+    for problem in table.errors:
+        problems.setdefault((problem.namespace, problem.service), []).append(problem)
+    services = sorted(state.services, key=lambda service: service.key)
+    return {
+        "services": [_service(service, routes, problems.get(service.key, [])) for service in services],
+        "errors": [
+            {
+                "path": error.path,
+                "field": error.field,
+                "line": error.line,
+                "message": error.message,
+                "lastGood": last_good,
+            }
+            for error, last_good in state.errors
+        ],
+    }
+
+
+def status_report(
+    status: SyncStatus, directory: DirectoryState | None, agent: AgentView, facts: Mapping[str, Any], now_s: float
+) -> dict[str, Any]:
+    """One object: `facts` about the process, then what the loop waits for and how the last sync went.
+
+    `now_s` is the clock of the times in `status`.
+    """
+    report = status.last_report
+    return {
+        **facts,
+        "synced": status.synced_once and status.pending_since_s is None,
+        "waitingFor": list(status.waiting_for),
+        "pendingSeconds": None if status.pending_since_s is None else round(now_s - status.pending_since_s, 3),
+        "lastSyncSecondsAgo": None if status.last_sync_s is None else round(now_s - status.last_sync_s, 3),
+        "lastSync": None
+        if report is None
+        else {"changedChains": report.changed_chains, "full": report.full, "seconds": round(report.duration_s, 6)},
+        "directory": {
+            "problem": "the directory was not read yet" if directory is None else directory.problem,
+            "files": 0 if directory is None else len(directory.files),
+            "filesInError": 0 if directory is None else len(directory.errors),
+        },
+        "failures": status.failures,
+        "lastError": status.last_error,
+        "repairs": status.repairs,
+        "drift": status.drift,
+        "agent": {
+            "connected": agent.connected,
+            "pods": None if agent.pods is None else len(agent.pods),
+            "error": agent.error,
+        },
+    }
+
+
+def _service(
+    service: ServiceFacts, routes: Mapping[PortName, ServiceRoute], problems: list[ServiceProblem]
+) -> dict[str, Any]:
+    node_ports = any(port.node_port for port in service.ports)
+    return {
+        "namespace": service.namespace,
+        "name": service.name,
+        "source": service.source,
+        "type": ("NodePort" if node_ports else "ClusterIP") if service.cluster_ip else "none",
+        "clusterIP": service.cluster_ip,
+        "selector": dict(service.selector),
+        "sessionAffinityTimeoutSeconds": service.affinity_timeout_s,
+        "internalTrafficPolicy": "Local" if service.internal_local else "Cluster",
+        "externalTrafficPolicy": "Local" if service.external_local else "Cluster",
+        "ports": [
+            {
+                "name": port.name,
+                "protocol": port.protocol,
+                "port": port.port,
+                "targetPort": port.target_port,
+                "nodePort": port.node_port,
+                **_programmed(routes.get(PortName(service.namespace, service.name, port.name, port.protocol))),
+            }
+            for port in service.ports
+        ],
+        "problems": [{"field": problem.field, "message": problem.message} for problem in problems],
+    }
+
+
+def _programmed(route: ServiceRoute | None) -> dict[str, Any]:
+    return {
+        "programmed": route is not None,
+        "endpoints": _endpoints(route.endpoints if route is not None else ()),
+        "localEndpoints": _endpoints(route.local_endpoints if route is not None else ()),
+    }
+
+
+def _endpoints(endpoints: tuple[Endpoint, ...]) -> list[dict[str, Any]]:
+    return [{"ip": endpoint.ip, "port": endpoint.port, "local": endpoint.local} for endpoint in endpoints]

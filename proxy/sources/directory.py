@@ -1,0 +1,126 @@
+"""The directory of Service and EndpointSlice files as a stream of whole pictures.
+
+Before: `daemonkit.watch_dir` reads the files, `proxy.sources.manifest` understands each.  Next: `proxy.sync`.
+`merge_files` is pure: which file's object counts, and which files are in error.  Only `watch_manifests` does I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from daemonkit.watch_dir import DirectorySnapshot, FileProblem, accept_manifest, watch_directory
+from kube_objects.manifest import ManifestError
+from proxy.endpoints import SliceFacts
+from proxy.services import ServiceFacts
+from proxy.sources.manifest import parse_manifest
+
+Facts = ServiceFacts | SliceFacts
+_RESCAN_S = 60.0
+_FILES_PER_TURN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """One file: what it holds now, and the last good version of its object."""
+
+    path: str
+    content: bytes | FileProblem
+    facts: Facts | None
+    """The last good version; None when there never was one."""
+    error: ManifestError | None
+    """Why the present content cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryState:
+    """All files, in the order in which they win when two want the same."""
+
+    files: Mapping[str, ManifestFile] = field(default_factory=dict)
+    """By file name; files that were there before come first, then by name."""
+    clashes: Mapping[str, ManifestError] = field(default_factory=dict)
+    """Files whose object another file defines already."""
+    problem: str = ""
+    """Why the directory itself cannot be read; the files are then the last known ones."""
+
+    @property
+    def services(self) -> tuple[ServiceFacts, ...]:
+        """The Services that count, in winning order."""
+        return tuple(facts for facts in self._effective() if isinstance(facts, ServiceFacts))
+
+    @property
+    def slices(self) -> tuple[SliceFacts, ...]:
+        """The EndpointSlices that count."""
+        return tuple(facts for facts in self._effective() if isinstance(facts, SliceFacts))
+
+    @property
+    def errors(self) -> tuple[tuple[ManifestError, bool], ...]:
+        """Each file's error, and whether a last good version of it is still in force."""
+        wrong = [(file.error, file.facts is not None) for file in self.files.values() if file.error is not None]
+        return (*wrong, *((error, False) for error in self.clashes.values()))
+
+    def _effective(self) -> Iterable[Facts]:
+        return (file.facts for name, file in self.files.items() if file.facts is not None and name not in self.clashes)
+
+
+def parse_file(path: str, content: bytes | FileProblem, before: ManifestFile | None) -> ManifestFile:
+    """Understand one file; a bad one keeps the facts it had.  Pure."""
+    if before is not None and before.content == content:
+        return before
+    last_good = before.facts if before is not None else None
+    if isinstance(content, FileProblem):
+        return ManifestFile(path, content, last_good, ManifestError(path, content.message))
+    try:
+        facts = parse_manifest(content, path)
+    except ManifestError as error:
+        return ManifestFile(path, content, last_good, error)
+    # An edit that changes nothing must not look like another object.
+    return ManifestFile(path, content, last_good if last_good == facts else facts, None)
+
+
+def merge_files(previous: DirectoryState, parsed: Mapping[str, ManifestFile]) -> DirectoryState:
+    """The next state of the directory.  Of two files with the same object the one that had it first keeps it.  Pure."""
+    known = [name for name in previous.files if name in parsed and name not in previous.clashes]
+    order = (*known, *sorted(name for name in parsed if name not in set(known)))
+    owners: dict[tuple[str, str, str], str] = {}
+    clashes: dict[str, ManifestError] = {}
+    for name in order:
+        file = parsed[name]
+        if file.facts is None:
+            continue
+        kind = "Service" if isinstance(file.facts, ServiceFacts) else "EndpointSlice"
+        owner = owners.setdefault((kind, file.facts.namespace, file.facts.name), name)
+        if owner != name:
+            message = f"{kind} {file.facts.namespace}/{file.facts.name} is defined in {parsed[owner].path} already"
+            clashes[name] = ManifestError(file.path, message, "metadata.name")
+    return DirectoryState({name: parsed[name] for name in order}, clashes)
+
+
+def unreadable(previous: DirectoryState, snapshot: DirectorySnapshot) -> DirectoryState:
+    """The state while the directory is missing or cannot be listed: what was known stays.  Pure.
+
+    A directory that was moved away or unmounted must not take every service of the node with it; whoever wants the
+    services gone removes the files.
+    """
+    cause = "directory does not exist" if snapshot.missing else (snapshot.error or "cannot be listed")
+    return replace(previous, problem=f"cannot read {snapshot.path}: {cause}; the last known services stay")
+
+
+async def watch_manifests(directory: Path) -> AsyncIterator[DirectoryState]:
+    """Yield the directory's state at once and after each change, for ever."""
+    state = DirectoryState()
+    async for snapshot in watch_directory(directory, accept=accept_manifest, rescan_s=_RESCAN_S):
+        if snapshot.missing or snapshot.error is not None:
+            state = unreadable(state, snapshot)
+            yield state
+            continue
+        parsed: dict[str, ManifestFile] = {}
+        for number, (name, content) in enumerate(snapshot.files.items()):
+            before = state.files.get(name)
+            parsed[name] = parse_file(str(directory / name), content, before)
+            if parsed[name] is not before and number % _FILES_PER_TURN == 0:
+                await asyncio.sleep(0)  # a thousand new files must not hold up health checks
+        state = merge_files(state, parsed)
+        yield state

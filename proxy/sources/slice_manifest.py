@@ -1,0 +1,91 @@
+"""EndpointSlice object -> `SliceFacts`, defaulted and validated as the API server does it.  Pure.
+
+Before: `proxy.sources.manifest` decoded the file.  Next: `proxy.endpoints` gives its endpoints to the service it names.
+Source: discovery/v1 EndpointSlice.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from kube_objects.names import is_dns_label, is_dns_subdomain, is_port_number
+from proxy.endpoints import SliceEndpointFacts, SliceFacts, refuse_address
+from proxy.sources.api_types import EndpointConditions, EndpointPort, EndpointSlice, SliceEndpoint
+from proxy.sources.invalid import Invalid, one_of, refuse
+from proxy.sources.service_manifest import PROTOCOLS, check_metadata
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+_MAX_ENDPOINTS = 1000
+_MAX_ADDRESSES = 100
+
+
+def slice_facts(piece: EndpointSlice, source: str) -> SliceFacts:
+    """The facts of one EndpointSlice of the file `source`.  Raises Invalid with the path of the field."""
+    check_metadata(piece.metadata, is_dns_subdomain)
+    service = (piece.metadata.labels or {}).get(SERVICE_LABEL, "")
+    if not service:
+        refuse(("metadata", "labels"), f"needs the label {SERVICE_LABEL} with the name of the Service it belongs to")
+    one_of(("addressType",), piece.addressType, ("IPv4", "IPv6", "FQDN"))
+    if piece.addressType != "IPv4":
+        refuse(("addressType",), f"{piece.addressType} is not supported yet")
+    if len(piece.endpoints or ()) > _MAX_ENDPOINTS:
+        refuse(("endpoints",), f"may have at most {_MAX_ENDPOINTS} items, has {len(piece.endpoints or ())}")
+    endpoints = [_endpoint(endpoint, index) for index, endpoint in enumerate(piece.endpoints or ())]
+    return SliceFacts(
+        namespace=piece.metadata.namespace or "default",
+        name=piece.metadata.name,
+        service=service,
+        ports=_ports(piece.ports or []),
+        endpoints=tuple(endpoints),
+        source=source,
+    )
+
+
+def _ports(ports: list[EndpointPort]) -> tuple[tuple[str, str, int], ...]:
+    """A port without a number is for other readers than a proxy and left out, as upstream does."""
+    facts: list[tuple[str, str, int]] = []
+    names: set[str] = set()
+    for index, port in enumerate(ports):
+        path = ("ports", index)
+        name = port.name or ""
+        if name and (problem := is_dns_label(name)):
+            refuse((*path, "name"), problem)
+        if name in names:
+            refuse((*path, "name"), f"{name!r} is used by an earlier port")
+        names.add(name)
+        protocol = port.protocol or "TCP"
+        one_of((*path, "protocol"), protocol, PROTOCOLS)
+        if port.port is None:
+            continue
+        if problem := is_port_number(port.port):
+            refuse((*path, "port"), problem)
+        facts.append((name, protocol, port.port))
+    return tuple(facts)
+
+
+def _endpoint(endpoint: SliceEndpoint, index: int) -> SliceEndpointFacts:
+    path = ("endpoints", index, "addresses")
+    if not 0 < len(endpoint.addresses) <= _MAX_ADDRESSES:
+        refuse(path, f"must have 1 to {_MAX_ADDRESSES} addresses, has {len(endpoint.addresses)}")
+    for number, address in enumerate(endpoint.addresses):
+        _check_address(address, (*path, number))
+    conditions = endpoint.conditions or EndpointConditions()
+    hints = endpoint.hints.forNodes if endpoint.hints is not None else None
+    return SliceEndpointFacts(
+        # The API gives further addresses no meaning.
+        ip=endpoint.addresses[0],
+        ready=conditions.ready is not False,
+        serving=conditions.serving is not False,
+        terminating=conditions.terminating is True,
+        node_name=endpoint.nodeName or "",
+        node_hints=frozenset(hint.name for hint in hints or ()),
+    )
+
+
+def _check_address(address: str, path: tuple[str | int, ...]) -> None:
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        raise Invalid(path, f"{address!r} is not an IPv4 address") from None
+    if problem := refuse_address(address):
+        refuse(path, f"{problem}, which no endpoint may have")

@@ -1,0 +1,287 @@
+"""The level-triggered loop: the one writer of the kernel's service rules.
+
+Before: sources put the newest picture of services and of pods.  Next: `proxy.resolve` makes routes, the backend applies
+them.  Whatever happens, the loop only asks "does the kernel hold what the pictures say?" and, where not, applies.
+Rates follow kube-proxy: a change is applied at once, the next one not before minSyncPeriod after that; everything is
+read and compared anew each syncPeriod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from proxy.backend import Backend, BackendBusyError, BackendError, BackendUnusableError, SyncReport
+from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
+from proxy.routes import PortName, RoutingTable, ServiceProblem
+from proxy.services import ServiceFacts
+from proxy.sources.agent_pods import AgentView
+from proxy.sources.directory import DirectoryState
+
+_log = logging.getLogger(__name__)
+VERIFY_PERIOD_S = 0.5
+_RETRY_FIRST_S = 1.0
+_SHORTEST_REST_S = 0.001  # a moment that is due within the clock's resolution must not make the loop spin
+
+
+@dataclass(frozen=True, slots=True)
+class SyncLimits:
+    """What of the configuration the loop obeys."""
+
+    node_name: str
+    sync_period_s: float
+    min_sync_period_s: float
+    has_agent: bool
+    """False when no agent socket is configured: nothing is waited for, services with a selector stay empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """What the loop is up to; times are the event loop's."""
+
+    waiting_for: tuple[str, ...] = ("the manifest directory",)
+    """Sources that have not spoken yet; no rule is written before that."""
+    synced_once: bool = False
+    pending_since_s: float | None = None
+    """Since when the kernel lacks something; None when it holds everything."""
+    last_sync_s: float | None = None
+    last_report: SyncReport | None = None
+    failures: int = 0
+    """Syncs failed in a row."""
+    last_error: str = ""
+    repairs: int = 0
+    """How often rules were found changed by somebody else."""
+    drift: int = 0
+    """How often the slow resync had to write what no event and no verification had told."""
+
+
+class Synchronizer:
+    """Owns the backend.  `put_*` and `set_limits` only leave wishes; `run` does everything."""
+
+    def __init__(self, backend: Backend, limits: SyncLimits, on_change: Callable[[SyncStatus], None]) -> None:
+        self._backend = backend
+        self._next_backend: Backend | None = None
+        self._limits = limits
+        self._on_change = on_change
+        self._wake = asyncio.Event()
+        self._directory: DirectoryState | None = None
+        self._agent = AgentView()
+        self._resolution: Resolution = NOTHING_RESOLVED
+        self._held_back: tuple[ServiceProblem, ...] = ()
+        self._refused: tuple[tuple[PortName, str], ...] = ()
+        self._stale = True
+        self._applied: RoutingTable | None = None
+        self._not_before_s = 0.0
+        self._retry_at_s = 0.0
+        self._resync_at_s = 0.0
+        self._verify_at_s = 0.0
+        self.status = SyncStatus()
+
+    @property
+    def table(self) -> RoutingTable:
+        """The newest resolved table, whether or not the kernel holds it already, but without what it refuses."""
+        resolved = self._resolution.table
+        if not self._held_back and not self._refused:
+            return resolved
+        left_out = {name for name, _ in self._refused}
+        return RoutingTable(
+            tuple(route for route in resolved.routes if route.name not in left_out),
+            (*resolved.errors, *self._held_back, *self._refusals()),
+        )
+
+    @property
+    def directory(self) -> DirectoryState | None:
+        """The newest picture of the directory."""
+        return self._directory
+
+    @property
+    def agent(self) -> AgentView:
+        """The newest picture of the agent's pods."""
+        return self._agent
+
+    def put_directory(self, state: DirectoryState) -> None:
+        """The directory looks like this now."""
+        self._directory = state
+        self._touch()
+
+    def put_agent(self, view: AgentView) -> None:
+        """The agent's pods are these now."""
+        if view.pods is not self._agent.pods:
+            self._stale = True
+        self._agent = view
+        self._wake.set()
+
+    def set_limits(self, limits: SyncLimits) -> None:
+        """The configuration was read again."""
+        if limits.node_name != self._limits.node_name:
+            self._resolution = NOTHING_RESOLVED  # which endpoints are local was judged for the old name
+        self._limits = limits
+        self._touch()
+
+    def replace_backend(self, backend: Backend) -> None:
+        """The configuration shapes the rules differently now: this one takes over before the next write."""
+        self._next_backend = backend
+        self._touch()
+
+    async def run(self) -> None:
+        """Keep the kernel as the sources say, for ever.  Raises BackendUnusableError, before the first success only."""
+        while True:
+            await self._turn()
+            await self._rest()
+
+    async def _turn(self) -> None:
+        """Do what is due now, at most one write."""
+        self._wake.clear()
+        if self._next_backend is not None:
+            await self._backend.close()
+            self._backend, self._next_backend, self._applied = self._next_backend, None, None
+        waiting_for = self._sources_missing()
+        if waiting_for != self.status.waiting_for:
+            self._report(waiting_for=waiting_for)
+        if waiting_for:
+            return
+        self._resolve_if_stale()
+        now = _now()
+        if self.status.pending_since_s is not None:
+            if now >= max(self._not_before_s, self._retry_at_s):
+                await self._apply()
+        elif now >= self._resync_at_s:
+            await self._resync()
+        elif now >= self._verify_at_s:
+            await self._verify()
+
+    async def _rest(self) -> None:
+        """Sleep until something is put or something is due."""
+        if self.status.waiting_for:
+            due = _now() + self._limits.sync_period_s
+        elif self.status.pending_since_s is not None:
+            due = max(self._not_before_s, self._retry_at_s)
+        else:
+            due = min(self._resync_at_s, self._verify_at_s)
+        try:
+            async with asyncio.timeout(max(_SHORTEST_REST_S, due - _now())):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _touch(self) -> None:
+        self._stale = True
+        self._wake.set()
+
+    def _sources_missing(self) -> tuple[str, ...]:
+        """Gate: once everybody spoke, what is known stays known (only the first sync waits)."""
+        if self._directory is None:
+            return ("the manifest directory",)
+        if self.status.synced_once or self._agent.pods is not None or not self._limits.has_agent:
+            return ()
+        if self._directory.problem and not self._directory.files:
+            return (self._directory.problem,)
+        wanting = [service for service in self._directory.services if service.needs_pods]
+        if not wanting:
+            return ()
+        cause = f" ({self._agent.error})" if self._agent.error else ""
+        return (f"the agent's pods{cause}, wanted by {len(wanting)} services with a selector",)
+
+    def _resolve_if_stale(self) -> None:
+        if not self._stale or self._directory is None:
+            return
+        self._stale = False
+        before = self._resolution.table.routes
+        services, self._held_back = self._ready_services(self._directory)
+        self._resolution = resolve(
+            services, self._directory.slices, self._agent.pods or (), self._limits.node_name, self._resolution
+        )
+        if self._resolution.table.routes != before:
+            self._retry_at_s = 0.0  # what failed may have been the old rules' fault
+        if self._applied is None or self._resolution.table.routes != self._applied.routes:
+            self._queue()
+        elif not self.status.failures:
+            self._report(pending_since_s=None)
+        self._on_change(self.status)
+
+    def _ready_services(self, directory: DirectoryState) -> tuple[list[ServiceFacts], tuple[ServiceProblem, ...]]:
+        """Leave services with a selector out while nobody has told of any pod: empty is not the same as unknown."""
+        if self._agent.pods is not None:
+            return list(directory.services), ()
+        cause = "waits for the agent's pods" if self._limits.has_agent else "needs the agent's pods, set --agent-socket"
+        held = [service for service in directory.services if service.needs_pods]
+        problems = [ServiceProblem(s.namespace, s.name, "spec.selector", cause, s.source) for s in held]
+        return [service for service in directory.services if not service.needs_pods], tuple(problems)
+
+    def _refusals(self) -> Iterator[ServiceProblem]:
+        for name, cause in self._refused:
+            part = self._resolution.parts.get((name.namespace, name.service))
+            if part is not None:
+                index = next((n for n, port in enumerate(part.service.ports) if port.name == name.port), 0)
+                field = f"spec.ports[{index}]"
+                yield ServiceProblem(name.namespace, name.service, field, cause, part.service.source)
+
+    def _queue(self) -> None:
+        if self.status.pending_since_s is None:
+            self._report(pending_since_s=_now())
+
+    async def _resync(self) -> None:
+        await self._backend.resync()
+        self._queue()
+        await self._apply(expect_nothing=True)
+
+    async def _verify(self) -> None:
+        self._verify_at_s = _now() + VERIFY_PERIOD_S
+        try:
+            intact = await self._backend.verify()
+        except BackendError as error:
+            _log.warning("%s", error)
+            intact = False
+        if not intact:
+            self._report(repairs=self.status.repairs + 1)
+            self._queue()
+            await self._apply()
+
+    async def _apply(self, *, expect_nothing: bool = False) -> None:
+        table = self._resolution.table
+        try:
+            report = await self._backend.apply(table)
+        except BackendError as error:
+            if isinstance(error, BackendUnusableError) and not self.status.synced_once:
+                raise
+            self._failed(error)
+            return
+        now = _now()
+        self._applied = table
+        self._refused = report.refused
+        self._not_before_s = now + self._limits.min_sync_period_s
+        self._verify_at_s = now + VERIFY_PERIOD_S
+        if expect_nothing or report.full or not self.status.synced_once:
+            self._resync_at_s = now + self._limits.sync_period_s
+        drifted = expect_nothing and report.changed_chains > 0
+        if drifted:
+            _log.warning("the periodic resync found %d chains other than they should be", report.changed_chains)
+        if self.status.failures:
+            _log.info("service rules are written again after %d failures", self.status.failures)
+        if report.changed_chains:
+            _log.debug("%d chains written in %.3f s", report.changed_chains, report.duration_s)
+        self._report(
+            synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
+            drift=self.status.drift + drifted,
+        )  # fmt: skip
+
+    def _failed(self, error: BackendError) -> None:
+        failures = self.status.failures + 1
+        self._applied = None
+        self._not_before_s = _now() + self._limits.min_sync_period_s
+        growing_s = min(self._limits.sync_period_s, _RETRY_FIRST_S * 2.0 ** min(failures - 1, 10))
+        self._retry_at_s = _now() + (_RETRY_FIRST_S if isinstance(error, BackendBusyError) else growing_s)
+        if str(error) != self.status.last_error:
+            _log.error("%s; trying again", error)
+        self._queue()
+        self._report(failures=failures, last_error=str(error))
+
+    def _report(self, **changes: object) -> None:
+        self.status = replace(self.status, **changes)  # type: ignore[arg-type] # names and types are SyncStatus's own
+        self._on_change(self.status)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

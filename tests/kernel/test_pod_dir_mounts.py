@@ -1,0 +1,145 @@
+"""What is mounted in a pod's directory: memory volumes come and go, foreign mounts survive. Each test has a mount
+namespace of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def in_mount_namespace(tmp_path: Path, body: str) -> dict[str, object]:
+    """Run the body of a coroutine in a mount namespace of its own; its `seen`."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare")
+    program = "\n".join(
+        [
+            "import asyncio, json, os, subprocess, sys",
+            "from pathlib import Path",
+            "from tests.unit.agent.volumes.test_pod_dir import *",
+            "async def main():",
+            "    seen, top = {}, Path(sys.argv[1])",
+            textwrap.indent(textwrap.dedent(body), "    "),
+            "    print(json.dumps(seen))",
+            "asyncio.run(main())",
+        ]
+    )
+    command = ["unshare", "--mount", sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert isinstance(seen, dict)
+    return seen
+
+
+def test_memory_is_a_tmpfs_of_that_size_and_goes_with_the_pod(tmp_path: Path) -> None:
+    seen = in_mount_namespace(
+        tmp_path,
+        """
+        one = pod(empty_dir("m", medium="Memory", size="8Mi"))
+        for _ in range(2):
+            await prepare_volumes(one, str(top))
+        path = top / "pods/u1/volumes/kubernetes.io~empty-dir/m"
+        size = os.statvfs(path)
+        seen["bytes"] = size.f_blocks * size.f_frsize
+        seen["mode"] = mode(path)
+        (path / "file").write_text("x")
+        mountinfo = Path("/proc/self/mountinfo")
+        seen["mounted"] = mountinfo.read_text().count(str(path))
+        await remove_pod_dir(str(top), "u1")
+        seen["left"] = mountinfo.read_text().count(str(top)) + path.exists()
+        """,
+    )
+    assert seen == {"bytes": 8 * 2**20, "mode": 0o777, "mounted": 1, "left": 0}
+
+
+@pytest.mark.parametrize("source", ["bind of the same file system", "tmpfs"])
+def test_a_foreign_mount_is_named_and_survives(tmp_path: Path, source: str) -> None:
+    mount = ["-t", "tmpfs", "none"] if source == "tmpfs" else ["--bind", str(tmp_path / "outside")]
+    seen = in_mount_namespace(
+        tmp_path,
+        f"""
+        outside = top / "outside"
+        outside.mkdir()
+        await prepare_volumes(pod(empty_dir()), str(top))
+        volume = top / "pods/u1/volumes/kubernetes.io~empty-dir/data"
+        inside = volume / "a b/mounted"
+        inside.mkdir(parents=True)
+        (volume / "own").touch()
+        subprocess.run(["mount", *{mount!r}, str(inside)], check=True)
+        (inside / "precious").touch()
+        try:
+            await remove_pod_dir(str(top), "u1")
+        except VolumeError as error:
+            seen["error"] = str(error)
+        seen["precious"] = (inside / "precious").exists()
+        seen["own"] = (volume / "own").exists()
+        subprocess.run(["umount", str(inside)], check=True)
+        await remove_pod_dir(str(top), "u1")
+        seen["left"] = (top / "pods/u1").exists()
+        """,
+    )
+    assert "a b/mounted" in str(seen.pop("error"))
+    assert seen == {"precious": True, "own": False, "left": False}
+
+
+def test_a_foreign_mount_in_memory_and_a_mounted_file_survive_too(tmp_path: Path) -> None:
+    seen = in_mount_namespace(
+        tmp_path,
+        """
+        (top / "file").write_text("precious")
+        await prepare_volumes(pod(empty_dir("m", medium="Memory"), empty_dir("d")), str(top))
+        home = top / "pods/u1/volumes/kubernetes.io~empty-dir"
+        (home / "m/in").mkdir()
+        (home / "d/file").touch()
+        subprocess.run(["mount", "--bind", str(top), str(home / "m/in")], check=True)
+        subprocess.run(["mount", "--bind", str(top / "file"), str(home / "d/file")], check=True)
+        try:
+            await remove_pod_dir(str(top), "u1")
+        except VolumeError as error:
+            seen["named"] = [name in str(error) for name in ("empty-dir/m/in", "empty-dir/d/file")]
+        seen["precious"] = (top / "file").read_text()
+        """,
+    )
+    assert seen == {"named": [True, True], "precious": "precious"}
+
+
+def test_a_file_system_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Path) -> None:
+    """A FUSE mount whose daemon never answers, as a dead NFS server would behave."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("needs /dev/fuse")
+    seen = in_mount_namespace(
+        tmp_path,
+        """
+        import ctypes
+        from agent.volumes.helper import HelperError, run_helper
+        fuse = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+        libc = ctypes.CDLL(None, use_errno=True)
+        seen["mount"] = libc.mount(b"dead", os.fsencode(top), b"fuse", 0, options)
+        ticks = 0
+        async def tick():
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+        ticking = asyncio.get_running_loop().create_task(tick())
+        try:
+            await run_helper("check-host-paths", "Directory", str(top / "sub"), deadline_s=1)
+        except HelperError as error:
+            seen["error"] = str(error)
+        ticking.cancel()
+        seen["alive"] = ticks > 10
+        os.close(fuse)
+        """,
+    )
+    assert seen == {"mount": 0, "error": "no answer within 1 s", "alive": True}

@@ -1,0 +1,69 @@
+"""Which UDP flows are stale, and when it is worth looking for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.conntrack import Frontends, frontends, stale, worth_looking
+from proxy.conntrack_netlink import Flow
+from proxy.routes import Endpoint, PortName, ServiceRoute
+
+A, B = (Endpoint(f"10.244.0.{n}", 53, local=n == 1) for n in (1, 2))
+VIP, NODE = "10.96.0.10", "192.0.2.1"
+
+
+def dns(*endpoints: Endpoint, protocol: str = "UDP", node_port: int = 30053, **policy: bool) -> ServiceRoute:
+    return ServiceRoute(
+        name=PortName("kube-system", "dns", "dns", protocol),
+        family=4,
+        cluster_ip=VIP,
+        port=53,
+        node_port=node_port,
+        affinity_timeout_s=None,
+        endpoints=endpoints,
+        local_endpoints=tuple(e for e in endpoints if e.local),
+        internal_local=policy.get("internal_local", False),
+        external_local=policy.get("external_local", False),
+    )
+
+
+def flow(dst: str, dst_port: int, reply_src: str, reply_src_port: int = 53) -> Flow:
+    return Flow(4, "10.244.0.9", 40000, dst, dst_port, reply_src, reply_src_port, b"")
+
+
+def gone(flows: list[Flow], suspects: Frontends) -> list[Flow]:
+    return stale(flows, suspects, lambda address: address == NODE)
+
+
+def test_only_flows_to_a_service_that_lead_elsewhere_are_stale() -> None:
+    good = [flow(VIP, 53, A.ip), flow(NODE, 30053, A.ip)]
+    unrelated = [
+        flow("8.8.8.8", 53, "8.8.8.8"),
+        flow("198.51.100.1", 30053, "198.51.100.1", 30053),
+        flow(VIP, 54, B.ip),
+    ]
+    wrong = [flow(VIP, 53, B.ip), flow(VIP, 53, VIP), flow(VIP, 53, A.ip, 5353), flow(NODE, 30053, NODE, 30053)]
+    assert gone([*good, *unrelated, *wrong], frontends([dns(A)])) == wrong
+
+
+def test_policies_and_termination_end_no_flow_to_an_endpoint_that_serves() -> None:
+    for route in (dns(A, B, internal_local=True), dns(A, B, external_local=True)):
+        local = frontends([route])
+        assert gone([flow(VIP, 53, A.ip), flow(VIP, 53, B.ip), flow(NODE, 30053, B.ip)], local) == []
+    draining = frontends([replace(dns(A), draining=(B,))])
+    assert gone([flow(VIP, 53, B.ip), flow(NODE, 30053, B.ip)], draining) == []
+    assert worth_looking(frontends([dns(A, B)]), draining) is None
+    assert worth_looking(draining, frontends([dns(A)])) == frontends([dns(A)])
+
+
+def test_when_to_look() -> None:
+    both, one, none = (frontends([dns(*which)]) for which in ((A, B), (A,), ()))
+    assert worth_looking(None, frontends([dns(A, protocol="TCP")])) is None
+    assert worth_looking(None, both) == both
+    assert worth_looking(both, both) is None
+    assert worth_looking(one, both) is None
+    assert worth_looking(both, one) == one
+    assert worth_looking(none, one) == one
+    assert worth_looking(one, none) == none
+    removed = worth_looking(one, frontends([]))
+    assert removed == Frontends({(VIP, 53): frozenset()}, {(4, 30053): frozenset()})

@@ -1,0 +1,70 @@
+"""Which files of the directory count."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from daemonkit.watch_dir import DirectorySnapshot, FileProblem
+from proxy.sources.directory import DirectoryState, merge_files, parse_file, unreadable, watch_manifests
+
+GOOD = b"{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}}"
+
+
+def merged(state: DirectoryState, **files: bytes | FileProblem) -> DirectoryState:
+    return merge_files(
+        state, {name: parse_file(name, content, state.files.get(name)) for name, content in files.items()}
+    )
+
+
+def test_an_unreadable_file_keeps_its_last_good_version() -> None:
+    state = merged(DirectoryState(), a=GOOD % b"a")
+    state = merged(state, a=FileProblem("Permission denied"))
+    assert [service.name for service in state.services] == ["a"]
+    ((error, last_good),) = state.errors
+    assert (str(error), last_good) == ("cannot read a: Permission denied", True)
+
+
+def test_a_file_that_never_was_good_gives_nothing_and_a_removed_one_goes() -> None:
+    state = merged(DirectoryState(), a=b"nonsense", b=GOOD % b"b")
+    assert [service.name for service in state.services] == ["b"]
+    assert state.errors[0][1] is False
+    assert merged(state).services == ()
+
+
+def test_an_edit_that_changes_nothing_keeps_the_object() -> None:
+    before = merged(DirectoryState(), a=GOOD % b"a")
+    after = merged(before, a=GOOD % b"a" + b"  # a comment")
+    assert after.services[0] is before.services[0]
+
+
+def test_the_second_file_takes_over_when_the_first_goes() -> None:
+    state = merged(DirectoryState(), b=GOOD % b"x")
+    state = merged(state, a=GOOD % b"x", b=GOOD % b"x")
+    assert [service.source for service in state.services] == ["b"]
+    assert [error.path for error, _ in state.errors] == ["a"]
+    state = merged(state, a=GOOD % b"x")
+    assert [service.source for service in state.services] == ["a"]
+    assert state.errors == ()
+
+
+def test_a_missing_directory_takes_nothing_with_it() -> None:
+    state = merged(DirectoryState(), a=GOOD % b"a")
+    gone = unreadable(state, DirectorySnapshot(Path("/x"), missing=True, error=None, files={}))
+    assert gone.services == state.services
+    assert gone.problem == "cannot read /x: directory does not exist; the last known services stay"
+    denied = unreadable(state, DirectorySnapshot(Path("/x"), missing=False, error="Permission denied", files={}))
+    assert "Permission denied" in denied.problem
+
+
+async def test_files_on_disk_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(GOOD % b"a")
+    (tmp_path / "ignored.bak").write_bytes(GOOD % b"b")
+    states = watch_manifests(tmp_path)
+    first = await anext(states)
+    assert [service.name for service in first.services] == ["a"]
+    await asyncio.to_thread((tmp_path / "c.json").write_bytes, GOOD % b"c")
+    second = await anext(states)
+    assert [service.name for service in second.services] == ["a", "c"]
+    assert second.services[0] is first.services[0]
+    await states.aclose()  # type: ignore[attr-defined] # an async generator behind its AsyncIterator type

@@ -1,0 +1,116 @@
+"""Verdict, report, metrics and what the log says once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from daemonkit.watch_dir import DirectorySnapshot
+from proxy.backend import SyncReport
+from proxy.config import ConntrackConfig
+from proxy.health import judge
+from proxy.log_changes import ProblemLog
+from proxy.metrics import ProxyMetrics
+from proxy.node_settings import plan_settings
+from proxy.report import services_report, status_report
+from proxy.resolve import resolve
+from proxy.routes import RoutingTable, ServiceProblem
+from proxy.sources.agent_pods import AgentView
+from proxy.sources.directory import DirectoryState, ManifestFile, merge_files, parse_file, unreadable
+from proxy.sync import SyncStatus
+from tests.unit.proxy.facts import piece, service, slice_endpoint
+
+
+@pytest.mark.parametrize(
+    ("pending_since_s", "now_s", "healthy"),
+    [(None, 1e6, True), (100.0, 159.0, True), (100.0, 161.0, False)],
+)
+def test_healthy_until_a_change_waits_two_sync_periods(
+    pending_since_s: float | None, now_s: float, healthy: bool
+) -> None:
+    status = SyncStatus(pending_since_s=pending_since_s, last_error="cannot write: locked")
+    health = judge(status, 30.0, now_s)
+    assert health.healthy is healthy
+    assert ("locked" in health.reason) is not healthy
+
+
+def test_reports_are_json_and_name_endpoints_problems_and_errors() -> None:
+    facts = service()
+    files = {"web.yaml": ManifestFile("web.yaml", b"", facts, None), "bad.yaml": parse_file("bad.yaml", b"[", None)}
+    state = merge_files(DirectoryState(), files)
+    table = resolve(state.services, [piece(slice_endpoint("10.0.0.1"))], [], "n").table
+    table = RoutingTable(table.routes, (ServiceProblem("default", "web", "spec.type", "not yet"),))
+    report = json.loads(json.dumps(services_report(state, table)))
+    (shown,) = report["services"]
+    assert shown["ports"][0]["endpoints"] == [{"ip": "10.0.0.1", "port": 8080, "local": False}]
+    assert shown["ports"][0]["programmed"] is True
+    assert shown["problems"] == [{"field": "spec.type", "message": "not yet"}]
+    assert (report["errors"][0]["path"], report["errors"][0]["lastGood"]) == ("bad.yaml", False)
+    assert services_report(None, RoutingTable(())) == {"services": [], "errors": []}
+
+
+def test_status_report() -> None:
+    status = SyncStatus(waiting_for=(), synced_once=True, last_sync_s=5.0, last_report=SyncReport(3, True, 0.5))
+    report = json.loads(json.dumps(status_report(status, None, AgentView(), {"pid": 1}, 7.0)))
+    assert (report["pid"], report["synced"], report["lastSyncSecondsAgo"]) == (1, True, 2.0)
+    assert report["lastSync"] == {"changedChains": 3, "full": True, "seconds": 0.5}
+    assert report["agent"] == {"connected": False, "pods": None, "error": ""}
+    assert report["directory"] == {"problem": "the directory was not read yet", "files": 0, "filesInError": 0}
+
+
+def test_the_status_tells_that_the_directory_cannot_be_read() -> None:
+    path = Path("/etc/longshore/services")
+    snapshot = DirectorySnapshot(path, missing=True, error=None, files={})
+    known = merge_files(DirectoryState(), {"a.yaml": parse_file("a.yaml", b"{", None)})
+    report = status_report(SyncStatus(), unreadable(known, snapshot), AgentView(), {}, 0.0)
+    assert report["directory"]["problem"].startswith(f"cannot read {path}: directory does not exist")
+    assert (report["directory"]["files"], report["directory"]["filesInError"]) == (1, 1)
+
+
+def test_metrics_count_what_the_status_tells() -> None:
+    metrics = ProxyMetrics()
+    table = resolve([service()], [], [], "n").table
+    metrics.observe(SyncStatus(pending_since_s=1.0, failures=1), table, 10.0)
+    metrics.observe(SyncStatus(last_report=SyncReport(3, False, 0.5), repairs=2), table, 11.0)
+    text = metrics.render()[0].decode()
+    for line in (
+        'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
+        'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
+        'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 10.0',
+        'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1.0',
+        "longshore_proxy_repairs_total 2.0",
+        "longshore_proxy_routes 1.0",
+    ):
+        assert line in text.splitlines()
+
+
+def test_each_problem_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = ProblemLog()
+    bad = merge_files(DirectoryState(), {"a.yaml": parse_file("a.yaml", b"[", None)})
+    problem = ServiceProblem("default", "web", "spec.type", "not yet")
+    for _ in range(3):
+        log.see_directory(bad)
+        log.see_services([problem])
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert caplog.records[1].__dict__["SERVICE"] == "default/web"
+    caplog.clear()
+    for _ in range(3):
+        log.see_directory(DirectoryState())
+        log.see_services([])
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
+
+
+def test_conntrack_settings_leave_alone_what_is_zero() -> None:
+    plan = dict(plan_settings(ConntrackConfig(), cpus=2))
+    assert plan == {
+        "net.netfilter.nf_conntrack_max": "131072",
+        "net.netfilter.nf_conntrack_tcp_timeout_established": "86400",
+        "net.netfilter.nf_conntrack_tcp_timeout_close_wait": "3600",
+    }
+    assert dict(plan_settings(ConntrackConfig(), cpus=8))["net.netfilter.nf_conntrack_max"] == "262144"
+    nothing = ConntrackConfig(max_per_core=0, tcp_established_timeout_s=0, tcp_close_wait_timeout_s=0)
+    assert plan_settings(nothing, cpus=8) == ()

@@ -1,0 +1,297 @@
+"""The loop: gate, rates, retries, repairs, resync, reload.  Virtual time; the backend is a fake at its Protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, SyncReport
+from proxy.endpoints import PodFacts
+from proxy.routes import PortName, RoutingTable
+from proxy.services import ServiceFacts
+from proxy.sources.agent_pods import AgentView
+from proxy.sources.directory import DirectoryState, ManifestFile
+from proxy.sync import Synchronizer, SyncLimits
+from tests.unit.proxy.facts import pod, service
+
+pytestmark = pytest.mark.looptime
+
+
+class FakeBackend:
+    """Remembers what it was told and when; refuses calls that overlap, as two writers of one kernel table would."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[float, RoutingTable]] = []
+        self.failures: list[Exception] = []
+        self.intact = True
+        self.resyncs = 0
+        self.closed = False
+        self.refuses: tuple[PortName, str] | None = None
+        self.stray_chains = 0
+        self._busy = False
+
+    async def apply(self, table: RoutingTable) -> SyncReport:
+        assert not self._busy
+        assert not self.closed
+        self._busy = True
+        await asyncio.sleep(0.01)
+        self._busy = False
+        if self.failures:
+            raise self.failures.pop(0)
+        self.applied.append((asyncio.get_running_loop().time(), table))
+        self.intact = True
+        refused = (self.refuses,) if self.refuses else ()
+        return SyncReport(self.stray_chains, full=False, duration_s=0.01, refused=refused)
+
+    async def verify(self) -> bool:
+        assert not self._busy
+        return self.intact
+
+    async def resync(self) -> None:
+        self.resyncs += 1
+
+    async def cleanup(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def directory(*services: ServiceFacts, problem: str = "") -> DirectoryState:
+    files = {one.source: ManifestFile(one.source, b"", one, None) for one in services}
+    return DirectoryState(files, {}, problem)
+
+
+def agent(*pods: PodFacts) -> AgentView:
+    return AgentView(pods=pods, connected=True)
+
+
+LIMITS = SyncLimits(node_name="node-a", sync_period_s=30.0, min_sync_period_s=1.0, has_agent=True)
+
+
+@contextlib.asynccontextmanager
+async def running(backend: FakeBackend, limits: SyncLimits = LIMITS) -> AsyncIterator[Synchronizer]:
+    synchronizer = Synchronizer(backend, limits, lambda status: None)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(synchronizer.run())
+        try:
+            yield synchronizer
+        finally:
+            task.cancel()
+
+
+async def test_nothing_is_written_before_the_directory_and_the_wanted_pods_are_known() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        await asyncio.sleep(100)
+        assert list(sync.status.waiting_for) == ["the manifest directory"]
+        sync.put_directory(directory(service(selector={"app": "web"})))
+        await asyncio.sleep(100)
+        assert backend.applied == []
+        assert "wanted by 1 services" in sync.status.waiting_for[0]
+        sync.put_agent(AgentView(error="no such file"))
+        await asyncio.sleep(1)
+        assert "no such file" in sync.status.waiting_for[0]
+        sync.put_agent(agent(pod("a", "10.0.0.1", {"app": "web"})))
+        await asyncio.sleep(1)
+        assert not sync.status.waiting_for
+        assert backend.applied[0][1].routes[0].endpoints[0].ip == "10.0.0.1"
+
+
+async def test_services_without_a_selector_wait_for_no_agent() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(0.1)
+        assert len(backend.applied) == 1
+
+
+async def test_a_later_service_with_a_selector_is_held_back_until_the_agent_spoke_and_the_others_go_on() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(5)
+        late = service("late", "10.96.0.11", selector={"app": "x"})
+        sync.put_directory(directory(late, service(), service("more", "10.96.0.12")))
+        await asyncio.sleep(5)
+        assert [r.name.service for r in backend.applied[-1][1].routes] == ["more", "web"]
+        assert [error.message for error in sync.table.errors] == ["waits for the agent's pods"]
+        sync.put_agent(agent())
+        await asyncio.sleep(5)
+        assert len(backend.applied[-1][1].routes) == 3
+        assert sync.table.errors == ()
+
+
+async def test_the_first_change_is_written_at_once_and_a_burst_together_after_the_minimum_period() -> None:
+    backend = FakeBackend()
+    loop = asyncio.get_running_loop()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        sync.put_agent(agent())
+        await asyncio.sleep(10)
+        start_s = loop.time()
+        for number in range(1, 9):
+            sync.put_directory(directory(service(), *(service(f"s{n}", f"10.96.1.{n}") for n in range(number))))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
+        times = [at - start_s for at, _ in backend.applied if at >= start_s]
+        assert [round(at, 2) for at in times] == [0.01, 1.02]
+        assert len(backend.applied[-1][1].routes) == 9
+
+
+async def test_what_changes_nothing_writes_nothing() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(2)
+        sync.put_directory(directory(service()))
+        sync.put_agent(agent(pod("a", "10.0.0.1", {"app": "unrelated"})))
+        await asyncio.sleep(2)
+        assert len(backend.applied) == 1
+
+
+async def test_pods_that_leave_with_the_agent_away_stay_as_they_were() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service(selector={"app": "web"})))
+        pods = (pod("a", "10.0.0.1", {"app": "web"}),)
+        sync.put_agent(AgentView(pods, connected=True))
+        await asyncio.sleep(2)
+        sync.put_agent(AgentView(pods, connected=False, error="gone"))
+        await asyncio.sleep(20)
+        assert len(backend.applied) == 1
+        assert sync.table.routes[0].endpoints[0].ip == "10.0.0.1"
+
+
+async def test_failures_are_retried_with_growing_pauses_and_told() -> None:
+    backend = FakeBackend()
+    backend.failures = [BackendError("cannot write rules: locked")] * 4
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(0.5)
+        assert (sync.status.failures, sync.status.last_error) == (1, "cannot write rules: locked")
+        assert sync.status.pending_since_s is not None
+        await asyncio.sleep(60)
+        assert [round(at) for at, _ in backend.applied[:1]] == [15], "after 1 + 2 + 4 + 8 seconds"
+        assert sync.status == replace(sync.status, failures=0, last_error="", pending_since_s=None)
+
+
+async def test_what_was_only_busy_is_tried_again_each_second() -> None:
+    backend = FakeBackend()
+    backend.failures = [BackendBusyError(f"the lock is held, {n}") for n in range(20)]
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(25)
+        assert sync.status.failures == 0
+        assert len(backend.applied) == 1
+        assert backend.applied[0][0] < 22
+
+
+async def test_a_route_that_the_kernel_refuses_is_a_problem_of_its_service_alone() -> None:
+    backend = FakeBackend()
+    bad, good = service("bad", "10.96.0.11"), service()
+    async with running(backend) as sync:
+        sync.put_directory(directory(bad, good))
+        backend.refuses = (PortName("default", "bad", "", "TCP"), "no module for it")
+        await asyncio.sleep(1)
+        assert [route.name.service for route in sync.table.routes] == ["web"]
+        (problem,) = sync.table.errors
+        assert str(problem) == "cannot program service default/bad spec.ports[0]: no module for it"
+        assert problem.source == "bad.yaml"
+        assert sync.status.failures == 0
+        await asyncio.sleep(100)
+        assert sync.status.drift == 0
+        backend.refuses = None
+        await asyncio.sleep(40)
+        assert sync.table.errors == ()
+
+
+async def test_a_change_does_not_wait_for_the_pause_after_a_failure() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(5)
+        backend.failures = [BackendError("x")] * 4
+        sync.put_directory(directory())
+        await asyncio.sleep(12)
+        assert backend.failures == []
+        before = len(backend.applied)
+        sync.put_directory(directory(service("new", "10.96.0.12")))
+        await asyncio.sleep(1.1)
+        assert len(backend.applied) == before + 1
+
+
+async def test_what_can_never_work_ends_the_loop_before_the_first_sync_only() -> None:
+    backend = FakeBackend()
+    backend.failures = [BackendUnusableError("cannot program service rules: not root")]
+    synchronizer = Synchronizer(backend, LIMITS, lambda status: None)
+    synchronizer.put_directory(directory(service()))
+    with pytest.raises(BackendUnusableError):
+        await synchronizer.run()
+
+    later = FakeBackend()
+    async with running(later) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(1)
+        later.failures = [BackendUnusableError("no iptables")]
+        sync.put_directory(directory())
+        await asyncio.sleep(10)
+        assert later.applied[-1][1].routes == ()
+
+
+async def test_rules_changed_by_somebody_else_are_back_within_a_second() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(7.3)
+        backend.intact = False
+        await asyncio.sleep(0.9)
+        assert len(backend.applied) == 2
+        assert (sync.status.repairs, sync.status.pending_since_s) == (1, None)
+
+
+async def test_the_slow_resync_forgets_and_counts_what_events_had_missed() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(29)
+        assert backend.resyncs == 0
+        await asyncio.sleep(2)
+        assert (backend.resyncs, sync.status.drift) == (1, 0)
+        backend.stray_chains = 3
+        await asyncio.sleep(30)
+        assert (backend.resyncs, sync.status.drift) == (2, 1)
+
+
+async def test_a_new_backend_takes_over_and_writes_everything() -> None:
+    old, new = FakeBackend(), FakeBackend()
+    async with running(old) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(3)
+        sync.replace_backend(new)
+        await asyncio.sleep(3)
+        assert old.closed
+        assert len(new.applied) == 1
+
+
+async def test_a_missing_directory_at_the_start_is_said_and_waited_for() -> None:
+    backend = FakeBackend()
+    async with running(backend) as sync:
+        sync.put_directory(directory(problem="cannot read /x: directory does not exist"))
+        await asyncio.sleep(5)
+        assert sync.status.waiting_for == ("cannot read /x: directory does not exist",)
+        assert backend.applied == []
+
+
+async def test_without_an_agent_socket_services_with_a_selector_say_what_they_need() -> None:
+    backend = FakeBackend()
+    limits = SyncLimits(node_name="n", sync_period_s=30, min_sync_period_s=1, has_agent=False)
+    async with running(backend, limits) as sync:
+        sync.put_directory(directory(service("a"), service("b", "10.96.0.11", selector={"x": "y"})))
+        await asyncio.sleep(1)
+        assert [r.name.service for r in backend.applied[-1][1].routes] == ["a"]
+        assert "--agent-socket" in sync.table.errors[0].message
