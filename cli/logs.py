@@ -1,0 +1,139 @@
+"""`longshore logs`: what a container has written.
+
+Before: the agent's API names the pod; where nobody answers, the names of the log directories do. Next: `cli.log_files`
+reads, `cri_client.logs` parses. Effects: prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.failure import NOT_FOUND, UNREACHABLE, Failure
+from cli.log_files import RotatedLogError, attempts, follow, open_at_tail, read_new, read_rotated
+from cli.pods import complete_pods, find_pods
+from cli.target import DEFAULT_POD_LOGS_DIR, Target, pass_target
+from cri_client.logs import GarbageLine, LogLine, LogParser
+from kube_objects.encode import rfc3339_nano
+
+
+@dataclass(frozen=True)
+class _PodLogs:
+    name: str
+    directory: Path
+    containers: tuple[str, ...]
+    default_container: str | None = None
+
+
+@click.command()
+@click.argument("pod", shell_complete=lambda *given: complete_pods(*given))
+@click.option("-c", "--container", help="Which container; needed only where the pod has several.")
+@click.option("-n", "--namespace", help="Namespace of the pod.")
+@click.option("-f", "--follow", "following", is_flag=True, help="Go on, through rotation and restarts, until stopped.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("-p", "--previous", is_flag=True, help="The run of the container before this one.")
+@click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
+@pass_target
+def logs(
+    target: Target,
+    pod: str,
+    container: str | None,
+    namespace: str | None,
+    following: bool,
+    tail: int | None,
+    previous: bool,
+    timestamps: bool,
+) -> None:
+    """Print what a container of POD has written."""
+    found = _find(target, pod, namespace)
+    directory = found.directory / _choose(found, container)
+    runs = attempts(directory)
+    if previous:
+        runs = runs[:-1]
+    if not runs:
+        which = "previous run" if previous else "log"
+        raise Failure(f"cannot read the logs of {found.name}: container {directory.name} has no {which} yet", NOT_FOUND)
+    attempt = runs[-1]
+    path = directory / f"{attempt}.log"
+    try:
+        file = open_at_tail(path, tail)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror}") from None
+    parser = LogParser(join_partials=True)
+    with file:
+        try:
+            for data in read_rotated(directory, attempt, file, tail):
+                _print(parser.feed(data), timestamps)
+        except RotatedLogError as error:  # better the rest of the log than nothing
+            click.echo(error, err=True)
+        for data in follow(directory, attempt, file) if following and not previous else read_new(file):
+            _print(parser.feed(data), timestamps)
+            if not data:
+                sys.stdout.flush()
+        _print(parser.close(), timestamps)
+
+
+def _print(lines: list[LogLine | GarbageLine], timestamps: bool) -> None:
+    out = sys.stdout.buffer
+    for line in lines:
+        if isinstance(line, LogLine) and timestamps:
+            out.write(rfc3339_nano(line.time_ns).encode() + b" ")
+        out.write(line.content)
+        if not (isinstance(line, LogLine) and line.partial):
+            out.write(b"\n")
+
+
+def _choose(pod: _PodLogs, wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in pod.containers:
+            known = ", ".join(pod.containers)
+            raise Failure(f"cannot find container {wanted!r} in pod {pod.name} (it has: {known})", NOT_FOUND)
+        return wanted
+    if not pod.containers:
+        raise Failure(f"cannot read the logs of {pod.name}: no container has started yet", NOT_FOUND)
+    chosen = pod.default_container if pod.default_container in pod.containers else pod.containers[0]
+    if len(pod.containers) > 1 and pod.default_container is None:
+        click.echo(f"Defaulted container {chosen!r} out of: {', '.join(pod.containers)}", err=True)
+    return chosen or pod.containers[0]
+
+
+def _find(target: Target, name: str, namespace: str | None) -> _PodLogs:
+    try:
+        status, answer = target.agent("/v1/status"), target.agent("/v1/pods")
+    except Failure as failure:
+        return _find_directory(name, namespace, failure)
+    entries = [
+        one for one in answer["pods"] if namespace in (None, (one["pod"].get("metadata") or {}).get("namespace"))
+    ]
+    found = find_pods(entries, name, str(status.get("nodeName", "")))
+    if len(found) > 1:
+        raise click.UsageError(f"several pods are called {name!r}; say which with -n NAMESPACE")
+    return _from_entry(found[0]["pod"], Path(status.get("podLogsDir") or DEFAULT_POD_LOGS_DIR))
+
+
+def _from_entry(pod: dict[str, Any], logs_dir: Path) -> _PodLogs:
+    metadata, spec = pod["metadata"], pod.get("spec") or {}
+    names = [one["name"] for key in ("containers", "initContainers") for one in spec.get(key) or ()]
+    default = (metadata.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    directory = logs_dir / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+    return _PodLogs(metadata["name"], directory, tuple(names), default)
+
+
+def _find_directory(name: str, namespace: str | None, why: Failure) -> _PodLogs:
+    """The newest log directory of that name, for the day when the agent is down."""
+    prefix, _, base = name.removeprefix("pod/").rpartition("/")
+    wanted = (namespace or prefix or None, base)
+    found = []
+    for directory in Path(DEFAULT_POD_LOGS_DIR).glob("*_*_*"):
+        parts = directory.name.split("_")
+        if len(parts) == 3 and parts[1] == wanted[1] and wanted[0] in (None, parts[0]):
+            found.append((directory.stat().st_mtime, directory))
+    if not found:
+        raise Failure(f"{why.format_message()} (and no log of {name!r} is in {DEFAULT_POD_LOGS_DIR})", UNREACHABLE)
+    directory = max(found)[1]
+    click.echo(f"The agent does not answer; reading {directory}", err=True)
+    return _PodLogs(base, directory, tuple(sorted(one.name for one in directory.iterdir() if one.is_dir())))

@@ -1,0 +1,109 @@
+"""Which node the commands talk about: sockets, directories, output format; and the two local APIs as JSON. I/O.
+
+Made by `cli.main` from the global options, used by every command. Uses http.client rather than aiohttp, because a
+command that only reads a socket should answer before anybody notices that Python started.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from cli.answers import parse_answer
+from cli.failure import FAILED, UNREACHABLE, Failure
+
+Json = dict[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_ROOT_DIR = "/var/lib/longshore"
+DEFAULT_PROXY_SOCKET = "/run/longshore/proxy.sock"
+DEFAULT_MANIFEST_DIR = "/etc/longshore/manifests"
+DEFAULT_SERVICE_DIR = "/etc/longshore/services"
+DEFAULT_POD_LOGS_DIR = "/var/log/pods"
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the global options say. None: ask the daemon, and take the packaged default where it does not answer."""
+
+    agent_socket: Path
+    proxy_socket: Path
+    manifest_dir: Path | None = None
+    service_dir: Path | None = None
+
+    def agent(self, path: str) -> Json:
+        """GET `path` from the agent. Raises Failure."""
+        return get_json(self.agent_socket, path, "agent")
+
+    def proxy(self, path: str) -> Json:
+        """GET `path` from the proxy. Raises Failure."""
+        return get_json(self.proxy_socket, path, "proxy")
+
+    def agent_status(self) -> Json:
+        """The agent's status, empty where nobody answers."""
+        try:
+            return self.agent("/v1/status")
+        except Failure:
+            return {}
+
+    def pods_dir(self) -> Path:
+        """Where pod manifests are."""
+        return self.manifest_dir or Path(self.agent_status().get("staticPodPath") or DEFAULT_MANIFEST_DIR)
+
+    def services_dir(self) -> Path:
+        """Where manifests of Services and EndpointSlices are."""
+        if self.service_dir is not None:
+            return self.service_dir
+        try:
+            return Path(self.proxy("/v1/status").get("manifestDir") or DEFAULT_SERVICE_DIR)
+        except Failure:
+            return Path(DEFAULT_SERVICE_DIR)
+
+
+def pass_target(command: F) -> F:
+    """Give the command the Target as its first argument."""
+    return cast(F, click.make_pass_decorator(Target)(command))
+
+
+def get_json(path: Path, url: str, daemon: str) -> Json:
+    """GET `url` from a daemon's socket. Raises Failure that says what to do."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", url)
+        answer = connection.getresponse()
+        body = answer.read()
+    except PermissionError:
+        raise Failure(f"cannot reach the {daemon} at {path}: permission denied; run as root", UNREACHABLE) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        hint = f"is longshore-{daemon} running? (systemctl status longshore-{daemon})"
+        raise Failure(f"cannot reach the {daemon} at {path}: {reason}; {hint}", UNREACHABLE) from None
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise Failure(f"cannot read {url} from the {daemon}: it answers {answer.status} {answer.reason}", FAILED)
+    try:
+        return parse_answer(url, body)
+    except ValueError as error:
+        hint = f"is longshore-{daemon} of the same version ({version('longshore')})?"
+        raise Failure(f"cannot read {url} from the {daemon}: {error}; {hint}", FAILED) from None
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket instead of to a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
