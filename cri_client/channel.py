@@ -63,13 +63,15 @@ class Channel:
         data = await self.call_raw(rpcs()[method].path, payload, deadline_s)
         return _decode(method, response, data)
 
-    async def call_raw(self, path: str, payload: bytes, deadline_s: float | None) -> bytes:
+    async def call_raw(
+        self, path: str, payload: bytes, deadline_s: float | None, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> bytes:
         """Make one unary call of any service on the socket, bytes in and out."""
         invoke = self._methods.get(path)
         if invoke is None:
             invoke = self._methods[path] = self._channel.unary_unary(path, None, None)
         try:
-            return await invoke(payload, timeout=deadline_s)  # type: ignore[no-any-return] # bytes without serializers
+            return await invoke(payload, timeout=deadline_s, metadata=metadata)  # type: ignore[no-any-return] # bytes without serializers
         except grpc.aio.AioRpcError as error:
             raise self._explained(from_grpc(error, path.rpartition("/")[2])) from None
 

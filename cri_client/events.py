@@ -137,15 +137,15 @@ async def _cri_events(runtime: Runtime) -> AsyncGenerator[RuntimeEvent | Reconne
 
 
 async def _containerd_events(runtime: Runtime, channel: Channel) -> AsyncGenerator[RuntimeEvent | Reconnected, None]:
-    from cri_client import containerd_events
+    from cri_client import containerd_api
 
-    request, metadata = containerd_events.subscribe_request(), containerd_events.METADATA
-    async with aclosing(channel.open_stream(containerd_events.SUBSCRIBE_PATH, request, bytes, metadata)) as stream:
+    request, metadata = containerd_api.subscribe_request(), containerd_api.METADATA
+    async with aclosing(channel.open_stream(containerd_api.SUBSCRIBE_PATH, request, bytes, metadata)) as stream:
         await runtime.version()
         if not stream.ended:
             yield Reconnected("containerd")
         async for data in stream:
-            decoded = containerd_events.decode_event(data)
+            decoded = containerd_api.decode_event(data)
             if decoded is None:
                 continue
             topic, container_id = decoded

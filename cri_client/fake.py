@@ -4,7 +4,7 @@ Before this comes a test or the agent, after it nothing: containers are records,
 `protocols.Runtime` and `protocols.Images`; `tests/contract` holds it to containerd's behaviour. Codes and texts are
 those of containerd 1.6, the stricter one: 2.x is silent at a stop of an unknown container or sandbox, and creates
 containers in a stopped sandbox. Control: `faults` (fail_next, hold, delay, calls), `programs`, `execs`,
-`exit_container`, `kill_sandbox`, `restart`, `add_image`, `conditions`, `clock_ns`.
+`exit_container`, `cut_off_start`, `kill_sandbox`, `restart`, `add_image`, `conditions`, `clock_ns`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 from contextlib import suppress
 
 from cri_client import types as cri
-from cri_client.errors import CriError, NotFound
+from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.fake_faults import Faults, Hold, faulty
 from cri_client.fake_objects import (
     ContainerRecord,
@@ -32,7 +32,6 @@ __all__ = ["FakeExec", "FakeProgram", "FakeRuntime", "Faults", "Hold", "serve_fa
 _READY, _NOTREADY = cri.PodSandboxState.SANDBOX_READY, cri.PodSandboxState.SANDBOX_NOTREADY
 _CREATED = cri.ContainerState.CONTAINER_CREATED
 _RUNNING = cri.ContainerState.CONTAINER_RUNNING
-_EXITED = cri.ContainerState.CONTAINER_EXITED
 _EVENT = cri.ContainerEventType
 
 
@@ -124,9 +123,7 @@ class FakeRuntime(FakeRest):
         program = container.program
         if program.start_error:
             message = f"failed to create containerd task: {program.start_error}"
-            container.state, container.exit_code, container.finished_at = _EXITED, 128, self.clock_ns()
-            container.reason, container.message = "StartError", message
-            container.ended.set()
+            self.fail_start(container, message)
             raise CriError("StartContainer", message)
         container.state, container.started_at = _RUNNING, self.clock_ns()
         self.write_log(container, "stdout", program.stdout)
@@ -155,8 +152,17 @@ class FakeRuntime(FakeRest):
         """Kill it if it runs, then forget it."""
         with suppress(NotFound):
             container = self.find_container("RemoveContainer", container_id)
+            if container.stray:
+                raise FailedPrecondition("RemoveContainer", f"cannot delete running task {container.id}")
             self.exit_container(container.id, KILLED_EXIT_CODE)
             self._forget(container)
+
+    @faulty
+    async def end_task(self, some_id: str) -> None:
+        """Kill it; a task the CRI does not see goes too."""
+        if some_id in self.containers:
+            self.containers[some_id].stray = False
+            self.exit_container(some_id, KILLED_EXIT_CODE)
 
     @faulty
     async def list_containers(self, filter: cri.ContainerFilter | None = None) -> tuple[cri.Container, ...]:

@@ -90,7 +90,10 @@ class SandboxRecord:
 
 @dataclass(slots=True)
 class ContainerRecord:
-    """One container; times in Unix nanoseconds, 0 when not reached."""
+    """One container; times in Unix nanoseconds, 0 when not reached.
+
+    `stray`: a task of it is left that the CRI does not see.
+    """
 
     id: str
     sandbox: SandboxRecord
@@ -105,6 +108,7 @@ class ContainerRecord:
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    stray: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -1,6 +1,7 @@
 """Serves a fake runtime on a real unix socket by gRPC, so that the real client and its failures can be tried. I/O.
 
-Before this comes `fake`, after it `channel` in a test. Every method of the CRI is served, from the descriptor.
+Before this comes `fake`, after it `channel` in a test. Every method of the CRI is served, from the descriptor, and so
+much of containerd's own task service as `containerd_tasks` calls.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cri_client.containerd_api import TASKS_PATH, task_id
 from cri_client.convert import Rpc, from_bytes, rpcs, to_bytes
 from cri_client.errors import CriError
 from cri_client.stubs import grpc
@@ -44,6 +46,7 @@ async def serve_fake(fake: object, socket_path: Path) -> AsyncIterator[str]:
     services: dict[str, dict[str, Any]] = {}
     for rpc in rpcs().values():
         services.setdefault(rpc.path.split("/")[1], {})[rpc.name] = _handler(fake, rpc)
+    services[TASKS_PATH.lstrip("/")] = _task_handlers(fake)
     for service, handlers in services.items():
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_insecure_port(f"unix://{socket_path}")
@@ -76,6 +79,21 @@ def _handler(fake: object, rpc: Rpc) -> Any:
         return to_bytes(_answer(rpc, result))
 
     return grpc.unary_unary_rpc_method_handler(unary)
+
+
+def _task_handlers(fake: object) -> dict[str, Any]:
+    """Kill ends the task; there is nothing left to wait for or to delete then."""
+    end_task: Callable[[str], Awaitable[None]] = getattr(fake, "end_task")  # noqa: B009 - any object will do
+
+    async def kill(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        await end_task(task_id(data))
+        return b""
+
+    async def nothing(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return b""
+
+    answers = {"Kill": kill, "Wait": nothing, "Delete": nothing}
+    return {name: grpc.unary_unary_rpc_method_handler(answer) for name, answer in answers.items()}
 
 
 def _arguments(method: Callable[..., Any], request: object) -> dict[str, Any]:

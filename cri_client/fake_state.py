@@ -55,6 +55,19 @@ class FakeState(FakeImages):
         container.ended.set()
         self.publish(container.id, cri.ContainerEventType.CONTAINER_STOPPED_EVENT, container.sandbox)
 
+    def cut_off_start(self, container_id: str) -> None:
+        """A start whose caller went away half way: the container counts as failed, and a task of it is left behind."""
+        container = self.find_container("cut_off_start", container_id)
+        self.fail_start(container, f'failed to start containerd task "{container.id}": context canceled')
+        container.stray = True
+
+    def fail_start(self, container: ContainerRecord, message: str) -> None:
+        """It could not be started."""
+        container.state, container.exit_code = cri.ContainerState.CONTAINER_EXITED, 128
+        container.reason, container.message = "StartError", message
+        container.finished_at = self.clock_ns()
+        container.ended.set()
+
     def kill_sandbox(self, pod_sandbox_id: str) -> None:
         """End the sandbox's own process, as if it was killed: it is NOTREADY, its containers run on."""
         sandbox = self.find_sandbox("kill_sandbox", pod_sandbox_id)

@@ -1,4 +1,4 @@
-"""What the agent may ask of a runtime: `Runtime` (30 methods) and `Images` (5). Pure.
+"""What the agent may ask of a runtime: `Runtime` (30 methods of the CRI and `end_task`) and `Images` (5). Pure.
 
 Before this come the agent's steps, after it one of `runtime.RuntimeClient`/`images.ImageClient` (gRPC) or
 `fake.FakeRuntime` (memory): all satisfy these protocols, and `tests/contract` holds them to the same behaviour.
@@ -188,6 +188,13 @@ class Runtime(Protocol):
         resources: cri.LinuxContainerResources | None = None,
     ) -> None:
         """Tell the runtime the new sum of a pod's resources."""
+        ...
+
+    async def end_task(self, some_id: str) -> None:
+        """Kill and forget what containerd itself still runs under the id of a container or sandbox that is over.
+
+        No method of the CRI. Silent where nothing runs under that id, and where the runtime is no containerd.
+        """
         ...
 
 

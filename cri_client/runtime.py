@@ -1,4 +1,4 @@
-"""The 30 methods of the CRI's RuntimeService over a channel. I/O.
+"""The 30 methods of the CRI's RuntimeService, and `end_task`, over a channel. I/O.
 
 Before this comes a step of the agent, after it `channel`. Satisfies `protocols.Runtime`, whose docstrings say what each
 method does. Each call is made once, with a deadline: `runtimeRequestTimeout` (120 s); twice that for RunPodSandbox,
@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cri_client import types as cri
 from cri_client.channel import Channel, Stream
+from cri_client.containerd_tasks import end_task
 from cri_client.errors import Code, CriError
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class RuntimeClient:
     """RuntimeService on `channel`; the channel stays the caller's to close."""
 
     def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._call = channel.call
         self._stream = channel.stream
         self._timeout_s = channel.timeout_s
@@ -214,6 +216,10 @@ class RuntimeClient:
         """Tell the runtime the new sum of a pod's resources."""
         request = cri.UpdatePodSandboxResourcesRequest(pod_sandbox_id, overhead, resources)
         await self._call("UpdatePodSandboxResources", request, cri.UpdatePodSandboxResourcesResponse, self._timeout_s)
+
+    async def end_task(self, some_id: str) -> None:
+        """Kill and forget what runs under an id that the CRI counts as over."""
+        await end_task(self._channel, some_id)
 
 
 def _present(method: str, value: T | None) -> T:

@@ -47,7 +47,7 @@ from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
-from cri_client.errors import AlreadyExists, CriError, NotFound, Unavailable
+from cri_client.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec
 
@@ -110,6 +110,8 @@ class Executor:
         elif isinstance(step, StopSandbox):
             await self._runtime.stop_pod_sandbox(step.sandbox_id)
         elif isinstance(step, RemoveSandbox):
+            # containerd 2 forgets a sandbox whose start was cut off, and keeps its task.
+            await self._runtime.end_task(step.sandbox_id)
             await self._runtime.remove_pod_sandbox(step.sandbox_id)
         elif isinstance(step, PrepareVolumes):
             await prepare_volumes(_pod(target), self._root, node_memory_bytes=self.node.memory_bytes)
@@ -179,7 +181,11 @@ class Executor:
             link = self._log_link(target, step.container, step.container_id)
             remove_container_log(link, self._log(target, step.container, attempt))
             remove_termination_log(termination_log_path(self._root, target.uid, step.container, attempt))
-        await self._runtime.remove_container(step.container_id)
+        try:
+            await self._runtime.remove_container(step.container_id)
+        except FailedPrecondition:  # a start that was cut off has left a task that the CRI does not see
+            await self._runtime.end_task(step.container_id)
+            await self._runtime.remove_container(step.container_id)
 
     def _log(self, target: Target, container: str, attempt: int) -> str:
         return os.path.join(self.log_dir(target), container_log_path(container, attempt))

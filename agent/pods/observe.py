@@ -21,6 +21,9 @@ from agent.container_spec.labels import (
 from cri_client.types import Container, ContainerState, ContainerStatus, PodSandbox, PodSandboxState, PodSandboxStatus
 
 NANOSECONDS = 1e9
+START_ERROR = "StartError"  # containerd's word for a container that could not be started
+# What it says when the caller of StartContainer was gone before the answer: an agent that was killed.
+CUT_OFF = ("context canceled", "signal: killed")
 EXIT_CODE_UNKNOWN = 137  # what the kubelet reports for a container that vanished without a status
 
 
@@ -121,6 +124,11 @@ class PodObservation:
         return next((one for one in self.containers.get(name, ()) if one.exited), None)
 
 
+def was_cut_off(detail: ContainerDetail) -> bool:
+    """Whether a start failed only because whoever asked for it was gone: then it was no attempt of the container."""
+    return detail.reason == START_ERROR and not detail.started_at_s and any(sign in detail.message for sign in CUT_OFF)
+
+
 def detail_of(status: ContainerStatus, message: str = "") -> ContainerDetail:
     """Keep of a ContainerStatus what a list leaves out; `message` (the termination message) wins over the runtime's."""
     return ContainerDetail(
@@ -150,7 +158,8 @@ def observe_pods(
     """Sort the lists into one observation per pod UID.
 
     `details` is by container id, `addresses` by sandbox id. What no node agent labelled is left out. An exited
-    container without a detail counts as lost (exit code 137, reason ContainerStatusUnknown), as with the kubelet.
+    container without a detail counts as lost (exit code 137, reason ContainerStatusUnknown), as with the kubelet. One
+    whose start was cut off counts as created and never started, so that a restartPolicy of Never does not end it.
     """
     sandboxes_of: dict[str, list[PodSandbox]] = defaultdict(list)
     containers_of: dict[str, list[Container]] = defaultdict(list)
@@ -228,7 +237,7 @@ def _observe_container(container: Container, details: Mapping[str, ContainerDeta
         name=container.metadata.name if container.metadata else "",
         attempt=container.metadata.attempt if container.metadata else 0,
         sandbox_id=container.pod_sandbox_id,
-        state=container.state,
+        state=ContainerState.CONTAINER_CREATED if detail and was_cut_off(detail) else container.state,
         created_at_s=container.created_at / NANOSECONDS,
         spec_hash=container.annotations.get(CONTAINER_HASH, ""),
         image_name=container.image.image if container.image else "",

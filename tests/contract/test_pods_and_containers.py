@@ -1,11 +1,15 @@
 """Life of sandboxes and containers, the same on every runtime."""
 
+import asyncio
 import dataclasses
+from contextlib import suppress
 
 import pytest
 
+from agent.pods.observe import detail_of, was_cut_off
 from cri_client import types as cri
-from cri_client.errors import AlreadyExists, CriError, NotFound
+from cri_client.errors import AlreadyExists, CriError, FailedPrecondition, NotFound
+from daemonkit.periodic import ticks
 from lab.images import WEB_IMAGE
 from tests.contract.conftest import Target
 from tests.contract.programs import ABSENT, FAILS, POLITE, STUBBORN, SUCCEEDS
@@ -137,6 +141,64 @@ async def test_a_program_that_cannot_start(target: Target) -> None:
     assert "no such file" in status.message
     assert status.started_at == 0
     assert status.finished_at > 0
+
+
+async def cut_off(target: Target, sandbox: str) -> str:
+    """A container whose start was cut off half way, because its caller went away; its id."""
+    if target.fake is not None:
+        container = await target.create(sandbox, POLITE)
+        target.fake.cut_off_start(container)
+        return container
+    for attempt in range(400):
+        container = await target.create(sandbox, POLITE, attempt=attempt)
+        start = asyncio.get_running_loop().create_task(target.runtime.start_container(container))
+        await asyncio.sleep(0.03 + attempt % 10 * 0.005)
+        start.cancel()
+        await asyncio.wait([start])
+        await asyncio.sleep(0.2)
+        if (await target.status(container)).state == EXITED:
+            return container
+        await removed(target, container)
+    raise AssertionError("no start was cut off half way")
+
+
+async def removed(target: Target, container: str) -> None:
+    """Remove a container whose start may still be under way, although nobody waits for it."""
+    async with asyncio.timeout(60):
+        async for _ in ticks(0.1):
+            try:
+                await target.runtime.remove_container(container)
+                return
+            except FailedPrecondition:
+                await target.runtime.end_task(container)
+            except CriError as error:
+                if "starting state" not in error.message:
+                    raise
+
+
+async def test_a_start_whose_caller_goes_away_is_cut_off_and_leaves_no_task(target: Target) -> None:
+    sandbox = await target.run_sandbox()
+    container = await cut_off(target, sandbox)
+    status = await target.status(container)
+    assert (status.exit_code, status.started_at) == (128, 0)
+    assert was_cut_off(detail_of(status)), status.message
+    # The real ones leave a task now and then, the fake always.
+    with suppress(FailedPrecondition) if target.fake is None else pytest.raises(FailedPrecondition):
+        await target.runtime.remove_container(container)
+    await target.runtime.end_task(container)
+    await target.runtime.remove_container(container)
+    assert container not in [one.id for one in await target.runtime.list_containers()]
+
+
+async def test_a_task_is_ended_beside_the_cri(target: Target) -> None:
+    sandbox = await target.run_sandbox()
+    container = await target.start(sandbox, STUBBORN)
+    await target.runtime.end_task(container)
+    status = await target.ended(container)
+    assert status.exit_code == 137
+    await target.runtime.end_task(container)  # it is gone, which is what was asked for
+    await target.runtime.end_task("0" * 64)
+    await target.runtime.remove_container(container)
 
 
 async def test_the_name_of_a_container_is_reserved_while_it_exists(target: Target) -> None:

@@ -9,10 +9,10 @@ from google.protobuf import any_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cri_client import containerd_events
+from cri_client import containerd_api
 from cri_client import types as cri
 from cri_client.channel import Channel
-from cri_client.containerd_events import decode_event, subscribe_request
+from cri_client.containerd_api import decode_event, subscribe_request
 from cri_client.errors import Unavailable
 from cri_client.events import EventKind, Reconnected, RuntimeEvent, _lacks_container_events, runtime_events
 from cri_client.fake import FakeRuntime
@@ -155,21 +155,22 @@ def test_bytes_that_are_no_event_are_skipped(data: bytes) -> None:
 def test_the_subscription_names_only_our_namespace() -> None:
     request: Any = subscribe_request()
     assert request.count(b"namespace==k8s.io,topic==") == 5
-    assert containerd_events.METADATA == (("containerd-namespace", "k8s.io"),)
+    assert containerd_api.METADATA == (("containerd-namespace", "k8s.io"),)
 
 
 def test_the_serialized_messages_are_these() -> None:
     from google.protobuf import descriptor_pb2
 
-    text, data = descriptor_pb2.FieldDescriptorProto.TYPE_STRING, descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+    types = descriptor_pb2.FieldDescriptorProto
+    text, data, number = types.TYPE_STRING, types.TYPE_BYTES, types.TYPE_UINT32
     file = descriptor_pb2.FileDescriptorProto(
-        name="longshore/containerd_events.proto", package="longshore", syntax="proto3"
+        name="longshore/containerd_api.proto", package="longshore", syntax="proto3"
     )
 
     def add(message: str, **fields: tuple[int, int | str]) -> None:
         kind = file.message_type.add(name=message)
-        for name, (number, of) in fields.items():
-            field = kind.field.add(name=name, number=number, label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
+        for name, (index, of) in fields.items():
+            field = kind.field.add(name=name, number=index, label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
             if isinstance(of, str):
                 field.type, field.type_name = descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE, of
             else:
@@ -181,4 +182,5 @@ def test_the_serialized_messages_are_these() -> None:
     add("Envelope", namespace=(2, text), topic=(3, text), event=(4, ".longshore.AnyEvent"))
     add("TaskExit", container_id=(1, text), id=(2, text))
     add("OtherEvent", container_id=(1, text))
-    assert descriptor_pb2.FileDescriptorProto.FromString(containerd_events.FILE) == file
+    add("TaskRequest", container_id=(1, text), signal=(3, number))
+    assert descriptor_pb2.FileDescriptorProto.FromString(containerd_api.FILE) == file

@@ -373,3 +373,28 @@ async def test_what_others_started_is_left_alone(node: Node) -> None:
     async with node.running():
         assert not node.workers.workers
     assert list(node.runtime.sandboxes) == [made]
+
+
+@pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
+async def test_a_start_that_was_cut_off_when_the_agent_died_is_no_attempt(node: Node, policy: str) -> None:
+    pod = manifest("a", policy=policy)
+    async with node.running():
+        hold = node.runtime.faults.hold("start_container")
+        node.want(pod)
+        await hold.arrived.wait()
+    (cut_off,) = node.runtime.containers
+    node.runtime.cut_off_start(cut_off)
+    hold.release()
+    async with node.running(pod):
+        await node.until(lambda: is_ready(node))
+        (running,) = node.running_containers()
+        assert running != cut_off
+        assert list(node.runtime.containers) == [running]  # and no task of the first is left either
+
+
+async def test_a_container_that_cannot_start_ends_a_pod_that_never_restarts(node: Node) -> None:
+    node.runtime.programs[()] = FakeProgram(start_error='exec: "/absent": no such file or directory')
+    async with node.running():
+        node.want(manifest("a", policy="Never"))
+        await node.until(lambda: [one["pod"]["status"]["phase"] for one in node.entries().values()] == ["Failed"])
+        assert len(node.runtime.containers) == 1

@@ -1,9 +1,10 @@
-"""containerd's own event service, for containerd 1.6, which has no GetContainerEvents. Pure; made on first use.
+"""The messages of containerd's own services: its events, for containerd 1.6, which has no GetContainerEvents, and its
+tasks, for what the CRI has lost sight of. Pure; made on first use.
 
-Before this comes `events`, which opens the stream; after it nothing. The published stubs of this service are too old
-for protobuf 4 and later, and a handful of fields is all we read, so the messages are described here. Unknown fields
-are skipped. Source: github.com/containerd/containerd api/services/events/v1/events.proto, api/events/task.proto,
-container.proto.
+Before this come `events` and `containerd_tasks`, which make the calls; after it nothing. The published stubs of these
+services are too old for protobuf 4 and later, and a handful of fields is all we use, so the messages are described
+here. Unknown fields are skipped. Source: github.com/containerd/containerd api/services/events/v1/events.proto,
+api/services/tasks/v1/tasks.proto, api/events/task.proto, container.proto.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 SUBSCRIBE_PATH = "/containerd.services.events.v1.Events/Subscribe"
+TASKS_PATH = "/containerd.services.tasks.v1.Tasks"
 METADATA = (("containerd-namespace", "k8s.io"),)
 
 # Topics that stand for a change of a container; exec'd processes share /tasks/exit and are told apart by their id.
@@ -23,13 +25,14 @@ _TOPICS = ("/tasks/start", "/tasks/exit", "/tasks/oom", "/containers/create", "/
 # would cost 3 MB of resident memory. tests/unit/cri_client/test_events.py spells them and compares. Every event of our
 # topics has the container's id as field 1.
 FILE = (
-    b"\n!longshore/containerd_events.proto\x12\tlongshore"
+    b"\n\x1elongshore/containerd_api.proto\x12\tlongshore"
     b'"#\n\x10SubscribeRequest\x12\x0f\n\x07filters\x18\x01 \x03(\t'
     b'"+\n\x08AnyEvent\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c'
     b'"P\n\x08Envelope\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t'
     b'\x12"\n\x05event\x18\x04 \x01(\x0b2\x13.longshore.AnyEvent'
     b'",\n\x08TaskExit\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t'
     b'""\n\nOtherEvent\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t'
+    b'"3\n\x0bTaskRequest\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r'
     b"b\x06proto3"
 )
 
@@ -38,6 +41,16 @@ def subscribe_request() -> bytes:
     """Encode the request: only our namespace, only the topics we read."""
     filters = [f'namespace==k8s.io,topic=="{topic}"' for topic in _TOPICS]
     return _messages()["SubscribeRequest"](filters=filters).SerializeToString()  # type: ignore[no-any-return] # dynamic
+
+
+def task_request(container_id: str, signal: int = 0) -> bytes:
+    """Encode the request of Kill (with `signal`), Wait or Delete: their first fields are alike."""
+    return _messages()["TaskRequest"](container_id=container_id, signal=signal).SerializeToString()  # type: ignore[no-any-return] # dynamic
+
+
+def task_id(request: bytes) -> str:
+    """Read the container id of such a request."""
+    return str(_messages()["TaskRequest"].FromString(request).container_id)
 
 
 def decode_event(data: bytes) -> tuple[str, str] | None:
@@ -62,5 +75,5 @@ def _messages() -> dict[str, Any]:
 
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(FILE)
-    names = ("SubscribeRequest", "Envelope", "TaskExit", "OtherEvent")
+    names = ("SubscribeRequest", "Envelope", "TaskExit", "OtherEvent", "TaskRequest")
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"longshore.{name}")) for name in names}
