@@ -40,6 +40,7 @@ from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
 from agent.server.local_api import serve_local_api
 from agent.state_dir import StateDir, StateDirError
+from agent.warm_up import warm_up
 from cri_client.channel import Channel, check_endpoint, connect
 from cri_client.errors import CriError
 from cri_client.events import runtime_events
@@ -232,6 +233,7 @@ class Agent:
         self._notifier.ready()
         self._notifier.status(f"{count} static pods")
         _log.info("ready: %d static pods on %s", count, self._config.node_name)
+        warm_up()
         trim_memory()
         gc.freeze()
 

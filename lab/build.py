@@ -54,6 +54,7 @@ def containerd_2_directory() -> Path:
 
 
 def _build(cache: Path, place: Path) -> None:
+    print(f"building containerd {CONTAINERD_VERSION} from its Go module: about two minutes, once", flush=True)
     go = _go(cache)
     with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as scratch:
         binaries, work = Path(scratch) / "bin", Path(scratch) / "work"
