@@ -29,6 +29,7 @@ import psutil
 
 from bench.table import Row, markdown
 from lab.local_api import get_json
+from lab.node import daemon_environment
 from proxy.iptables.backend import IptablesBackend
 from proxy.iptables.diff import diff
 from proxy.iptables.frame import RenderConfig
@@ -189,7 +190,8 @@ class Daemon:
     def __enter__(self) -> Self:
         flags = (f"--manifest-dir={self._services}", f"--api-socket={self._socket}", "--agent-socket=")
         command = (sys.executable, "-m", "proxy.daemon", *flags)
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=daemon_environment())
         for _ in range(600):
             with contextlib.suppress(OSError):
                 if get_json(self._socket, "/v1/status")["synced"]:

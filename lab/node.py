@@ -95,7 +95,7 @@ class LabNode:
         self.agent_config["containerRuntimeEndpoint"] = self.endpoint
         config = _write_yaml(self.base / "agent.yaml", self.agent_config)
         argv = [daemon("longshore-agent"), f"--config={config}", *self.agent_flags, *flags]
-        self.agent = self.machine.start(argv, log=self.base / "agent.log", env=_environment())
+        self.agent = self.machine.start(argv, log=self.base / "agent.log", env=daemon_environment())
         if wait:
             self._await_api(self.agent, self.agent_socket, timeout_s)
         return self.agent
@@ -104,7 +104,7 @@ class LabNode:
         """Write the configuration and start the proxy; with `wait`, until its local API answers."""
         config = _write_yaml(self.base / "proxy.yaml", self.proxy_config)
         argv = [daemon("longshore-proxy"), f"--config={config}", *self.proxy_flags, *flags]
-        self.proxy = self.machine.start(argv, log=self.base / "proxy.log", env=_environment())
+        self.proxy = self.machine.start(argv, log=self.base / "proxy.log", env=daemon_environment())
         if wait:
             self._await_api(self.proxy, self.proxy_socket, timeout_s)
         return self.proxy
@@ -296,7 +296,8 @@ def _write_yaml(path: Path, value: Mapping[str, Any]) -> Path:
     return path
 
 
-def _environment() -> dict[str, str]:
+def daemon_environment() -> dict[str, str]:
+    """What the units give a daemon, without what concerns only whoever runs the lab."""
     # An installed daemon finds its modules compiled; one that compiles them at each start is slower and larger.
     dropped = {"NOTIFY_SOCKET", "JOURNAL_STREAM", "WATCHDOG_USEC", "WATCHDOG_PID", "PYTHONDONTWRITEBYTECODE"}
     return {
