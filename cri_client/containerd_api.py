@@ -1,10 +1,10 @@
 """The messages of containerd's own services: its events, for containerd 1.6, which has no GetContainerEvents, and its
-tasks, for what the CRI has lost sight of. Pure; made on first use.
+tasks and containers, for what the CRI has lost sight of. Pure; made on first use.
 
-Before this come `events` and `containerd_tasks`, which make the calls; after it nothing. The published stubs of these
+Before this come `events` and `containerd_strays`, which make the calls; after it nothing. The published stubs of these
 services are too old for protobuf 4 and later, and a handful of fields is all we use, so the messages are described
 here. Unknown fields are skipped. Source: github.com/containerd/containerd api/services/events/v1/events.proto,
-api/services/tasks/v1/tasks.proto, api/events/task.proto, container.proto.
+api/services/tasks/v1/tasks.proto, api/services/containers/v1/containers.proto, api/events/task.proto, container.proto.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 SUBSCRIBE_PATH = "/containerd.services.events.v1.Events/Subscribe"
 TASKS_PATH = "/containerd.services.tasks.v1.Tasks"
+CONTAINERS_PATH = "/containerd.services.containers.v1.Containers"
 METADATA = (("containerd-namespace", "k8s.io"),)
 
 # Topics that stand for a change of a container; exec'd processes share /tasks/exit and are told apart by their id.
@@ -32,7 +33,7 @@ FILE = (
     b'\x12"\n\x05event\x18\x04 \x01(\x0b2\x13.longshore.AnyEvent'
     b'",\n\x08TaskExit\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t'
     b'""\n\nOtherEvent\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t'
-    b'"3\n\x0bTaskRequest\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r'
+    b'"1\n\tIdRequest\x12\x14\n\x0ccontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r'
     b"b\x06proto3"
 )
 
@@ -43,14 +44,16 @@ def subscribe_request() -> bytes:
     return _messages()["SubscribeRequest"](filters=filters).SerializeToString()  # type: ignore[no-any-return] # dynamic
 
 
-def task_request(container_id: str, signal: int = 0) -> bytes:
-    """Encode the request of Kill (with `signal`), Wait or Delete: their first fields are alike."""
-    return _messages()["TaskRequest"](container_id=container_id, signal=signal).SerializeToString()  # type: ignore[no-any-return] # dynamic
+def id_request(container_id: str, signal: int = 0) -> bytes:
+    """Encode the request of a task's Get, Kill (with `signal`), Wait or Delete, or of a container's Delete: in all of
+    them the first field is the id.
+    """
+    return _messages()["IdRequest"](container_id=container_id, signal=signal).SerializeToString()  # type: ignore[no-any-return] # dynamic
 
 
-def task_id(request: bytes) -> str:
+def id_of(request: bytes) -> str:
     """Read the container id of such a request."""
-    return str(_messages()["TaskRequest"].FromString(request).container_id)
+    return str(_messages()["IdRequest"].FromString(request).container_id)
 
 
 def decode_event(data: bytes) -> tuple[str, str] | None:
@@ -75,5 +78,5 @@ def _messages() -> dict[str, Any]:
 
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(FILE)
-    names = ("SubscribeRequest", "Envelope", "TaskExit", "OtherEvent", "TaskRequest")
+    names = ("SubscribeRequest", "Envelope", "TaskExit", "OtherEvent", "IdRequest")
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"longshore.{name}")) for name in names}

@@ -165,6 +165,10 @@ class FakeRuntime(FakeRest):
             self.exit_container(some_id, KILLED_EXIT_CODE)
 
     @faulty
+    async def drop_container(self, some_id: str) -> None:
+        """Nothing is kept here that the CRI does not see."""
+
+    @faulty
     async def list_containers(self, filter: cri.ContainerFilter | None = None) -> tuple[cri.Container, ...]:
         """All containers that match, of every state."""
         return tuple(found.listed() for found in self.containers.values() if container_matches(filter, found))

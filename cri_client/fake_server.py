@@ -1,7 +1,7 @@
 """Serves a fake runtime on a real unix socket by gRPC, so that the real client and its failures can be tried. I/O.
 
 Before this comes `fake`, after it `channel` in a test. Every method of the CRI is served, from the descriptor, and so
-much of containerd's own task service as `containerd_tasks` calls.
+much of containerd's own services as `containerd_strays` calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cri_client.containerd_api import TASKS_PATH, task_id
+from cri_client.containerd_api import TASKS_PATH, id_of
 from cri_client.convert import Rpc, from_bytes, rpcs, to_bytes
 from cri_client.errors import CriError
 from cri_client.stubs import grpc
@@ -86,13 +86,13 @@ def _task_handlers(fake: object) -> dict[str, Any]:
     end_task: Callable[[str], Awaitable[None]] = getattr(fake, "end_task")  # noqa: B009 - any object will do
 
     async def kill(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        await end_task(task_id(data))
+        await end_task(id_of(data))
         return b""
 
     async def nothing(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         return b""
 
-    answers = {"Kill": kill, "Wait": nothing, "Delete": nothing}
+    answers = {"Get": nothing, "Kill": kill, "Wait": nothing, "Delete": nothing}
     return {name: grpc.unary_unary_rpc_method_handler(answer) for name, answer in answers.items()}
 
 

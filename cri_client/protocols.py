@@ -1,4 +1,4 @@
-"""What the agent may ask of a runtime: `Runtime` (30 methods of the CRI and `end_task`) and `Images` (5). Pure.
+"""What the agent may ask of a runtime: `Runtime` (30 methods of the CRI and two beside it) and `Images` (5). Pure.
 
 Before this come the agent's steps, after it one of `runtime.RuntimeClient`/`images.ImageClient` (gRPC) or
 `fake.FakeRuntime` (memory): all satisfy these protocols, and `tests/contract` holds them to the same behaviour.
@@ -194,6 +194,13 @@ class Runtime(Protocol):
         """Kill and forget what containerd itself still runs under the id of a container or sandbox that is over.
 
         No method of the CRI. Silent where nothing runs under that id, and where the runtime is no containerd.
+        """
+        ...
+
+    async def drop_container(self, some_id: str) -> None:
+        """Forget what containerd itself still keeps under the id of a sandbox that was removed.
+
+        No method of the CRI. Silent where there is nothing, and where the runtime is no containerd.
         """
         ...
 

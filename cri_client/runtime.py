@@ -1,4 +1,4 @@
-"""The 30 methods of the CRI's RuntimeService, and `end_task`, over a channel. I/O.
+"""The 30 methods of the CRI's RuntimeService, and what cleans up behind it, over a channel. I/O.
 
 Before this comes a step of the agent, after it `channel`. Satisfies `protocols.Runtime`, whose docstrings say what each
 method does. Each call is made once, with a deadline: `runtimeRequestTimeout` (120 s); twice that for RunPodSandbox,
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from cri_client import types as cri
 from cri_client.channel import Channel, Stream
-from cri_client.containerd_tasks import end_task
+from cri_client.containerd_strays import drop_container, end_task
 from cri_client.errors import Code, CriError
 
 T = TypeVar("T")
@@ -220,6 +220,10 @@ class RuntimeClient:
     async def end_task(self, some_id: str) -> None:
         """Kill and forget what runs under an id that the CRI counts as over."""
         await end_task(self._channel, some_id)
+
+    async def drop_container(self, some_id: str) -> None:
+        """Have what the CRI has forgotten forgotten by containerd itself."""
+        await drop_container(self._channel, some_id)
 
 
 def _present(method: str, value: T | None) -> T:

@@ -244,6 +244,9 @@ class LabNode:
         lines = [f"sandbox {seen}" for seen in sandboxes.list_sandboxes(endpoint)]
         lines += [f"container {seen}" for seen in sandboxes.list_containers(endpoint)]
         lines += [f"task {task}" for task in self.containerd.ctr("tasks", "ls", "-q").split()]
+        lines += [
+            f"container of containerd's own {one}" for one in self.containerd.ctr("containers", "ls", "-q").split()
+        ]
         for top in cgroups.hierarchies():
             for directory in cgroups.directories(top / self.cgroup_root.lstrip("/")):
                 if directory.name.startswith("pod") or (

@@ -110,9 +110,7 @@ class Executor:
         elif isinstance(step, StopSandbox):
             await self._runtime.stop_pod_sandbox(step.sandbox_id)
         elif isinstance(step, RemoveSandbox):
-            # containerd 2 forgets a sandbox whose start was cut off, and keeps its task.
-            await self._runtime.end_task(step.sandbox_id)
-            await self._runtime.remove_pod_sandbox(step.sandbox_id)
+            await self._remove_sandbox(step.sandbox_id)
         elif isinstance(step, PrepareVolumes):
             await prepare_volumes(_pod(target), self._root, node_memory_bytes=self.node.memory_bytes)
         elif isinstance(step, RemovePodDir):
@@ -173,6 +171,12 @@ class Executor:
             _log.warning("cannot make the link %s to a log: %s", link, error.strerror or error)
         await self._runtime.start_container(made)
         return made
+
+    async def _remove_sandbox(self, sandbox_id: str) -> None:
+        """Of one whose start was cut off, containerd 2 keeps what it has forgotten in the CRI."""
+        await self._runtime.end_task(sandbox_id)
+        await self._runtime.remove_pod_sandbox(sandbox_id)
+        await self._runtime.drop_container(sandbox_id)
 
     async def _remove_container(self, step: RemoveContainer, target: Target) -> None:
         """With its files: of a container that crashes for weeks the disk must not fill with old logs."""

@@ -199,6 +199,7 @@ async def test_a_task_is_ended_beside_the_cri(target: Target) -> None:
     await target.runtime.end_task(container)  # it is gone, which is what was asked for
     await target.runtime.end_task("0" * 64)
     await target.runtime.remove_container(container)
+    await target.runtime.drop_container(container)  # there is nothing either
 
 
 async def test_the_name_of_a_container_is_reserved_while_it_exists(target: Target) -> None:

@@ -182,5 +182,5 @@ def test_the_serialized_messages_are_these() -> None:
     add("Envelope", namespace=(2, text), topic=(3, text), event=(4, ".longshore.AnyEvent"))
     add("TaskExit", container_id=(1, text), id=(2, text))
     add("OtherEvent", container_id=(1, text))
-    add("TaskRequest", container_id=(1, text), signal=(3, number))
+    add("IdRequest", container_id=(1, text), signal=(3, number))
     assert descriptor_pb2.FileDescriptorProto.FromString(containerd_api.FILE) == file

@@ -1,0 +1,43 @@
+"""Ends what the CRI has lost sight of, by containerd's own services for tasks and containers. I/O.
+
+Before this comes `runtime`, after it `channel`. Whoever asked for a start or a sandbox can be gone before the answer,
+as an agent that was killed is: containerd then gives up half way, and in rare cases leaves a task behind that waits for
+ever to be started. Its CRI counts the container as over and refuses to remove it ("cannot delete running task"), or
+forgets the sandbox and keeps the task, the container and its snapshot. Seen with containerd 1.6.20 and 2.2.1, in one of
+some 40 calls cut off at a random instant. Both functions are silent where there is nothing, and where the runtime is no
+containerd; CriError when it does not end.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+
+from cri_client.channel import Channel
+from cri_client.containerd_api import CONTAINERS_PATH, METADATA, TASKS_PATH, id_request
+from cri_client.errors import NotFound, Unimplemented
+
+_PATIENCE_S = 10.0
+
+
+async def end_task(channel: Channel, some_id: str) -> None:
+    """Kill the task of that id, wait for its end and have it forgotten."""
+    plain = id_request(some_id)
+    try:
+        await _call(channel, f"{TASKS_PATH}/Get", plain)
+    except (NotFound, Unimplemented):
+        return
+    for method, request in (("Kill", id_request(some_id, signal.SIGKILL)), ("Wait", plain), ("Delete", plain)):
+        # Kill says NotFound of a process that has ended by itself, and its task is still there.
+        with suppress(NotFound):
+            await _call(channel, f"{TASKS_PATH}/{method}", request)
+
+
+async def drop_container(channel: Channel, some_id: str) -> None:
+    """Have the container of that id forgotten, after its task; its snapshot is garbage then."""
+    with suppress(NotFound, Unimplemented):
+        await _call(channel, f"{CONTAINERS_PATH}/Delete", id_request(some_id))
+
+
+async def _call(channel: Channel, path: str, request: bytes) -> None:
+    await channel.call_raw(path, request, _PATIENCE_S, METADATA)
