@@ -93,7 +93,7 @@ def _read(path: str, setting: Setting) -> bytes:
 
 def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> AgentConfig:
     get = _Getter(settings)
-    root_dir = Path(get.absolute("root-dir"))
+    root_dir = Path(get.required_path("root-dir"))
     node_ips = get.addresses("node-ip")
     config_file = get.text("config")
     return AgentConfig(
@@ -118,7 +118,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         serialize_image_pulls=get.serialize_image_pulls(),
         max_parallel_image_pulls=get.optional("maxParallelImagePulls", int),
         max_pods=get.typed("maxPods", int),
-        healthz_bind_address=get.addresses("healthzBindAddress")[0],
+        healthz_bind_address=get.address("healthzBindAddress"),
         healthz_port=get.typed("healthzPort", int),
         crash_loop_max_s=get.typed("crashLoopBackOff.maxContainerRestartPeriod", float),
         seccomp_default=get.typed("seccompDefault", bool),
@@ -168,6 +168,12 @@ class _Getter:
             raise self.setting(name).error(f"{text!r} must be an absolute path without '..'")
         return str(PurePosixPath(text)) if text else ""
 
+    def required_path(self, name: str) -> str:
+        text = self.absolute(name)
+        if not text:
+            raise self.setting(name).error("must be an absolute path, not empty")
+        return text
+
     def directory(self, name: str) -> Path | None:
         text = self.absolute(name)
         if not text:
@@ -204,6 +210,12 @@ class _Getter:
         if name == "node-ip" and len(set(families)) != len(families):
             raise setting.error("must be one address, or one of each family")
         return words
+
+    def address(self, name: str) -> str:
+        words = self.addresses(name)
+        if len(words) != 1:
+            raise self.setting(name).error(f"must be one IP address, not {self.setting(name).value!r}")
+        return words[0]
 
     def domain(self, name: str) -> str:
         text = self.text(name).removesuffix(".")

@@ -78,6 +78,8 @@ def parse_config_file(data: bytes, path: str) -> dict[str, Setting]:
     for where, field, item in _leaves({name: value[name] for name in value if name not in ("apiVersion", "kind")}, ()):
         place = field_path(where)
         line = document.line_of(where)
+        if field is None and ".".join(str(step) for step in where) in _INNER:
+            raise ConfigError(path, f"must be a mapping, not {item!r}", place, line)
         if field is None:
             known = {name.split(".")[len(where) - 1] for name in FIELDS if name.count(".") >= len(where) - 1}
             raise ConfigError(path, f"unknown field{suggest(str(where[-1]), known)}", place, line)

@@ -211,6 +211,7 @@ class Agent:
             self._board.expect(workers.workers)
             self._now_ready(len(wanted))
             spawn_eternal(group, shared.saver.run(), name="records")
+            spawn_eternal(group, feed.keep(), name="last good manifests")
             spawn_eternal(group, lookout.follow_events(runtime_events(runtime, channel)), name="runtime events")
             spawn_eternal(group, lookout.look_now_and_then(), name="relist")
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")

@@ -16,11 +16,13 @@ from agent.server.board import StatusBoard
 from agent.sources.manifest_dir import ManifestState, remember, watch_manifests
 from agent.state_dir import StateDir
 
+GATHER_S = 0.2  # a pod that starts has its files written at the same time: it must not wait for ours
+RETRY_S = 10.0
 _log = logging.getLogger(__name__)
 
 
 class ManifestFeed:
-    """The static pods. `first` waits for the first picture, `follow` acts on all later ones."""
+    """The static pods. `first` waits for the first picture, `follow` acts on all later ones, `keep` stores them."""
 
     def __init__(self, config: AgentConfig, board: StatusBoard, state: StateDir) -> None:
         self._config = config
@@ -28,7 +30,9 @@ class ManifestFeed:
         self._state = state
         self._pictures = self._watch()
         self._shown = ManifestState()
-        self._saved = ManifestState()
+        self._saved: dict[str, bytes] = {}
+        self._unsaved = asyncio.Event()
+        self._complaint = ""
 
     async def first(self) -> list[Wanted]:
         """The pods wanted at the start."""
@@ -38,11 +42,19 @@ class ManifestFeed:
 
     async def follow(self, workers: PodWorkers) -> None:
         """Hand every further picture to the workers, for ever."""
-        await self._save(self._shown)
         async for picture in self._pictures:
             self._show(picture)
             workers.want(wanted_of(picture))
-            await self._save(picture)
+
+    async def keep(self) -> None:
+        """Write the last good texts down a moment after each change, for ever; a disk that is full is tried again."""
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            await asyncio.sleep(GATHER_S)
+            if not await self._save(dict(self._shown.raw)):
+                await asyncio.sleep(RETRY_S)
+                self._unsaved.set()
 
     async def _watch(self) -> AsyncIterator[ManifestState]:
         last_good = remember(self._state.load_manifests(), self._config.node_name)
@@ -56,6 +68,7 @@ class ManifestFeed:
             if id(error) not in known:
                 _log.warning("%s", error)
         self._shown = picture
+        self._unsaved.set()
         self._board.set_errors(
             [
                 {
@@ -69,15 +82,18 @@ class ManifestFeed:
             ]
         )
 
-    async def _save(self, picture: ManifestState) -> None:
-        if dict(picture.raw) == dict(self._saved.raw):
-            return
+    async def _save(self, raw: dict[str, bytes]) -> bool:
+        if raw == self._saved:
+            return True
         try:
-            await asyncio.to_thread(self._state.write_manifests, picture.raw)
+            await asyncio.to_thread(self._state.write_manifests, raw)
         except OSError as error:
-            _log.warning("cannot keep the last good manifests: %s", error)
-            return
-        self._saved = picture
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _log.warning("cannot keep the last good manifests: %s; going on without, trying again", error)
+            return False
+        self._saved, self._complaint = raw, ""
+        return True
 
 
 def wanted_of(picture: ManifestState) -> list[Wanted]:

@@ -89,7 +89,7 @@ class StateDir:
     def load_records(self) -> dict[str, PodRecord]:
         """All records by pod UID; files that cannot be read are set aside and reported once."""
         records: dict[str, PodRecord] = {}
-        for path in sorted(self.records_dir.glob("*.json")):
+        for path in sorted(path for path in self.records_dir.glob("*.json") if not path.is_dir()):
             record = self._load(path)
             if record is not None:
                 records[record.uid] = record
@@ -97,6 +97,7 @@ class StateDir:
 
     def write_record(self, record: PodRecord) -> None:
         """Replace a record, durably. Raises OSError."""
+        self.records_dir.mkdir(mode=0o700, exist_ok=True)
         write_atomic(self._record_path(record.uid), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
     def remove_record(self, uid: str) -> None:
@@ -113,7 +114,7 @@ class StateDir:
         with contextlib.suppress(OSError):
             found.update(entry.name for entry in self.pods_dir.iterdir() if entry.is_dir())
         with contextlib.suppress(OSError):
-            found.update(entry.stem for entry in self.records_dir.glob("*.json"))
+            found.update(entry.stem for entry in self.records_dir.glob("*.json") if entry.is_file())
         return frozenset(found)
 
     def load_manifests(self) -> dict[str, bytes]:

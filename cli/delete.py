@@ -15,6 +15,7 @@ from cli.manifests import (
     MANIFEST,
     POD,
     SERVICE,
+    ObjectName,
     StoredManifest,
     directory_of,
     identify,
@@ -38,7 +39,7 @@ def delete(target: Target, names: tuple[str, ...], files: tuple[str, ...], names
         raise click.UsageError("say what to delete: a NAME or -f FILE")
     known = [*stored(directory_of(target, POD)), *stored(directory_of(target, SERVICE))]
     node = node_name(target) if names else ""
-    found = [_by_name(known, name, namespace, node) for name in names]
+    found = [_by_name([*known, *_last_good(target, known)], name, namespace, node) for name in names]
     found += [one for file in files for one in _by_file(known, file)]
     for one in dict.fromkeys(found):
         try:
@@ -46,6 +47,22 @@ def delete(target: Target, names: tuple[str, ...], files: tuple[str, ...], names
         except OSError as error:
             raise Failure(f"cannot delete {one.path}: {error.strerror}") from None
         click.echo(one_line(f"{one.name or one.path.name} deleted ({one.path})"))
+
+
+def _last_good(target: Target, known: list[StoredManifest]) -> Iterator[StoredManifest]:
+    """Files that cannot be read any more, by the pods that run on from their last good version."""
+    unreadable = {str(one.path): one for one in known if one.name is None}
+    if not unreadable:
+        return
+    try:
+        entries = target.agent("/v1/pods").get("pods", [])
+    except Failure:
+        return
+    for entry in entries:
+        metadata = entry["pod"].get("metadata") or {}
+        if entry.get("source") in unreadable:
+            name = ObjectName(POD, metadata.get("namespace", ""), metadata.get("name", ""))
+            yield StoredManifest(unreadable[entry["source"]].path, name, b"")
 
 
 def _by_name(known: list[StoredManifest], text: str, namespace: str | None, node: str) -> StoredManifest:
@@ -71,8 +88,8 @@ def _matches(known: list[StoredManifest], text: str, namespace: str | None, node
             yield one
         elif one.name is not None and kind in (None, one.name.kind) and namespace in (None, one.name.namespace):
             # A static pod carries its node's name; people see it in `longshore pods`.
-            pod_name = f"{one.name.name}-{node}" if one.name.kind == POD else None
-            if base in (one.name.name, pod_name):
+            pod_names = (f"{one.name.name}-{node}", one.name.name.removesuffix(f"-{node}"))
+            if base == one.name.name or (one.name.kind == POD and base in pod_names):
                 yield one
 
 

@@ -7,6 +7,7 @@ reads, `cri_client.logs` parses. Effects: prints.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class _PodLogs:
     directory: Path
     containers: tuple[str, ...]
     default_container: str | None = None
+    between_runs: frozenset[str] = frozenset()
+    """Containers that wait for their next run: their newest log is that of the run before."""
 
 
 @click.command()
@@ -52,7 +55,7 @@ def logs(
     found = _find(target, pod, namespace)
     directory = found.directory / _choose(found, container)
     runs = attempts(directory)
-    if previous:
+    if previous and directory.name not in found.between_runs:
         runs = runs[:-1]
     if not runs:
         which = "previous run" if previous else "log"
@@ -120,7 +123,15 @@ def _from_entry(pod: dict[str, Any], logs_dir: Path) -> _PodLogs:
     names = [one["name"] for key in ("containers", "initContainers") for one in spec.get(key) or ()]
     default = (metadata.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
     directory = logs_dir / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
-    return _PodLogs(metadata["name"], directory, tuple(names), default)
+    waiting = frozenset(_between_runs(pod.get("status") or {}))
+    return _PodLogs(metadata["name"], directory, tuple(names), default, waiting)
+
+
+def _between_runs(status: dict[str, Any]) -> Iterator[str]:
+    for key in ("containerStatuses", "initContainerStatuses"):
+        for one in status.get(key) or ():
+            if "waiting" in (one.get("state") or {}) and "terminated" in (one.get("lastState") or {}):
+                yield one["name"]
 
 
 def _find_directory(name: str, namespace: str | None, why: Failure) -> _PodLogs:

@@ -6,6 +6,8 @@ Each command is a module that is imported when it is called, so that every one s
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -107,7 +109,15 @@ def cli(
 
 def main() -> None:
     """Entry point of `longshore`."""
-    cli(prog_name="longshore")
+    try:
+        try:
+            cli(prog_name="longshore")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # a full disk behind >; click itself takes care of a closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        print(f"longshore: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Runtime events as wake-up calls: which container changed, from whatever source the runtime has. I/O.
 
 Before this comes the runtime, after it `agent.pods.observe`, which always reads the state again: an event only says
-where to look. The stream never ends. It begins with `Reconnected`, and yields it again after every loss of the
-connection, since what happened in between is unknown: the consumer then lists everything. Source: GetContainerEvents
-(KEP-3386; containerd 1.7 and later); containerd's own event service where that is unimplemented (1.6); nothing but a
-`Reconnected` every QUIET_S where there is neither.
+where to look. The stream never ends. It begins with `Reconnected`, and yields `Disconnected` and that again after
+every loss of the connection, since what happened in between is unknown: the consumer then lists everything. Source:
+GetContainerEvents (KEP-3386; containerd 1.7 and later); containerd's own event service where that is unimplemented
+(1.6); nothing but a `Reconnected` every QUIET_S where there is neither.
 """
 
 from __future__ import annotations
@@ -52,11 +52,18 @@ class RuntimeEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The stream broke; `Reconnected` follows when it is up again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reconnected:
     """The stream is up (again), from `source`: list everything, events before this are lost."""
 
     source: str
 
+
+AnyEvent = RuntimeEvent | Disconnected | Reconnected
 
 _CRI_KINDS = {
     cri.ContainerEventType.CONTAINER_CREATED_EVENT: EventKind.CREATED,
@@ -73,31 +80,35 @@ _TOPIC_KINDS = {
 }
 
 
-async def runtime_events(
-    runtime: Runtime, channel: Channel | None = None
-) -> AsyncGenerator[RuntimeEvent | Reconnected, None]:
+async def runtime_events(runtime: Runtime, channel: Channel | None = None) -> AsyncGenerator[AnyEvent, None]:
     """Yield events for ever, connecting again with back-off (0.1 s to 1 s); errors never leave this generator.
 
     `channel` is where containerd's own event service may be found; without it only GetContainerEvents is tried. Close
     the generator (contextlib.aclosing) to end the stream.
     """
     delay_s = _FIRST_DELAY_S
+    connected = False
     while True:
         try:
             async with aclosing(_connection(runtime, channel)) as events:
                 async for event in events:
                     delay_s = _FIRST_DELAY_S
+                    connected = True
                     yield event
         except Unimplemented:
+            connected = False
             yield Reconnected("none")
             delay_s = QUIET_S
         except CriError as error:
             _LOG.debug("cannot follow runtime events: %s", error)
+        if connected:
+            connected = False
+            yield Disconnected()
         await asyncio.sleep(delay_s * _RANDOM.uniform(0.8, 1.2))
         delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
 
 
-async def _connection(runtime: Runtime, channel: Channel | None) -> AsyncGenerator[RuntimeEvent | Reconnected, None]:
+async def _connection(runtime: Runtime, channel: Channel | None) -> AsyncGenerator[AnyEvent, None]:
     """Yield the events of one connection from the first source that the runtime has; Unimplemented if it has none."""
     sources = [_cri_events(runtime)]
     if channel is not None:
@@ -123,7 +134,7 @@ def _lacks_container_events(version: cri.VersionResponse) -> bool:
     return version.runtime_name == "containerd" and numbers is not None and (int(numbers[1]), int(numbers[2])) < (1, 7)
 
 
-async def _cri_events(runtime: Runtime) -> AsyncGenerator[RuntimeEvent | Reconnected, None]:
+async def _cri_events(runtime: Runtime) -> AsyncGenerator[AnyEvent, None]:
     async with aclosing(runtime.get_container_events()) as stream:
         # The runtime sends nothing before the first event. An answered call on the same connection means that the
         # request before it has arrived, or has been refused.
@@ -136,7 +147,7 @@ async def _cri_events(runtime: Runtime) -> AsyncGenerator[RuntimeEvent | Reconne
             yield RuntimeEvent(event.container_id, sandbox_id, kind)
 
 
-async def _containerd_events(runtime: Runtime, channel: Channel) -> AsyncGenerator[RuntimeEvent | Reconnected, None]:
+async def _containerd_events(runtime: Runtime, channel: Channel) -> AsyncGenerator[AnyEvent, None]:
     from cri_client import containerd_api
 
     request, metadata = containerd_api.subscribe_request(), containerd_api.METADATA

@@ -17,6 +17,7 @@ from cri_client.containerd_strays import drop_container, end_task
 from cri_client.errors import Code, CriError
 
 T = TypeVar("T")
+LONGEST_GRACE_S = 10 * 365 * 86400
 
 
 class RuntimeClient:
@@ -74,7 +75,11 @@ class RuntimeClient:
         await self._call("StartContainer", request, cri.StartContainerResponse, self._timeout_s)
 
     async def stop_container(self, container_id: str, timeout_s: int) -> None:
-        """Stop signal, grace, SIGKILL. Deadline: the request timeout after the grace."""
+        """Stop signal, grace, SIGKILL. Deadline: the request timeout after the grace.
+
+        A grace of more than LONGEST_GRACE_S is that: containerd and gRPC count nanoseconds in 64 bits.
+        """
+        timeout_s = min(timeout_s, LONGEST_GRACE_S)
         request = cri.StopContainerRequest(container_id, timeout_s)
         await self._call("StopContainer", request, cri.StopContainerResponse, self._timeout_s + timeout_s)
 

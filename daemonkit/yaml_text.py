@@ -98,7 +98,9 @@ def _json_document(text: str, problem: TextError) -> Document:
 
     try:
         value: object = json.loads(text, object_pairs_hook=unique)
-    except (json.JSONDecodeError, RecursionError):
+    except TextError:
+        raise
+    except (ValueError, RecursionError):  # ValueError also for a number of thousands of digits
         raise problem from None
     return Document(value, {(): 1})
 

@@ -5,10 +5,10 @@ Before it: bytes read by `daemonkit.watch_dir`. After it: each daemon's own defa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from daemonkit.strict import FieldError, decode, suggest
-from daemonkit.yaml_text import Document, TextError, parse_documents
+from daemonkit.strict import FieldError, decode, field_path, suggest
+from daemonkit.yaml_text import Document, Path, TextError, parse_documents
 
 
 class ManifestError(ValueError):
@@ -67,10 +67,25 @@ def read_document(document: Document, path: str, allowed: Mapping[tuple[str, str
     found = allowed.get((api_version, kind))
     if found is None:
         raise _wrong_kind(document, path, api_version, kind, allowed)
+    too_large = _beyond_int64(document.value, ())
+    if too_large is not None:
+        raise ManifestError(path, "does not fit 64 bits", field_path(too_large), document.line_of(too_large))
     try:
         return decode(document, found)
     except FieldError as error:
         raise ManifestError(path, error.message, error.field, error.line) from None
+
+
+def _beyond_int64(value: object, where: Path) -> Path | None:
+    """Where the first integer is that no integer field of the API can hold."""
+    if isinstance(value, dict):
+        items: Iterable[tuple[str | int, object]] = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        beyond = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+        return where if beyond else None
+    return next((found for key, item in items if (found := _beyond_int64(item, (*where, key))) is not None), None)
 
 
 def _type_field(document: Document, path: str, name: str) -> str:

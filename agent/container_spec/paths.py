@@ -18,9 +18,14 @@ def pod_dir(root_dir: str, pod_uid: str) -> str:
     return str(PurePosixPath(root_dir, "pods", pod_uid))
 
 
+def volumes_dir(root_dir: str, pod_uid: str) -> str:
+    """The directory that holds the pod's own volumes."""
+    return str(PurePosixPath(pod_dir(root_dir, pod_uid), "volumes"))
+
+
 def empty_dir_path(root_dir: str, pod_uid: str, volume: str) -> str:
     """The host directory behind an emptyDir volume."""
-    return str(PurePosixPath(pod_dir(root_dir, pod_uid), "volumes", EMPTY_DIR_PLUGIN, volume))
+    return str(PurePosixPath(volumes_dir(root_dir, pod_uid), EMPTY_DIR_PLUGIN, volume))
 
 
 def etc_hosts_path(root_dir: str, pod_uid: str) -> str:

@@ -13,6 +13,8 @@ from lightkube.models.core_v1 import Pod, PodStatus
 from agent.pods.waiting import Waiting
 from kube_objects.encode import rfc3339, to_json
 
+_LAST_TIME_S = 253_402_300_799  # the end of the year 9999: a grace period may be longer
+
 
 def api_entry(
     pod_json: Mapping[str, object],
@@ -61,4 +63,4 @@ def _waiting(one: Waiting, since_s: float) -> dict[str, object]:
 
 
 def _time(time_s: float) -> str:
-    return rfc3339(datetime.datetime.fromtimestamp(int(time_s), datetime.UTC))
+    return rfc3339(datetime.datetime.fromtimestamp(min(int(time_s), _LAST_TIME_S), datetime.UTC))

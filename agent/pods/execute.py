@@ -38,6 +38,7 @@ from agent.pods.steps import (
     RemovePodDir,
     RemovePodLogs,
     RemoveSandbox,
+    RemoveVolumes,
     StartContainer,
     Step,
     StopContainer,
@@ -45,7 +46,7 @@ from agent.pods.steps import (
 )
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
-from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir
+from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volumes
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
 from cri_client.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable
 from cri_client.protocols import Images, Runtime
@@ -56,7 +57,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away."""
+    """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
+
+    `image_ref` gives what the image of a container, by its name, was found to be.
+    """
 
     uid: str
     namespace: str
@@ -111,8 +115,16 @@ class Executor:
             await self._runtime.stop_pod_sandbox(step.sandbox_id)
         elif isinstance(step, RemoveSandbox):
             await self._remove_sandbox(step.sandbox_id)
-        elif isinstance(step, PrepareVolumes):
+        else:
+            await self._dispatch_to_host(step, target)
+        return ""
+
+    async def _dispatch_to_host(self, step: Step, target: Target) -> None:
+        """What lies on this machine outside the runtime."""
+        if isinstance(step, PrepareVolumes):
             await prepare_volumes(_pod(target), self._root, node_memory_bytes=self.node.memory_bytes)
+        elif isinstance(step, RemoveVolumes):
+            await remove_volumes(self._root, target.uid)
         elif isinstance(step, RemovePodDir):
             await remove_pod_dir(self._root, target.uid)
         elif isinstance(step, RemovePodCgroup):
@@ -122,7 +134,6 @@ class Executor:
             await asyncio.to_thread(remove_pod_logs, *logs)
         else:
             raise TypeError(f"cannot carry out {step!r}: not a step of the executor")
-        return ""
 
     def log_dir(self, target: Target) -> str:
         """Where the pod's logs are."""
@@ -147,7 +158,7 @@ class Executor:
         sandbox = next(one for one in target.seen.sandboxes if one.id == step.sandbox_id)
         host_network = bool(pod.spec and pod.spec.hostNetwork)
         facts = self._spec_facts(pod, self.node.node_ips if host_network else sandbox.ips)
-        ref = target.image_ref(container.image or "")
+        ref = target.image_ref(container.name)
         config = container_config(
             pod,
             container,

@@ -42,6 +42,7 @@ class Leftovers:
     pod_dir: bool = False
     log_dir: bool = False
     cgroup: bool = False
+    volumes: bool = False
     record: bool = False
 
 
@@ -49,7 +50,7 @@ class Leftovers:
 class PodFacts:
     """The facts of one pod.
 
-    `held` is keyed by `Step.key`; `image_refs` by image name, `backoff` by container name, `failed_probes` by container
+    `held` is keyed by `Step.key`; `image_refs` and `backoff` by container name, `failed_probes` by container
     id; `restart_wanted` and `innocent` are the ids of containers that were stopped with those flags. `attempts_used`
     holds the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call
     whose answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating

@@ -15,10 +15,13 @@ class StepFailed(Exception):  # noqa: N818 - what happened to a step, not a faul
     """
 
     def __init__(self, reason: str, message: str, *, retry_at_s: float | None = None) -> None:
-        super().__init__(f"{reason}: {message}")
+        super().__init__(reason, message)
         self.reason = reason
         self.message = message
         self.retry_at_s = retry_at_s
         self.name_taken = False
         self.runtime_away = False
         self.image_gone = False
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"

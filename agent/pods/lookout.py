@@ -15,7 +15,7 @@ from agent.pods.observe import PodObservation
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.workers import PodWorkers
 from cri_client.errors import CriError
-from cri_client.events import EventKind, Reconnected, RuntimeEvent
+from cri_client.events import AnyEvent, Disconnected, EventKind, Reconnected, RuntimeEvent
 from daemonkit.periodic import ticks
 
 RELIST_S = 20.0
@@ -47,11 +47,13 @@ class Lookout:
         self._look_soon = asyncio.Event()
         self._away = False
 
-    async def follow_events(self, events: AsyncGenerator[RuntimeEvent | Reconnected, None]) -> None:
+    async def follow_events(self, events: AsyncGenerator[AnyEvent, None]) -> None:
         """Wake the pod of each event, for ever."""
         async with aclosing(events) as stream:
             async for event in stream:
-                if isinstance(event, Reconnected):
+                if isinstance(event, Disconnected):
+                    await self._look()  # so that people hear at once that the runtime is away
+                elif isinstance(event, Reconnected):
                     await self._look()
                     self._workers.poke_all()
                 elif event.kind is not EventKind.DELETED:

@@ -32,9 +32,9 @@ LATE_EFFECTS_S = 5.0
 class PodMemory:
     """One pod's. `status` is the newest one published; `settled` the final one of a finished pod, as JSON.
 
-    `images` is the image of each container by name, `always_pull` the containers whose policy asks for a pull at every
-    start. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer is
-    published. Times in Unix seconds.
+    `image_refs` (by container name) is what the image of the next start was found to be: each start asks anew, because
+    tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
+    is published. Times in Unix seconds.
     """
 
     uid: str
@@ -58,8 +58,6 @@ class PodMemory:
     attempts_used: dict[str, int] = field(default_factory=dict)
     waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
     spec_hashes: dict[str, str] = field(default_factory=dict)
-    images: dict[str, str] = field(default_factory=dict)
-    always_pull: frozenset[str] = frozenset()
     grace_s: float = 30.0
     pod_json: dict[str, object] | None = None
     status: PodStatus | None = None
@@ -82,10 +80,7 @@ class PodMemory:
         self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
         if pod.spec is not None and pod.spec.terminationGracePeriodSeconds is not None:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
-        containers = init_containers(pod) + main_containers(pod)
-        self.spec_hashes = {one.name: container_hash(one) for one in containers}
-        self.images = {one.name: one.image or "" for one in containers}
-        self.always_pull = frozenset(one.name for one in containers if one.imagePullPolicy == "Always")
+        self.spec_hashes = {one.name: container_hash(one) for one in init_containers(pod) + main_containers(pod)}
 
     def begin_ending(self, override_s: float | None, now_s: float) -> bool:
         """The pod is to go: fix when its grace is over, or bring that forward. True when it changed."""
@@ -138,9 +133,10 @@ class PodMemory:
         if isinstance(step, PrepareVolumes):
             self.volumes_ready = True
         elif isinstance(step, PullImage):
-            self.image_refs[step.image] = made
-        elif isinstance(step, StartContainer) and step.container in self.always_pull:
-            self.image_refs.pop(self.images.get(step.container, ""), None)
+            self.image_refs[step.container] = made
+        elif isinstance(step, StartContainer):
+            self.image_refs.pop(step.container, None)
+            self.volumes_ready = False
 
     def note_failure(self, step: Step, failure: StepFailed, now_s: float) -> None:
         """A step failed: hold it back for a while, 1 s doubling to 10 s unless the failure names a time."""
@@ -154,9 +150,10 @@ class PodMemory:
             self.expect_late_effects(now_s)
         if failure.name_taken and isinstance(step, StartContainer):
             self.attempts_used[step.container] = step.attempt
-        if failure.image_gone and isinstance(step, StartContainer):
-            self.image_refs.pop(self.images.get(step.container, ""), None)
-            self.held.pop(step.key)
+        if isinstance(step, StartContainer):
+            self.image_refs.pop(step.container, None)
+            if failure.image_gone:
+                self.held.pop(step.key)
 
     def expect_late_effects(self, now_s: float) -> None:
         """RunPodSandbox may be at work without anybody waiting for it, and leave a cgroup even when it fails."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import Held, PodFacts
+from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_containers, plan_debris
 from agent.pods.plan_end import judge_outcome, plan_finished, plan_removal
@@ -50,7 +51,7 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
     if wish.ending is not None or wish.pod is None:
         return _hold_back(*plan_removal(wish, seen, facts, now_s), facts, now_s, strict=True)
     if facts.outcome is not None:
-        return _hold_back(plan_finished(wish.pod, seen, facts.outcome), (), facts, now_s, strict=True)
+        return _hold_back(plan_finished(wish.pod, seen, facts), (), facts, now_s, strict=True)
     outcome = judge_outcome(wish.pod, seen, facts)
     if outcome is not None:
         return _hold_back((RecordOutcome(outcome.reason, outcome.phase),), (), facts, now_s, strict=True)
@@ -63,7 +64,7 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
 def _plan_sandbox(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: float) -> Plan:
     """A pod without a living sandbox: clear away what is left of the old one, then make the next."""
     clearing: list[Step] = [
-        StopContainer("its sandbox is gone", one.name, one.id, _grace_s(pod), innocent=True)
+        StopContainer("its sandbox is gone", one.name, one.id, grace_s(pod), innocent=True)
         for one in seen.all_containers()
         if one.may_run
     ]
@@ -77,11 +78,6 @@ def _plan_sandbox(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: float)
     reason = "the pod has no sandbox" if not seen.sandboxes else f"sandbox {seen.sandboxes[0].id[:13]} is not ready"
     volumes = () if facts.volumes_ready else (PrepareVolumes("the pod needs its directories before it starts"),)
     return _hold_back((*clearing, *volumes, CreateSandbox(reason, attempt)), (), facts, now_s, strict=True)
-
-
-def _grace_s(pod: Pod) -> float:
-    grace = pod.spec.terminationGracePeriodSeconds if pod.spec else None
-    return float(30 if grace is None else grace)
 
 
 def _hold_back(
@@ -105,10 +101,15 @@ def _hold_back(
         waits.append(Waiting.held(step.key, step.scope, held))
         cut = cut or strict or step.scope == ""
         blocked.add(step.scope)
-    while kept and isinstance(kept[-1], StopSandbox) and kept[-1].dead:
+    while kept and _only_prepares(kept[-1]):
         kept.pop()
     wakes = [one.until_s for one in waits if one.until_s is not None]
     return Plan(tuple(kept), tuple(waits), min(wakes) if wakes else None, strict)
+
+
+def _only_prepares(step: Step) -> bool:
+    """Whether a step is for nothing when none follows."""
+    return isinstance(step, PrepareVolumes) or (isinstance(step, StopSandbox) and step.dead)
 
 
 def _is_fresh(held: Held, now_s: float) -> bool:

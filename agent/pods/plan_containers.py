@@ -10,6 +10,7 @@ from lightkube.models.core_v1 import Container, Pod
 
 from agent.pods.backoff import BackoffEntry, entry_from_runtime, format_delay, held_until, next_entry
 from agent.pods.facts import PodFacts
+from agent.pods.grace import at_least, grace_s
 from agent.pods.observe import ContainerObservation, PodObservation
 from agent.pods.restart import init_containers, is_initialized, main_containers, next_init, runs_again, wants_run
 from agent.pods.restart import restart_policy as policy_of
@@ -66,9 +67,9 @@ def plan_debris(seen: PodObservation) -> list[Step]:
 def _stop_strays(pod: Pod, seen: PodObservation) -> list[Step]:
     """Nothing may run outside the current sandbox: that would be the pod twice."""
     current = seen.sandboxes[0].id
-    grace_s = _grace_s(pod)
+    pod_grace_s = grace_s(pod)
     steps: list[Step] = [
-        StopContainer("it runs in a sandbox that was replaced", one.name, one.id, grace_s, innocent=True)
+        StopContainer("it runs in a sandbox that was replaced", one.name, one.id, pod_grace_s, innocent=True)
         for one in seen.all_containers()
         if one.may_run and one.sandbox_id != current
     ]
@@ -81,14 +82,14 @@ def _stop_unwanted(pod: Pod, container: Container, seen: PodObservation, facts: 
     if now is None or not now.may_run:
         return []
     if not now.running:
-        return [StopContainer("the runtime lost track of it", now.name, now.id, _grace_s(pod))]
+        return [StopContainer("the runtime lost track of it", now.name, now.id, grace_s(pod))]
     wanted_hash = facts.spec_hashes.get(container.name)
     if wanted_hash and now.spec_hash and now.spec_hash != wanted_hash:
-        return [StopContainer("its definition changed", now.name, now.id, _grace_s(pod), restart=True)]
+        return [StopContainer("its definition changed", now.name, now.id, grace_s(pod), restart=True)]
     failure = facts.failed_probes.get(now.id)
     if failure is not None:
-        grace_s = _grace_s(pod) if failure.grace_s is None else failure.grace_s
-        return [StopContainer(failure.message, now.name, now.id, grace_s, restart=policy_of(pod) != "Never")]
+        given_s = grace_s(pod) if failure.grace_s is None else at_least(failure.grace_s)
+        return [StopContainer(failure.message, now.name, now.id, given_s, restart=policy_of(pod) != "Never")]
     return []
 
 
@@ -119,8 +120,11 @@ def _start(pod: Pod, container: Container, seen: PodObservation, facts: PodFacts
             return [], [_crash_loop(pod, container.name, entry.delay_s, until_s)]
         backoff = next_entry(entry, last.detail.finished_at_s, now_s, facts.crash_loop_max_s)
     steps: list[Step] = []
-    if (image := container.image or "") not in facts.image_refs:
-        steps.append(PullImage("the image is not known to be here", container.name, image, _pull_policy(container)))
+    if container.name not in facts.image_refs:
+        image, policy = container.image or "", container.imagePullPolicy or "IfNotPresent"
+        steps.append(
+            PullImage(f"the container is to start, imagePullPolicy is {policy}", container.name, image, policy)
+        )
     found = seen.containers.get(container.name, ())
     if found and not found[0].exited and not found[0].may_run:
         steps.append(RemoveContainer("it was made but never started", container.name, found[0].id))
@@ -152,12 +156,3 @@ def _start_reason(pod: Pod, last: ContainerObservation | None, facts: PodFacts) 
     if runs_again(policy_of(pod), last, facts):
         return f"it ended with exit code {last.detail.exit_code}, restartPolicy is {policy_of(pod)}"
     return "the sandbox is new"
-
-
-def _pull_policy(container: Container) -> str:
-    return container.imagePullPolicy or "IfNotPresent"
-
-
-def _grace_s(pod: Pod) -> float:
-    grace = pod.spec.terminationGracePeriodSeconds if pod.spec else None
-    return float(30 if grace is None else grace)

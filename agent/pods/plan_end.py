@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import PodFacts
+from agent.pods.grace import DEFAULT_GRACE_S, at_least, grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_debris
 from agent.pods.restart import init_containers, is_initialized, main_containers, restart_policy, runs_again
@@ -21,15 +22,13 @@ from agent.pods.steps import (
     RemovePodLogs,
     RemoveRecord,
     RemoveSandbox,
+    RemoveVolumes,
     Step,
     StopContainer,
     StopSandbox,
 )
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish
-
-MINIMUM_GRACE_S = 2.0  # the kubelet gives every container at least this between SIGTERM and SIGKILL
-DEFAULT_GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +66,11 @@ def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | 
     return Outcome("Succeeded", f"all containers ended with exit code 0, restartPolicy is {policy}")
 
 
-def plan_finished(pod: Pod, seen: PodObservation, outcome: str) -> list[Step]:
+def plan_finished(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Step]:
     """Keep a pod stopped that is over: its dead containers stay for their logs, its network and volumes go."""
-    grace_s = pod.spec.terminationGracePeriodSeconds if pod.spec else None
-    why = f"the pod is over ({outcome})"
+    why = f"the pod is over ({facts.outcome})"
     steps: list[Step] = [
-        StopContainer(
-            why, one.name, one.id, max(MINIMUM_GRACE_S, float(DEFAULT_GRACE_S if grace_s is None else grace_s))
-        )
-        for one in seen.all_containers()
-        if one.may_run
+        StopContainer(why, one.name, one.id, grace_s(pod)) for one in seen.all_containers() if one.may_run
     ]
     steps += [
         RemoveContainer(why, one.name, one.id)
@@ -84,6 +78,10 @@ def plan_finished(pod: Pod, seen: PodObservation, outcome: str) -> list[Step]:
         if not one.exited and not one.may_run and one is seen.latest(one.name)
     ]
     steps += [StopSandbox(why, one.id) for one in seen.sandboxes if one.ready]
+    if facts.leftovers.cgroup:
+        steps.append(RemovePodCgroup(why))
+    if facts.leftovers.volumes:
+        steps.append(RemoveVolumes(why))
     return [*steps, *plan_debris(seen)]
 
 
@@ -93,11 +91,9 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     The directory goes late, because it is what tells an agent that comes after a crash of the rest.
     """
     why = wish.ending.reason if wish.ending else "no source wants this pod"
-    grace_s = DEFAULT_GRACE_S if facts.stop_deadline_s is None else facts.stop_deadline_s - now_s
+    left_s = DEFAULT_GRACE_S if facts.stop_deadline_s is None else facts.stop_deadline_s - now_s
     steps: list[Step] = [
-        StopContainer(why, one.name, one.id, max(MINIMUM_GRACE_S, grace_s))
-        for one in seen.all_containers()
-        if one.may_run
+        StopContainer(why, one.name, one.id, at_least(left_s)) for one in seen.all_containers() if one.may_run
     ]
     steps += [StopSandbox(why, one.id, dead=not one.ready) for one in seen.sandboxes]
     steps += [RemoveContainer(why, one.name, one.id) for one in seen.all_containers()]

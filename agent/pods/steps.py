@@ -131,6 +131,11 @@ class RecordOutcome(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveVolumes(Step):
+    """Unmount and remove the pod's own volumes; the rest of its directory stays."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemovePodDir(Step):
     """Unmount and remove what lies in the pod's directory."""
 

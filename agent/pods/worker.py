@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 
+from agent.container_spec.paths import volumes_dir
 from agent.pods.act import StepTaker
 from agent.pods.execute import Target
 from agent.pods.facts import Leftovers
@@ -177,9 +179,12 @@ class PodWorker:
         return plan_pod(wish, seen, facts, time.time())
 
     def _leftovers(self) -> Leftovers:
-        if self.wish.ending is None:
-            return Leftovers()
         state = self._shared.state
+        if self.wish.ending is None:
+            if self.memory.outcome is None:
+                return Leftovers()
+            volumes = volumes_dir(str(state.root), self.uid)
+            return Leftovers(cgroup=not self.memory.cgroup_gone, volumes=os.path.lexists(volumes))
         return Leftovers(
             pod_dir=(state.pods_dir / self.uid).exists(),
             log_dir=self._shared.executor.has_logs(self._target(PodObservation(self.uid))),
@@ -213,7 +218,12 @@ class PodWorker:
         self._shared.moved(self.uid)
 
     def _publish(self, seen: PodObservation, waiting: tuple[Waiting, ...]) -> None:
-        if publish(self._shared, self.memory, self.wish, seen, waiting, time.time()):
+        try:
+            changed = publish(self._shared, self.memory, self.wish, seen, waiting, time.time())
+        except Exception:  # a mistake of ours in showing a pod must not keep us from stopping it
+            _log.exception("cannot show pod %s", self.full_name, extra=self.memory.log_fields())
+            return
+        if changed:
             self._shared.saver.soon(self.uid)
 
     async def _sleep(self, until_s: float | None) -> None:
@@ -243,5 +253,5 @@ class PodWorker:
             name=memory.name,
             pod=self.wish.pod,
             seen=seen,
-            image_ref=lambda image: memory.image_refs.get(image, ""),
+            image_ref=lambda container: memory.image_refs.get(container, ""),
         )

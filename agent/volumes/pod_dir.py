@@ -49,17 +49,32 @@ async def remove_pod_dir(root_dir: str, uid: str) -> None:
     Our own tmpfs are unmounted first.  A foreign mount inside is never entered: everything around it goes, then
     VolumeError names it.
     """
+    parent = _pods_dir(root_dir, uid)
+    await _remove_whole(os.path.join(parent, uid), parent, uid)
+
+
+async def remove_volumes(root_dir: str, uid: str) -> None:
+    """Remove the volumes of a pod that is over; its last words and logs stay.  Otherwise as `remove_pod_dir`."""
+    pod = os.path.join(_pods_dir(root_dir, uid), uid)
+    await _remove_whole(pod, pod, "volumes")
+
+
+def _pods_dir(root_dir: str, uid: str) -> str:
     if not uid or "/" in uid or uid in (".", ".."):
         raise VolumeError("FailedCleanup", f"cannot remove the directory of pod {uid!r}: not a UID")
-    parent = _real_path(os.path.join(root_dir, "pods"))
-    path = os.path.join(parent, uid)
+    return _real_path(os.path.join(root_dir, "pods"))
+
+
+async def _remove_whole(pod: str, parent: str, name: str) -> None:
+    """Remove `parent/name`, which is the pod's directory or lies in it."""
+    path = os.path.join(parent, name)
     if not _exists(path):
         return
-    foreign = await _unmount_own(path)
+    foreign = await _unmount_own(pod)
     kept = [(mount.path, f"{mount.fs_type} is mounted there") for mount in foreign]
-    kept += await _remove(parent, uid, in_process=not foreign)
+    kept += await _remove(parent, name, in_process=not foreign)
     if kept:
-        causes = "; ".join(f"{name}: {cause}" for name, cause in kept[:5])
+        causes = "; ".join(f"{place}: {cause}" for place, cause in kept[:5])
         more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
         raise VolumeError("FailedCleanup", f"cannot remove pod directory {path}: {causes}{more}")
 
@@ -137,18 +152,18 @@ async def _unmount_own(path: str) -> list[MountPoint]:
     return list(mounted)
 
 
-async def _remove(parent: str, uid: str, in_process: bool) -> list[tuple[str, str]]:
+async def _remove(parent: str, name: str, in_process: bool) -> list[tuple[str, str]]:
     if in_process:
         try:
-            return list(remove_tree(parent, uid, _SMALL))
+            return list(remove_tree(parent, name, _SMALL))
         except BudgetSpent:
             pass
         except OSError as error:
             raise VolumeError("FailedCleanup", f"cannot open {parent}: {error.strerror}") from error
     try:
-        answers = await run_helper("remove", parent, uid, deadline_s=_REMOVE_S)
+        answers = await run_helper("remove", parent, name, deadline_s=_REMOVE_S)
     except HelperError as error:
-        raise VolumeError("FailedCleanup", f"cannot remove pod directory {parent}/{uid}: {error}") from error
+        raise VolumeError("FailedCleanup", f"cannot remove pod directory {parent}/{name}: {error}") from error
     return list(zip(answers[::2], answers[1::2], strict=True))
 
 

@@ -10,22 +10,24 @@ import pytest
 from cri_client import types as cri
 from cri_client.channel import check_endpoint, connect
 from cri_client.errors import DeadlineExceeded, EndpointError, Unavailable, Unimplemented
-from cri_client.events import EventKind, Reconnected, RuntimeEvent, runtime_events
+from cri_client.events import AnyEvent, Disconnected, EventKind, Reconnected, RuntimeEvent, runtime_events
 from cri_client.runtime import RuntimeClient
 from tests.contract.conftest import Target
 from tests.contract.programs import FAILS, POLITE
 
 T = TypeVar("T")
 BEFORE = (EventKind.CREATED, EventKind.STARTED)
-Events = AsyncGenerator[RuntimeEvent | Reconnected, None]
+Events = AsyncGenerator[AnyEvent, None]
 
 
 async def until(events: Events, wanted: RuntimeEvent | type[Reconnected]) -> None:
     """Read on to an event of this container and kind, or to the next connection."""
     async with asyncio.timeout(60):
         async for event in events:
-            if isinstance(event, Reconnected):
+            if isinstance(event, Disconnected):
                 assert wanted is Reconnected, "the connection was lost"
+                continue
+            if isinstance(event, Reconnected):
                 return
             if isinstance(wanted, RuntimeEvent) and (event.container_id, event.kind) == (
                 wanted.container_id,

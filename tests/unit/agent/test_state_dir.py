@@ -96,3 +96,12 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_after_a_reboot_no_back_off_counts() -> None:
     assert backoff_notes(RECORD, "b") == {"web": (20.0, 11.0)}
     assert backoff_notes(RECORD, "another boot") == {}
+
+
+def test_what_somebody_else_puts_in_or_takes_away_is_survived(state: StateDir) -> None:
+    (state.records_dir / "directory.json").mkdir()
+    assert (state.load_records(), state.pod_uids()) == ({}, frozenset())
+    (state.records_dir / "directory.json").rmdir()
+    state.records_dir.rmdir()
+    state.write_record(RECORD)
+    assert state.load_records() == {"u1": RECORD}

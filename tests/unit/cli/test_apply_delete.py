@@ -217,3 +217,31 @@ def test_deletes_that_are_refused_delete_nothing(filled: Node, arguments: list[s
 
 def everything(node: Node) -> set[str]:
     return {path.name for folder in (node.manifests, node.services) for path in Path(folder).iterdir()}
+
+
+def test_apply_never_writes_over_what_it_cannot_read_and_never_through_a_link(node: Node) -> None:
+    (node.manifests / "web.yaml").write_text("kind: Deployment")
+    assert node.run("apply", "-f", "-", stdin=POD).exit_code == 0
+    assert (node.manifests / "web.yaml").read_text() == "kind: Deployment"
+    assert (node.manifests / "web.1.yaml").read_text() == POD
+    real = node.base / "managed.yaml"
+    (node.manifests / "web.1.yaml").rename(real)
+    (node.manifests / "linked.yaml").symlink_to(real)
+    result = node.run("apply", "-f", "-", stdin=POD.replace("web:1", "web:2"))
+    assert result.exit_code == 1
+    assert "is a symbolic link" in result.stderr
+    assert real.read_text() == POD
+
+
+def test_a_pod_that_runs_on_from_a_file_that_broke_is_deleted_by_its_name(live: Node) -> None:
+    live.manifests.mkdir(exist_ok=True)
+    broken = live.manifests / "10-web.yaml"
+    broken.write_text("a: [")
+    pod = {"metadata": {"name": "web-n1", "namespace": "default", "uid": "u1"}, "spec": {}}
+    live.agent = {
+        "/v1/status": {"nodeName": "n1", "staticPodPath": str(live.manifests)},
+        "/v1/pods": {"pods": [{"pod": pod, "source": str(broken), "waiting": []}], "errors": []},
+    }
+    live.options = (f"--manifest-dir={live.manifests}", f"--service-dir={live.services}")
+    result = live.run("delete", "pod/web")
+    assert (result.exit_code, broken.exists()) == (0, False), result.stderr

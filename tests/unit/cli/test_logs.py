@@ -225,3 +225,17 @@ def test_following_as_a_process_prints_at_once_and_stops_on_sigint(live: Node, d
         process.send_signal(signal.SIGINT)
         assert process.wait() == 1
         guard.cancel()
+
+
+@pytest.mark.parametrize(
+    ("state", "last_state", "shown"),
+    [({"waiting": {}}, {"terminated": {}}, "crashed"), ({"running": {}}, {"terminated": {}}, "before")],
+)
+def test_previous_while_a_container_waits_for_its_next_run(
+    live: Node, directory: Path, state: dict[str, Any], last_state: dict[str, Any], shown: str
+) -> None:
+    (directory / "0.log").write_bytes(entry(0, "before"))
+    (directory / "1.log").write_bytes(entry(1, "crashed"))
+    pod = live.agent["/v1/pods"]["pods"][0]["pod"]
+    pod["status"] = {"containerStatuses": [{"name": "web", "state": state, "lastState": last_state}]}
+    assert live.run("logs", "web", "-c", "web", "-p").stdout == f"{shown}\n"

@@ -14,12 +14,20 @@ from cri_client import types as cri
 from cri_client.channel import Channel
 from cri_client.containerd_api import decode_event, subscribe_request
 from cri_client.errors import Unavailable
-from cri_client.events import EventKind, Reconnected, RuntimeEvent, _lacks_container_events, runtime_events
+from cri_client.events import (
+    AnyEvent,
+    Disconnected,
+    EventKind,
+    Reconnected,
+    RuntimeEvent,
+    _lacks_container_events,
+    runtime_events,
+)
 from cri_client.fake import FakeRuntime
 from cri_client.runtime import RuntimeClient
 from tests.unit.cri_client.pods import started
 
-Events = AsyncGenerator[RuntimeEvent | Reconnected, None]
+Events = AsyncGenerator[AnyEvent, None]
 
 
 @pytest.mark.looptime
@@ -48,6 +56,7 @@ async def test_every_new_connection_is_announced(fake: FakeRuntime) -> None:
         for _ in range(3):
             assert await anext(events) == Reconnected("cri")
             fake.restart()
+            assert await anext(events) == Disconnected()
 
 
 @pytest.mark.looptime

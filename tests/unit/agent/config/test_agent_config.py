@@ -169,6 +169,8 @@ volumeStatsAggPeriod: 0s
         ("featureGates: {NodeSwap: true}\n", 3, "featureGates: not supported yet"),
         ("serializeImagePulls: true\nmaxParallelImagePulls: 2\n", 4, "maxParallelImagePulls: must not be more than 1"),
         ("crashLoopBackOff: {maxContainerRestartPeriod: 10m}\n", 3, "must be at most 300 seconds"),
+        ("crashLoopBackOff: []\n", 3, "crashLoopBackOff: must be a mapping, not []"),
+        ("healthzBindAddress: ','\n", 3, "healthzBindAddress: must be one IP address, not ','"),
         ("maxPods: 3\nmaxPods: 4\n", 4, "appears twice"),
         ("a: [\n", 4, "not valid YAML"),
         ("---\na: 1\n", 4, "holds 2 documents"),
@@ -223,6 +225,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["--hostname-override=a_b"], "cannot read flag --hostname-override: as the node's name it"),
         (["--root-dir=here"], "cannot read flag --root-dir: 'here' must be an absolute path"),
         (["--pod-manifest-path=/does/not/exist"], "cannot read flag --pod-manifest-path: directory"),
+        (["--root-dir="], "cannot read flag --root-dir: must be an absolute path, not empty"),
+        (["--healthz-bind-address="], "cannot read flag --healthz-bind-address: must be one IP address"),
+        (["--healthz-bind-address=10.0.0.1,10.0.0.2"], "must be one IP address"),
         (["manifests"], "unexpected extra argument"),
     ],
 )

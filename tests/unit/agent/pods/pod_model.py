@@ -26,6 +26,7 @@ from agent.pods.steps import (
     RemovePodLogs,
     RemoveRecord,
     RemoveSandbox,
+    RemoveVolumes,
     StartContainer,
     Step,
     StopContainer,
@@ -127,15 +128,18 @@ class PodModel:
     def _apply_to_host(self, step: Step) -> None:
         if isinstance(step, PrepareVolumes):
             self.facts = replace(self.facts, volumes_ready=True)
-            self._leave(pod_dir=True)
+            self._leave(pod_dir=True, volumes=True)
         elif isinstance(step, PullImage):
-            self.facts = replace(self.facts, image_refs={**self.facts.image_refs, step.image: "sha256:1"})
+            self.facts = replace(self.facts, image_refs={**self.facts.image_refs, step.container: "sha256:1"})
         elif isinstance(step, RecordOutcome):
             self.facts = replace(self.facts, outcome=step.phase)
             self._leave(record=True)
+        elif isinstance(step, RemoveVolumes):
+            assert not any(one.may_run for one in self.containers), "the volumes are in use"
+            self._leave(volumes=False)
         elif isinstance(step, RemovePodDir):
             assert not any(one.may_run for one in self.containers), "the pod directory is in use"
-            self._leave(pod_dir=False)
+            self._leave(pod_dir=False, volumes=False)
         elif isinstance(step, RemovePodCgroup):
             self._leave(cgroup=False)
         elif isinstance(step, RemovePodLogs):
@@ -148,7 +152,10 @@ class PodModel:
     def _start(self, step: StartContainer, *, half: bool) -> None:
         sandbox = next(one for one in self.sandboxes if one.id == step.sandbox_id)
         assert sandbox.ready, "cannot start a container in a sandbox that is not ready"
-        assert self.facts.volumes_ready, "cannot start a container without its volumes"
+        assert self.facts.leftovers.volumes, "cannot start a container without its volumes"
+        assert step.container in self.facts.image_refs, "cannot start a container without its image"
+        refs = {name: ref for name, ref in self.facts.image_refs.items() if name != step.container}
+        self.facts = replace(self.facts, image_refs=refs, volumes_ready=False)
         assert not any(one.name == step.container and one.attempt == step.attempt for one in self.containers)
         assert not any(one.name == step.container and one.may_run for one in self.containers), "it would run twice"
         self.made += 1

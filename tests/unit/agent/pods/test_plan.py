@@ -10,7 +10,7 @@ from agent.pods.backoff import BackoffEntry
 from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure
 from agent.pods.observe import ContainerDetail, PodObservation
 from agent.pods.plan import Plan, plan_pod
-from agent.pods.steps import CreateSandbox, RemoveContainer, StartContainer, StopContainer, StopSandbox
+from agent.pods.steps import CreateSandbox, PullImage, RemoveContainer, StartContainer, StopContainer, StopSandbox
 from cri_client.types import ContainerState
 from tests.unit.agent.pods.pod_model import PodModel, make_pod, unwanted, wanted
 
@@ -54,8 +54,9 @@ def test_the_first_crash_is_answered_at_once_the_second_after_ten_seconds() -> N
     wish = wanted(make_pod())
     model.end(model.containers[-1].id, 1)
     first = model.plan(wish)
-    assert names(first) == ["StartContainer"]
-    model.apply(first.steps[0])
+    assert names(first) == ["PrepareVolumes", "PullImage", "StartContainer"]
+    for step in first.steps:
+        model.apply(step)
     model.end(model.containers[-1].id, 1)
     second = model.plan(wish)
     assert not any(isinstance(step, StartContainer) for step in second.steps)
@@ -82,7 +83,7 @@ def test_a_dead_sandbox_is_replaced_with_the_next_attempt_and_nothing_runs_twice
     model.kill_sandbox(model.sandboxes[0].id, containers=False)
     steps = model.run(wanted(make_pod("a", "b")))
     kinds = [type(step).__name__ for step in steps]
-    assert kinds[:4] == ["StopContainer", "StopContainer", "StopSandbox", "CreateSandbox"]
+    assert kinds[:5] == ["StopContainer", "StopContainer", "StopSandbox", "PrepareVolumes", "CreateSandbox"]
     assert [one.attempt for one in model.sandboxes if one.ready] == [1]
     assert model.running() == ["a", "b"]
 
@@ -104,7 +105,7 @@ def test_a_container_that_was_made_but_not_started_is_replaced() -> None:
         model.apply(step)
     for step in model.plan(wish).steps:
         model.apply(step, half=True)
-    assert names(model.plan(wish)) == ["RemoveContainer", "StartContainer"]
+    assert names(model.plan(wish)) == ["PrepareVolumes", "PullImage", "RemoveContainer", "StartContainer"]
     model.run(wish)
     assert len(model.containers) == 1
     assert model.running() == ["web"]
@@ -328,3 +329,36 @@ def test_reasons_are_never_empty() -> None:
 def test_steps_say_what_they_are() -> None:
     assert RemoveContainer("old", "web", "0123456789abcdef").key == "RemoveContainer/web/0123456789abc"
     assert StopSandbox("gone", "0123456789abcdef").key == "StopSandbox/0123456789abc"
+
+
+def test_each_start_asks_for_its_own_image() -> None:
+    pod = make_pod("a", "b", inits=["init"])
+    assert pod.spec is not None
+    policies = {"init": "Always", "a": "Always", "b": "Never"}
+    for one in (*(pod.spec.initContainers or ()), *pod.spec.containers):
+        one.image, one.imagePullPolicy = "web:1", policies[one.name]
+    model = PodModel(exits={"init": 0})
+
+    def pulls() -> list[tuple[str, str]]:
+        return [(step.container, step.policy) for step in model.run(wanted(pod)) if isinstance(step, PullImage)]
+
+    assert pulls() == list(policies.items())
+    model.end(next(one.id for one in model.containers if one.name == "b"), 1)
+    assert pulls() == [("b", "Never")]
+
+
+def test_a_finished_pod_keeps_neither_volumes_nor_a_cgroup() -> None:
+    model = PodModel(exits={"web": 0})
+    model.run(wanted(make_pod(policy="Never")))
+    assert model.facts.outcome == "Succeeded"
+    left = model.facts.leftovers
+    assert (left.volumes, left.cgroup, left.pod_dir, left.log_dir) == (False, False, True, True)
+
+
+def test_every_stop_gives_two_seconds_at_least() -> None:
+    model = running_model()
+    failed = {model.containers[0].id: ProbeFailure("Liveness probe failed", grace_s=0.0)}
+    model.facts = replace(model.facts, failed_probes=failed)
+    (stop,) = model.plan(wanted(make_pod(grace_s=0))).steps
+    assert isinstance(stop, StopContainer)
+    assert stop.grace_s == 2.0
