@@ -58,6 +58,8 @@ def services(target: Target, names: tuple[str, ...], namespace: str | None, outp
             field = f"{problem['field']}: " if problem.get("field") else ""
             text = f"cannot program {service['namespace']}/{service['name']}: {field}{problem.get('message', '')}"
             print_problem(text)
+    if answer.get("outOfDate"):
+        print_problem(f"the kernel does not hold this yet: {answer['outOfDate']}")
     print_errors(answer.get("errors", []))
 
 

@@ -67,9 +67,7 @@ def _proxy_rows(status: Json | None, problems: dict[str, str], now: datetime.dat
     if status.get("lastSyncSecondsAgo") is not None:
         parts.append(f"last sync {status['lastSyncSecondsAgo']:.0f}s ago")
     parts += [f"waits for {one}" for one in status.get("waitingFor") or ()]
-    parts += [
-        str(status[key]) for key in ("reason", "lastError") if status.get(key) and not status.get("healthy", True)
-    ]
+    parts += dict.fromkeys(str(status[key]) for key in ("reason", "lastError") if status.get(key))
     agent: dict[str, Any] = status.get("agent") or {}
     if agent.get("error"):
         parts.append(f"agent: {agent['error']}")

@@ -46,6 +46,8 @@ class SyncReport:
     duration_s: float
     refused: tuple[tuple[PortName, str], ...] = ()
     """Routes that were left out, because iptables or the kernel refuses their rules, with its words."""
+    failed_writes: int = 0
+    """Writes that failed on the way, before others succeeded."""
 
 
 class Backend(Protocol):

@@ -42,7 +42,14 @@ class Setting:
 def read_flags(argv: Sequence[str]) -> dict[str, Setting]:
     """Flags that were given, by name without dashes.  Raises ConfigError; SystemExit(0) after --help and --version."""
     command = click.Command(
-        "longshore-proxy", params=_options(), help=_HELP, context_settings={"max_content_width": 110}
+        "longshore-proxy",
+        params=_options(),
+        help=_HELP,
+        context_settings={
+            "max_content_width": 110,
+            "help_option_names": ["-h", "--help"],
+            "token_normalize_func": lambda token: token.replace("_", "-"),  # as pflag does
+        },
     )
     command.params.append(_version_option())
     try:

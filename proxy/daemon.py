@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.health import Health, health_app, judge, metrics_app
 from proxy.iptables.backend import IptablesBackend
 from proxy.iptables.frame import RenderConfig
+from proxy.last_good import LastGood
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
@@ -37,10 +39,14 @@ from proxy.node_settings import apply_settings
 from proxy.only_one import AlreadyRunningError, only_one
 from proxy.server import CannotListenError, serve_tcp
 from proxy.sources.agent_pods import watch_agent
-from proxy.sources.directory import watch_manifests
+from proxy.sources.directory import remembered, watch_manifests
 from proxy.sync import Synchronizer, SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
+_ONLY_AT_START = (
+    "manifest_dir", "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "bind_address_hard_fail", "conntrack",
+    "oom_score_adj",
+)  # fmt: skip
 _EX_CONFIG = 78
 
 
@@ -98,9 +104,15 @@ def render_config(config: ProxyConfig) -> RenderConfig:
         masquerade_bit=config.masquerade_bit,
         cluster_cidrs=config.cluster_cidrs,
         node_port_addresses=addresses,
-        localhost_node_ports=config.localhost_node_ports,
+        # Where no node port may answer on loopback, nothing needs the dangerous sysctl.
+        localhost_node_ports=config.localhost_node_ports and (not addresses or any(map(_has_loopback, addresses))),
         conntrack_tcp_be_liberal=config.conntrack.tcp_be_liberal,
     )
+
+
+def _has_loopback(cidr: str) -> bool:
+    network = ipaddress.ip_network(cidr, strict=False)
+    return network.version == 4 and network.overlaps(ipaddress.ip_network("127.0.0.0/8"))
 
 
 def primary_address(bind_address: str) -> str:
@@ -143,7 +155,8 @@ class ProxyDaemon:
         self._synced_wall_s: float | None = None
         self._last_sync_s: float | None = None
         self._told_ready = False
-        self._backend: Backend = IptablesBackend(render_config(config))
+        self._rendering = render_config(config)
+        self._backend: Backend = IptablesBackend(self._rendering)
         self._synchronizer = Synchronizer(self._backend, _limits(config), self._on_sync_status)
 
     async def run(self) -> None:
@@ -186,9 +199,11 @@ class ProxyDaemon:
             spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
 
     async def _follow_directory(self, directory: Path) -> None:
-        async for state in watch_manifests(directory):
+        last_good = LastGood(self._config.api_socket.with_suffix(".last-good.json"))
+        async for state in watch_manifests(directory, remembered(directory, last_good.load())):
             self._problems.see_directory(state)
             self._synchronizer.put_directory(state)
+            last_good.save(state.last_good)
 
     async def _follow_agent(self, path: Path) -> None:
         async for view in watch_agent(path):
@@ -205,23 +220,25 @@ class ProxyDaemon:
             reload.clear()
             self._notifier.reloading()
             self._reload()
-            self._notifier.ready()
+            if self._told_ready:
+                self._notifier.ready()
 
     def _reload(self) -> None:
         try:
             new = load_config(self._argv)
-            check_directories(new)
+            if new.manifest_dir != self._config.manifest_dir:
+                check_directories(new)
         except ConfigError as error:
             _log.error("%s; the old configuration stays", error)
             return
         old, self._config = self._config, new
         setup_logging(new.verbosity)
-        for name in ("manifest_dir", "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "conntrack"):
+        for name in _ONLY_AT_START:
             if getattr(old, name) != getattr(new, name):
                 _log.warning("the new value of %s takes effect after a restart", name)
         self._synchronizer.set_limits(_limits(new))
-        if render_config(old) != render_config(new):
-            self._backend = IptablesBackend(render_config(new))
+        if (rendering := render_config(new)) != self._rendering:  # also when "primary" is another address by now
+            self._rendering, self._backend = rendering, IptablesBackend(rendering)
             self._synchronizer.replace_backend(self._backend)
         _log.info("configuration read again")
 

@@ -119,8 +119,8 @@ def port_endpoints(
 ) -> tuple[tuple[EndpointFacts, ...], tuple[ServiceProblem, ...]]:
     """Endpoints of one service port, sorted by address, each address and port once.
 
-    Where two claim one address and port, the one that is not terminating wins: an address may be given to a new pod
-    before the old one is gone.
+    Where two claim one address and port, the one that is ready wins, then one that serves, then one that is not
+    terminating: an address may be given to a new pod before the old one is gone.
     """
     found: dict[tuple[str, int], EndpointFacts] = {}
     problems: list[ServiceProblem] = []
@@ -133,9 +133,13 @@ def port_endpoints(
             candidates = _of_slice(port, source, node_name)
         for endpoint in candidates:
             key = (endpoint.ip, endpoint.port)
-            if key not in found or not endpoint.terminating:
+            if key not in found or _worth(endpoint) > _worth(found[key]):
                 found[key] = endpoint
     return tuple(found[key] for key in sorted(found)), tuple(problems)
+
+
+def _worth(endpoint: EndpointFacts) -> tuple[bool, bool, bool, bool]:
+    return (endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint.local)
 
 
 def refuse_address(ip: str) -> str | None:

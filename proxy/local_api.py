@@ -19,7 +19,7 @@ def local_app(synchronizer: Synchronizer, facts: Callable[[], dict[str, Any]]) -
     """The application behind --api-socket; `facts` tells about the process (version, pid, node name ...)."""
 
     async def services(_: web.Request) -> web.Response:
-        return web.json_response(services_report(synchronizer.directory, synchronizer.table))
+        return web.json_response(services_report(synchronizer.directory, synchronizer.table, synchronizer.status))
 
     async def status(_: web.Request) -> web.Response:
         now_s = asyncio.get_running_loop().time()

@@ -31,7 +31,8 @@ class ProblemLog:
             if self._files.get(path) != text:
                 _log.error("%s%s", text, "; its last good version stays in force" if path in kept else "")
         for path in self._files.keys() - now.keys():
-            _log.info("%s is good again", path or "the manifest directory")
+            gone = path and not any(file.path == path for file in state.files.values())
+            _log.info("%s %s", path or "the manifest directory", "is gone" if gone else "is good again")
         self._files = now
 
     def see_services(self, problems: Iterable[ServiceProblem]) -> None:

@@ -40,6 +40,7 @@ class ProxyMetrics:
             f"{prefix}_last_queued_timestamp_seconds", "Time when a sync was last asked for", family, registry=registry
         )
         self._failures = Counter(f"{prefix}_iptables_restore_failures_total", "Failed syncs", family, registry=registry)
+        self._failures.labels(_FAMILY)  # there from the start: an alert on a counter that is absent never fires
         self._no_local = Gauge(
             f"{prefix}_no_local_endpoints_total", "Service ports with policy Local and no local endpoint",
             ["traffic_policy", *family], registry=registry,
@@ -65,6 +66,7 @@ class ProxyMetrics:
             (self._full if status.last_report.full else self._partial).labels(_FAMILY).observe(seconds)
             self._last.labels(_FAMILY).set(wall_s)
             self._chains.inc(status.last_report.changed_chains)
+            self._failures.labels(_FAMILY).inc(status.last_report.failed_writes)
             self._count_routes(table)
         if status.pending_since_s is not None and before.pending_since_s is None:
             self._queued.labels(_FAMILY).set(wall_s)

@@ -8,7 +8,8 @@ Before: the pictures `proxy.sync` holds.  Next: `proxy.local_api` serves them, `
                    "ports": [{"name", "protocol", "port", "targetPort", "nodePort", "programmed": bool,
                               "endpoints": [{"ip", "port", "local"}], "localEndpoints": [...]}],
                    "problems": [{"field", "message"}]}],
-     "errors": [{"path", "field", "line", "message", "lastGood": bool}]}
+     "errors": [{"path", "field", "line", "message", "lastGood": bool}],
+     "outOfDate": why the kernel does not hold this yet, "" when it does or when that has not failed}
 `GET /v1/status`: see `status_report`.
 """
 
@@ -24,7 +25,9 @@ from proxy.sources.directory import DirectoryState
 from proxy.sync import SyncStatus
 
 
-def services_report(directory: DirectoryState | None, table: RoutingTable) -> dict[str, Any]:
+def services_report(
+    directory: DirectoryState | None, table: RoutingTable, status: SyncStatus | None = None
+) -> dict[str, Any]:
     """All services with their routes and problems, and the files that cannot be used."""
     state = directory or DirectoryState()
     routes = {route.name: route for route in table.routes}
@@ -44,6 +47,7 @@ def services_report(directory: DirectoryState | None, table: RoutingTable) -> di
             }
             for error, last_good in state.errors
         ],
+        "outOfDate": status.last_error if status is not None and status.failures else "",
     }
 
 

@@ -6,7 +6,7 @@ backend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from proxy.endpoints import (
@@ -32,6 +32,8 @@ class ResolvedService:
     sources: Sources
     lost: tuple[tuple[int, bool], ...]
     """(port index, True when only the node port is lost) of ports that clash with an earlier service."""
+    unused: tuple[str, ...]
+    """Files of EndpointSlices that name it although its endpoints are the agent's pods."""
     routes: tuple[ServiceRoute, ...]
     problems: tuple[ServiceProblem, ...]
 
@@ -111,10 +113,12 @@ def _resolve_or_keep(
 ) -> ResolvedService:
     sources = select_sources(service, index) if service.cluster_ip else ()
     lost = _lost_ports(service, clashes)
-    if before is not None and before.service is service and before.lost == lost and before.sources == sources:
+    unused = tuple(one.source for one in index.slices.get(service.key, ())) if service.selector else ()
+    made_of = (lost, unused, sources)
+    if before is not None and before.service is service and (before.lost, before.unused, before.sources) == made_of:
         return before
     routes: list[ServiceRoute] = []
-    problems = list(service.problems)
+    problems = [*service.problems, *_unused_slices(service, unused)]
     for number, port in enumerate(service.ports if service.cluster_ip else ()):
         if (number, False) in lost:
             continue
@@ -136,7 +140,13 @@ def _resolve_or_keep(
                 draining=choose_draining(found, anywhere, here) if port.protocol == "UDP" else (),
             )
         )
-    return ResolvedService(service, sources, lost, tuple(routes), tuple(problems))
+    return ResolvedService(service, sources, lost, unused, tuple(routes), tuple(problems))
+
+
+def _unused_slices(service: ServiceFacts, paths: tuple[str, ...]) -> Iterator[ServiceProblem]:
+    for path in paths:
+        message = f"its endpoints are the agent's pods, so the EndpointSlice in {path} is not used"
+        yield ServiceProblem(service.namespace, service.name, "spec.selector", message, service.source)
 
 
 def _lost_ports(service: ServiceFacts, clashes: Clashes) -> tuple[tuple[int, bool], ...]:

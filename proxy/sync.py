@@ -147,6 +147,8 @@ class Synchronizer:
         if self.status.pending_since_s is not None:
             if now >= max(self._not_before_s, self._retry_at_s):
                 await self._apply()
+            elif self._applied is not None and now >= self._verify_at_s:
+                await self._verify()  # what waits for minSyncPeriod must not hold up a repair
         elif now >= self._resync_at_s:
             await self._resync()
         elif now >= self._verify_at_s:
@@ -158,6 +160,8 @@ class Synchronizer:
             due = _now() + self._limits.sync_period_s
         elif self.status.pending_since_s is not None:
             due = max(self._not_before_s, self._retry_at_s)
+            if self._applied is not None:
+                due = min(due, self._verify_at_s)
         else:
             due = min(self._resync_at_s, self._verify_at_s)
         try:

@@ -20,6 +20,7 @@ _LINE = re.compile(r"line:?\s+(\d+)")
 _CHANGING = re.compile(
     r"^\S*tables\S*( v\S+ \(\w+\))?:|Error occurred at line: \d+|\bline:? \d+( failed$|:)|Try `.* more information\."
 )
+_PASSING = re.compile(r"temporarily unavailable|No buffer space available|Cannot allocate memory", re.IGNORECASE)
 _CONTEXT_LINES = 2
 _LOCK_FILE = Path("/run/xtables.lock")
 
@@ -46,6 +47,8 @@ def explain_failure(tools: Tools, text: str, done: Finished) -> BackendError:
     if "xtables lock" in cause:
         holder = lock_holder()
         return BackendBusyError(f"{head}: the xtables lock was not free for {LOCK_WAIT_S} s; {holder}")
+    if _PASSING.search(cause):
+        return BackendBusyError(f"{head}: {cause}")
     if done.code < 0:
         return BackendError(f"{head}: killed by signal {-done.code}")
     match = _LINE.search(cause)

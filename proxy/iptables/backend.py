@@ -31,6 +31,7 @@ class IptablesBackend:
         """Make the kernel hold `table`; raises BackendError."""
         started_s = time.monotonic()
         changed, full = 0, False
+        failed_before = sum(engine.failed_writes for engine in self._engines)
         refused: list[tuple[PortName, str]] = []
         for engine in self._engines:
             outcome = await engine.apply(table.routes)
@@ -39,13 +40,16 @@ class IptablesBackend:
             refused += outcome.refused
         left_out = {name for name, _ in refused}
         await self._flows.drop_stale(route for route in table.routes if route.name not in left_out)
-        return SyncReport(changed, full, time.monotonic() - started_s, tuple(refused))
+        failed = sum(engine.failed_writes for engine in self._engines) - failed_before
+        return SyncReport(changed, full, time.monotonic() - started_s, tuple(refused), failed)
 
     async def verify(self) -> bool:
         """True while our rules are as we left them; false makes the next `apply` read them anew."""
         intact = True
         for engine in self._engines:
             intact = await engine.verify() and intact
+        if not intact:
+            self._flows.forget()  # what was sent while our rules were away has left flows that lead nowhere
         return intact
 
     async def resync(self) -> None:

@@ -78,6 +78,8 @@ class Engine:
         self._told_stuck: set[tuple[str, str]] = set()
         self._say_changed_at_s = 0.0
         self._changed_unsaid = 0
+        self.failed_writes = 0
+        """Restores that failed so far."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
 
@@ -273,6 +275,9 @@ class Engine:
         try:
             await apply_restore(tools, change.text)
             commits = change.tables
+        except BackendError:
+            self.failed_writes += 1
+            raise
         finally:
             if watch is not None:
                 watch.resume(commits)

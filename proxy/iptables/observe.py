@@ -6,9 +6,15 @@ of the last run are adopted without writing anything.
 
 from __future__ import annotations
 
+import re
+
+from proxy.backend import BackendError
 from proxy.iptables.commands import Tools, run
 from proxy.iptables.frame import ROUTE_LOCALNET_NOTE
 from proxy.iptables.model import BUILT_IN, CANARY, EMPTY, Chain, Jump, Ruleset, Table, is_own_chain
+
+# iptables-nft-save prints this instead of the table, and exits with 0.
+_INCOMPATIBLE = re.compile(r"^# Table `(nat|filter)' is incompatible", re.MULTILINE)
 
 
 def parse_save(text: str) -> Ruleset:
@@ -58,4 +64,11 @@ def route_localnet_before(ruleset: Ruleset) -> str:
 
 async def observe(tools: Tools) -> Ruleset:
     """Read our part of the tables; raises BackendError when the program fails."""
-    return parse_save(await run(tools.save))
+    text = await run(tools.save)
+    if incompatible := _INCOMPATIBLE.search(text):
+        table = incompatible[1]
+        raise BackendError(
+            f"cannot read table {table} with {tools.save}: somebody has put rules into it that iptables does not "
+            f"understand (see `nft list table ip {table}`); move them to a table of their own"
+        )
+    return parse_save(text)

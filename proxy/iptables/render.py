@@ -25,6 +25,7 @@ from proxy.iptables.names import affinity_list, comment, port_hash
 from proxy.routes import Endpoint, PortName, ServiceRoute
 
 _PROBABILITY_UNIT = 2**31
+_EVERYWHERE = ("0.0.0.0/0", "::/0")  # iptables-save prints no match for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,9 @@ def _masquerade(config: RenderConfig, pod_range: str, to_vip: str, at_port: str)
     """Connections to the cluster IP whose answers would not come back through this node on their own."""
     if config.masquerade_all:
         return (f"{to_vip} {at_port} -j {model.MARK_MASQ}",)
-    return (f"! -s {pod_range} {to_vip} {at_port} -j {model.MARK_MASQ}",) if pod_range else ()
+    if not pod_range or pod_range in _EVERYWHERE:
+        return ()
+    return (f"! -s {pod_range} {to_vip} {at_port} -j {model.MARK_MASQ}",)
 
 
 def _external(route: ServiceRoute, pod_range: str, by_any: str, by_local: str) -> tuple[Rule, ...]:
@@ -152,11 +155,12 @@ def _external(route: ServiceRoute, pod_range: str, by_any: str, by_local: str) -
     if not route.external_local:
         note = comment(f"masquerade traffic for {route.name} external destinations")
         return (f"{note} -j {model.MARK_MASQ}", f"-j {by_any}")
+    source = "" if pod_range in _EVERYWHERE else f"-s {pod_range} "
     from_pod = comment(f"pod traffic for {route.name} external destinations")
     from_node = comment(f"masquerade LOCAL traffic for {route.name} external destinations")
     routed = comment(f"route LOCAL traffic for {route.name} external destinations")
     return (
-        *((f"-s {pod_range} {from_pod} -j {by_any}",) if pod_range else ()),
+        *((f"{source}{from_pod} -j {by_any}",) if pod_range else ()),
         f"{from_node} -m addrtype --src-type LOCAL -j {model.MARK_MASQ}",
         f"{routed} -m addrtype --src-type LOCAL -j {by_any}",
         f"-j {by_local}",

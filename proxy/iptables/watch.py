@@ -66,8 +66,8 @@ class NftWatch:
 
     def pause(self) -> None:
         """Stop listening: thousands of events about our own rules would only cost both sides."""
+        self._before = self._generation()  # first: a commit between the two is seen twice, not never
         self._touched = self._drain() or self._touched
-        self._before = self._generation()
         self._events.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, _GROUP_NFTABLES)
 
     def resume(self, commits: int) -> None:
@@ -183,8 +183,9 @@ class LegacyWatch:
         self._foreign = self.touched()
 
     def resume(self, commits: int) -> None:
-        """What the tables are now is what we wrote."""
+        """What the tables are now may be our own, or what somebody made of it who waited for the lock behind us."""
         self._known = self._info()
+        self._foreign = True
 
     def touched(self) -> bool:
         """Did a table grow or shrink?  A rule replaced by one of equal size is left to the slow resync."""

@@ -7,6 +7,7 @@ Before: `daemonkit.watch_dir` reads the files, `proxy.sources.manifest` understa
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from proxy.services import ServiceFacts
 from proxy.sources.manifest import parse_manifest
 
 Facts = ServiceFacts | SliceFacts
+_log = logging.getLogger(__name__)
 _RESCAN_S = 60.0
 _FILES_PER_TURN = 10
 
@@ -32,6 +34,8 @@ class ManifestFile:
     """The last good version; None when there never was one."""
     error: ManifestError | None
     """Why the present content cannot be used."""
+    good: bytes = b""
+    """The text of `facts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class DirectoryState:
         return tuple(facts for facts in self._effective() if isinstance(facts, SliceFacts))
 
     @property
+    def last_good(self) -> dict[str, bytes]:
+        """Path and text of each file whose last good version is in force, although it is broken now."""
+        return {file.path: file.good for file in self.files.values() if file.error is not None and file.good}
+
+    @property
     def errors(self) -> tuple[tuple[ManifestError, bool], ...]:
         """Each file's error, and whether a last good version of it is still in force."""
         wrong = [(file.error, file.facts is not None) for file in self.files.values() if file.error is not None]
@@ -69,24 +78,31 @@ def parse_file(path: str, content: bytes | FileProblem, before: ManifestFile | N
     """Understand one file; a bad one keeps the facts it had.  Pure."""
     if before is not None and before.content == content:
         return before
-    last_good = before.facts if before is not None else None
+    last_good, text = (before.facts, before.good) if before is not None else (None, b"")
     if isinstance(content, FileProblem):
-        return ManifestFile(path, content, last_good, ManifestError(path, content.message))
+        return ManifestFile(path, content, last_good, ManifestError(path, content.message), text)
     try:
         facts = parse_manifest(content, path)
     except ManifestError as error:
-        return ManifestFile(path, content, last_good, error)
+        return ManifestFile(path, content, last_good, error, text)
+    except Exception as mistake:  # of ours: one file must not take the services of all others with it
+        _log.exception("cannot understand %s", path)
+        return ManifestFile(path, content, last_good, ManifestError(path, f"cannot be understood: {mistake!r}"), text)
     # An edit that changes nothing must not look like another object.
-    return ManifestFile(path, content, last_good if last_good == facts else facts, None)
+    return ManifestFile(path, content, last_good if last_good == facts else facts, None, content)
 
 
 def merge_files(previous: DirectoryState, parsed: Mapping[str, ManifestFile]) -> DirectoryState:
-    """The next state of the directory.  Of two files with the same object the one that had it first keeps it.  Pure."""
+    """The next state of the directory.  Pure.
+
+    Of two good files with the same object the one that had it first keeps it; a bad one yields to a good one.
+    """
     known = [name for name in previous.files if name in parsed and name not in previous.clashes]
     order = (*known, *sorted(name for name in parsed if name not in set(known)))
     owners: dict[tuple[str, str, str], str] = {}
     clashes: dict[str, ManifestError] = {}
-    for name in order:
+    # What a file says now counts more than what another one said before it broke.
+    for name in sorted(order, key=lambda name: parsed[name].error is not None):
         file = parsed[name]
         if file.facts is None:
             continue
@@ -101,16 +117,24 @@ def merge_files(previous: DirectoryState, parsed: Mapping[str, ManifestFile]) ->
 def unreadable(previous: DirectoryState, snapshot: DirectorySnapshot) -> DirectoryState:
     """The state while the directory is missing or cannot be listed: what was known stays.  Pure.
 
-    A directory that was moved away or unmounted must not take every service of the node with it; whoever wants the
-    services gone removes the files.
+    A directory that was moved away must not take every service of the node with it; whoever wants the services gone
+    removes the files.
     """
     cause = "directory does not exist" if snapshot.missing else (snapshot.error or "cannot be listed")
     return replace(previous, problem=f"cannot read {snapshot.path}: {cause}; the last known services stay")
 
 
-async def watch_manifests(directory: Path) -> AsyncIterator[DirectoryState]:
-    """Yield the directory's state at once and after each change, for ever."""
-    state = DirectoryState()
+def remembered(directory: Path, texts: Mapping[str, bytes]) -> DirectoryState:
+    """The state that an earlier run left: the last good versions of files that were broken.  Pure."""
+    paths = [Path(path) for path in texts]
+    return DirectoryState(
+        {one.name: parse_file(str(one), texts[str(one)], None) for one in paths if one.parent == directory}
+    )
+
+
+async def watch_manifests(directory: Path, state: DirectoryState | None = None) -> AsyncIterator[DirectoryState]:
+    """Yield the directory's state at once and after each change, for ever.  `state` is what an earlier run left."""
+    state = state or DirectoryState()
     async for snapshot in watch_directory(directory, accept=accept_manifest, rescan_s=_RESCAN_S):
         if snapshot.missing or snapshot.error is not None:
             state = unreadable(state, snapshot)

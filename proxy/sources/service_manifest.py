@@ -209,7 +209,10 @@ def _affinity_timeout_s(spec: ServiceSpec) -> int | None:
 def _with_problems(facts: ServiceFacts, service: Service, kind: str) -> ServiceFacts:
     """Name what this Service asks for and does not get."""
     spec = service.spec
-    ingress = ((service.status or {}).get("loadBalancer") or {}).get("ingress")
+    balancer = (service.status or {}).get("loadBalancer")
+    if not isinstance(balancer, dict | None):
+        refuse(("status", "loadBalancer"), f"must be a mapping, not {balancer!r}")
+    ingress = (balancer or {}).get("ingress")
     wishes = (
         (kind == "LoadBalancer", "spec.type", "load balancer addresses are not supported yet"),
         (ingress, "status.loadBalancer.ingress", "load balancer addresses are not supported yet"),

@@ -65,6 +65,11 @@ def test_keys_become_strings() -> None:
     assert value_of("{y: 1, n: 2}") == {"true": 1, "false": 2}, "as goyaml.v2 has it"
 
 
+def test_a_number_of_thousands_of_digits_is_bad_text() -> None:
+    with pytest.raises(TextError):
+        parse_documents(b'{"a": "\\ud83d\\ude00", "b": ' + b"9" * 5000 + b"}")
+
+
 def test_json_is_read_too() -> None:
     assert value_of('{"a": [1, true, null, "x\\/y"]}') == {"a": [1, True, None, "x/y"]}
     assert value_of('{\n\t"tabs": {\n\t\t"deep": 1\n\t}\n}') == {"tabs": {"deep": 1}}

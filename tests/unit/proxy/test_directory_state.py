@@ -5,8 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from daemonkit.watch_dir import DirectorySnapshot, FileProblem
-from proxy.sources.directory import DirectoryState, merge_files, parse_file, unreadable, watch_manifests
+from proxy.last_good import LastGood
+from proxy.sources import directory
+from proxy.sources.directory import (
+    DirectoryState,
+    merge_files,
+    parse_file,
+    remembered,
+    unreadable,
+    watch_manifests,
+)
 
 GOOD = b"{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}}"
 
@@ -55,6 +66,49 @@ def test_a_missing_directory_takes_nothing_with_it() -> None:
     assert gone.problem == "cannot read /x: directory does not exist; the last known services stay"
     denied = unreadable(state, DirectorySnapshot(Path("/x"), missing=False, error="Permission denied", files={}))
     assert "Permission denied" in denied.problem
+
+
+@pytest.mark.parametrize("status", ["x", "3", "true", "[1]"])
+def test_a_status_of_any_shape_costs_only_its_own_file(status: str) -> None:
+    odd = (GOOD % b"odd").replace(b"spec:", f"status: {{loadBalancer: {status}}}, spec:".encode())
+    state = merged(DirectoryState(), a=GOOD % b"a", odd=odd)
+    assert [service.name for service in state.services] == ["a"]
+    ((error, _),) = state.errors
+    assert "status.loadBalancer: must be a mapping" in str(error)
+
+
+def test_a_mistake_of_ours_costs_only_the_file_that_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = merged(DirectoryState(), a=GOOD % b"a", b=GOOD % b"b")
+
+    def fail(content: bytes, path: str) -> object:
+        raise KeyError(path)
+
+    monkeypatch.setattr(directory, "parse_manifest", fail)
+    state = merged(before, a=GOOD % b"other", b=GOOD % b"b")
+    assert [service.name for service in state.services] == ["a", "b"]
+    assert [(error.path, last_good) for error, last_good in state.errors] == [("a", True)]
+
+
+def test_a_file_that_broke_yields_to_a_good_one_with_its_object() -> None:
+    state = merged(DirectoryState(), a=GOOD % b"x")
+    state = merged(state, a=b"a: [", b=(GOOD % b"x").replace(b"10.96.0.10", b"10.96.0.11"))
+    assert [(service.source, service.cluster_ip) for service in state.services] == [("b", "10.96.0.11")]
+
+
+def test_the_last_good_version_of_a_broken_file_outlives_the_proxy(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.yaml")
+    state = merge_files(DirectoryState(), {"a.yaml": parse_file(path, GOOD % b"a", None)})
+    state = merge_files(state, {"a.yaml": parse_file(path, b"a: [", state.files["a.yaml"])})
+    kept = LastGood(tmp_path / "kept.json")
+    kept.save(state.last_good)
+
+    before = remembered(tmp_path, LastGood(tmp_path / "kept.json").load())
+    again = merge_files(before, {"a.yaml": parse_file(path, b"a: [", before.files["a.yaml"])})
+    assert again.services == state.services
+    assert [last_good for _, last_good in again.errors] == [True]
+    assert again.last_good == state.last_good
+    (tmp_path / "kept.json").write_text("{")
+    assert LastGood(tmp_path / "kept.json").load() == {}
 
 
 async def test_files_on_disk_are_followed(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_reports_are_json_and_name_endpoints_problems_and_errors() -> None:
     assert shown["ports"][0]["programmed"] is True
     assert shown["problems"] == [{"field": "spec.type", "message": "not yet"}]
     assert (report["errors"][0]["path"], report["errors"][0]["lastGood"]) == ("bad.yaml", False)
-    assert services_report(None, RoutingTable(())) == {"services": [], "errors": []}
+    assert services_report(None, RoutingTable(())) == {"services": [], "errors": [], "outOfDate": ""}
+    failing = SyncStatus(failures=2, last_error="locked")
+    assert services_report(None, RoutingTable(()), failing)["outOfDate"] == "locked"
 
 
 def test_status_report() -> None:

@@ -165,3 +165,22 @@ def test_taking_over_gives_the_same_as_resolving_anew() -> None:
 
 def test_a_headless_service_has_no_route() -> None:
     assert resolve([service(cluster_ip="")], [piece(slice_endpoint("10.0.0.1"))], [], "n").table.routes == ()
+
+
+def test_of_two_endpoints_with_one_address_the_ready_one_wins_whatever_the_order() -> None:
+    ready = slice_endpoint("10.0.0.1")
+    unready = slice_endpoint("10.0.0.1", ready=False, serving=False)
+    for first, second in ((ready, unready), (unready, ready)):
+        slices = [piece(first), piece(second, name="web-2")]
+        (route,) = resolve([service()], slices, [], "n").table.routes
+        assert ips(route.endpoints) == ["10.0.0.1"]
+
+
+def test_slices_of_a_service_with_a_selector_are_named_as_unused() -> None:
+    selected = service(selector={"app": "web"})
+    first = resolve([selected], [piece(slice_endpoint("10.0.0.9"))], [pod("a", "10.0.0.1", {"app": "web"})], "n")
+    assert ips(first.table.routes[0].endpoints) == ["10.0.0.1"]
+    (problem,) = first.table.errors
+    assert (problem.field, "is not used" in problem.message) == ("spec.selector", True)
+    again = resolve([selected], [], [pod("a", "10.0.0.1", {"app": "web"})], "n", first)
+    assert again.table.errors == ()

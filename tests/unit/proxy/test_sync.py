@@ -295,3 +295,17 @@ async def test_without_an_agent_socket_services_with_a_selector_say_what_they_ne
         await asyncio.sleep(1)
         assert [r.name.service for r in backend.applied[-1][1].routes] == ["a"]
         assert "--agent-socket" in sync.table.errors[0].message
+
+
+async def test_a_repair_does_not_wait_for_the_minimum_period() -> None:
+    backend = FakeBackend()
+    async with running(backend, replace(LIMITS, min_sync_period_s=10.0)) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(0.1)
+        sync.put_directory(directory(service(), service("more", "10.96.0.12")))
+        await asyncio.sleep(1)
+        assert len(backend.applied) == 1
+        backend.intact = False
+        await asyncio.sleep(1)
+        assert len(backend.applied) == 2
+        assert sync.status.repairs == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
 from proxy.iptables.apply import explain_failure
 from proxy.iptables.commands import Finished, Tools, execute, write_deadline_s
+from proxy.iptables.observe import observe
 
 TOOLS = Tools("nft", 4, "iptables-nft", "iptables-nft-save", "/usr/sbin/iptables-nft-restore", "")
 TEXT = "*nat\n:KUBE-SVC-A - [0:0]\n-A KUBE-SVC-A -p sctp -j RETURN\nCOMMIT\n"
@@ -113,3 +115,16 @@ def test_what_was_killed_refused_nothing() -> None:
     error = explain_failure(TOOLS, TEXT, Finished(-9, "", ""))
     assert type(error) is BackendError
     assert "killed by signal 9" in str(error)
+
+
+@pytest.mark.parametrize("said", ["line 4 failed: Resource temporarily unavailable", "No buffer space available"])
+def test_what_passes_by_itself_refused_nothing(said: str) -> None:
+    assert isinstance(explain_failure(TOOLS, TEXT, Finished(4, "", said)), BackendBusyError)
+
+
+async def test_a_table_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    save = tmp_path / "iptables-save"
+    save.write_text("#!/bin/sh\necho \"# Table \\`nat' is incompatible, use 'nft' tool.\"\n")
+    save.chmod(0o755)
+    with pytest.raises(BackendError, match=r"cannot read table nat .*nft list table ip nat"):
+        await observe(replace(TOOLS, save=str(save)))

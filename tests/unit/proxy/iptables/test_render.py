@@ -186,3 +186,11 @@ def test_comments_can_neither_end_the_quotes_nor_be_too_long(text: str) -> None:
     inner = comment(text).removeprefix('-m comment --comment "').removesuffix('"')
     assert len(inner.encode()) <= 255
     assert not set(inner) & set("\"'\\\n\r\t")
+
+
+@pytest.mark.parametrize("pod_range", ["0.0.0.0/0", ""])
+def test_a_range_of_everything_is_no_match_at_all(pod_range: str) -> None:
+    ranges = (pod_range,) if pod_range else ()
+    rules = render([make(node_port=30000, external_local=True)], RenderConfig(cluster_cidrs=ranges)).nat.chains
+    assert not any("-s 0.0.0.0/0" in rule for chain in rules.values() for rule in chain.rules)
+    assert len(rules["KUBE-EXT-" + KEY].rules) == (4 if pod_range else 3)
