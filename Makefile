@@ -45,6 +45,7 @@ deps: ## Install what is missing of Debian's packages (root).
 venv: $(VENV)/.complete ## The virtual environment, from requirements.lock.
 
 $(VENV)/.complete: requirements.lock pyproject.toml
+	@pkg-config --exists libsystemd 2>/dev/null || { echo "cannot build systemd-python: needs libsystemd; run \`make deps\` as root" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .

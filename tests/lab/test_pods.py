@@ -277,7 +277,7 @@ def test_a_job_runs_once_and_not_again_after_the_agent_was_killed(agent: LabNode
     for name, phase in (("job", "Succeeded"), ("bad", "Failed")):
         agent.wait(lambda name=name, phase=phase: agent.pod(name).get("status", {}).get("phase") == phase, name)  # type: ignore[misc] # mypy cannot type defaults of lambdas
     ended = container_of(agent, "bad")["state"]["terminated"]
-    assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", "broken")
+    assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", "broken\n")
     first = container_of(agent, "job")["containerID"]
     agent.kill_agent()
     agent.start_agent()
