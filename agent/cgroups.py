@@ -77,17 +77,25 @@ def hierarchies(mountinfo: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def pod_cgroup_exists(config: CgroupSettings, uid: str) -> bool:
+    """Whether a cgroup of the pod is there in any hierarchy."""
+    return any(os.path.isdir(path) for path in _pod_cgroups(config, uid))
+
+
+def _pod_cgroups(config: CgroupSettings, uid: str) -> Iterator[str]:
+    """Where it may be: in each hierarchy, below each QoS class."""
+    names = [_cgroup_name(config, qos, uid) for qos in ((), ("burstable",), ("besteffort",))]
+    return (mount_point + name for mount_point in hierarchies(_read("/proc/self/mountinfo")) for name in names)
+
+
 async def remove_pod_cgroup(config: CgroupSettings, uid: str) -> None:
     """Remove the cgroups of an ended pod in all hierarchies and QoS classes, killing what is still in them.
 
     Only call it when the pod's sandbox is gone.  Absent ones are fine.  Raises CgroupError when processes cannot be
     killed (they hang in the kernel) within five seconds.
     """
-    mountinfo = _read("/proc/self/mountinfo")
-    names = [_cgroup_name(config, qos, uid) for qos in ((), ("burstable",), ("besteffort",))]
-    for mount_point in hierarchies(mountinfo):
-        for name in names:
-            await _remove_tree(Path(mount_point + name))
+    for path in _pod_cgroups(config, uid):
+        await _remove_tree(Path(path))
 
 
 async def _remove_tree(top: Path) -> None:

@@ -210,6 +210,7 @@ class Agent:
             workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
             self._board.expect(workers.workers)
             self._now_ready(len(wanted))
+            spawn(group, self._warm_up(), name="warm-up")
             spawn_eternal(group, shared.saver.run(), name="records")
             spawn_eternal(group, feed.keep(), name="last good manifests")
             spawn_eternal(group, lookout.follow_events(runtime_events(runtime, channel)), name="runtime events")
@@ -234,9 +235,14 @@ class Agent:
         self._notifier.ready()
         self._notifier.status(f"{count} static pods")
         _log.info("ready: %d static pods on %s", count, self._config.node_name)
-        warm_up()
         trim_memory()
         gc.freeze()
+
+    async def _warm_up(self) -> None:
+        """Once every pod that was there has been looked at: until then there is better to do."""
+        async with contextlib.aclosing(self._board.subscribe()) as pictures:
+            await anext(pictures)
+        warm_up()
 
     async def _reload_on_hangup(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
         while True:

@@ -1,7 +1,7 @@
 """Builds ahead of time what Python builds on first use, so that the first pod after a start is not the slow one.
 
-Called once by `daemon`, after READY. Decoders of the API types and of the CRI's messages take some 45 ms the first
-time and under one after that. Pure: the pod here goes nowhere.
+Called once by `daemon`, after the pods that were there have been looked at. Decoders of the API types and of the CRI's
+messages take some 45 ms the first time and under one after that. Pure: the pod here goes nowhere.
 """
 
 from __future__ import annotations

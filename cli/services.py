@@ -70,7 +70,10 @@ def service_rows(service: Mapping[str, Any], wide: bool) -> Iterator[tuple[str, 
         if port is not None:
             address = f"{address}:{port['port']}/{port['protocol']}"
             node_port = str(port.get("nodePort") or "<none>")
-            endpoints = _endpoints(port, all_of_them=wide)
+            if service.get("clusterIP"):
+                # With policy Local the address only sends to endpoints of this node.
+                only_local = service.get("internalTrafficPolicy") == "Local" and not port.get("nodePort")
+                endpoints = _endpoints(port, all_of_them=wide, only_local=only_local)
         row = (service["namespace"], service["name"], service["type"], address, node_port)
         if not wide:
             yield (*row, endpoints)
@@ -82,13 +85,14 @@ def service_rows(service: Mapping[str, Any], wide: bool) -> Iterator[tuple[str, 
         yield (*row, policy, affinity_text, selector or "<none>", str(service.get("source", "")), endpoints)
 
 
-def _endpoints(port: Mapping[str, Any], *, all_of_them: bool) -> str:
+def _endpoints(port: Mapping[str, Any], *, all_of_them: bool, only_local: bool) -> str:
     if not port.get("programmed", True):
         return "<not programmed>"
-    known = {(one["ip"], one["port"]) for key in ("endpoints", "localEndpoints") for one in port.get(key) or ()}
+    keys = ("localEndpoints",) if only_local else ("endpoints", "localEndpoints")
+    known = {(one["ip"], one["port"]) for key in keys for one in port.get(key) or ()}
     texts = [f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}" for ip, number in sorted(known)]
     if not texts:
-        return "<none> (connections are refused)"
+        return "<none> (none on this node)" if only_local else "<none> (connections are refused)"
     shown = texts if all_of_them else texts[:_SHOWN]
     more = len(texts) - len(shown)
     return ",".join(shown) + (f" + {more} more" if more else "")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Container, Pod
 
-from agent.cgroups import CgroupError, pod_cgroup_parent, remove_pod_cgroup
+from agent.cgroups import CgroupError, pod_cgroup_exists, pod_cgroup_parent, remove_pod_cgroup
 from agent.config import AgentConfig
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import pod_hostname
@@ -142,6 +142,10 @@ class Executor:
     def name_in_logs(self, uid: str) -> tuple[str, str]:
         """Namespace and name of a pod that only its log directory tells of; empty when there is none."""
         return name_in_logs(str(self.config.pod_logs_dir), uid)
+
+    def has_cgroup(self, uid: str) -> bool:
+        """Whether the pod has left a cgroup."""
+        return pod_cgroup_exists(self.config, uid)
 
     def has_logs(self, target: Target) -> bool:
         """Whether the pod has left logs."""

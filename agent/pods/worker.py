@@ -183,8 +183,8 @@ class PodWorker:
         if self.wish.ending is None:
             if self.memory.outcome is None:
                 return Leftovers()
-            volumes = volumes_dir(str(state.root), self.uid)
-            return Leftovers(cgroup=not self.memory.cgroup_gone, volumes=os.path.lexists(volumes))
+            cgroup = not self.memory.cgroup_gone and self._shared.executor.has_cgroup(self.uid)
+            return Leftovers(cgroup=cgroup, volumes=os.path.lexists(volumes_dir(str(state.root), self.uid)))
         return Leftovers(
             pod_dir=(state.pods_dir / self.uid).exists(),
             log_dir=self._shared.executor.has_logs(self._target(PodObservation(self.uid))),

@@ -7,7 +7,7 @@ woken and then read the newest state, so a slow reader costs the writers nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -74,7 +74,7 @@ class StatusBoard:
         """What `GET /v1/status` answers."""
         return msgspec.json.encode({**self._status, "podCount": len(self._pods)})
 
-    async def subscribe(self) -> AsyncIterator[bytes]:
+    async def subscribe(self) -> AsyncGenerator[bytes, None]:
         """The pods once they are complete, and after every change; changes while the reader is busy become one."""
         seen = -1
         while True:

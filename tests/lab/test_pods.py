@@ -281,7 +281,7 @@ def test_a_job_runs_once_and_not_again_after_the_agent_was_killed(agent: LabNode
     first = container_of(agent, "job")["containerID"]
     agent.kill_agent()
     agent.start_agent()
-    agent.wait(lambda: agent.agent_api("/v1/status")["ready"], "the agent to be ready")
+    agent.wait(lambda: agent.agent_api("/v1/pods")["complete"], "every pod to be looked at")
     assert agent.pod("job")["status"]["phase"] == "Succeeded"
     assert container_of(agent, "job")["containerID"] == first
     assert agent.containerd.tasks() == {}
