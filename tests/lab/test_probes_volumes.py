@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import stat
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from lab.host import NODE_IP
-from lab.images import WEB_IMAGE
+from lab.images import WEB_IMAGE, WEB_IMAGE_2
 from lab.machine import LabError
 from lab.node import LabNode
 from tests.lab.conftest import Lab
@@ -18,6 +19,7 @@ from tests.lab.conftest import Lab
 Json = dict[str, Any]
 
 UNTIL_TERM = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+MOVING_TAG = "longshore.test/moving:1"
 _exec_ids = itertools.count(1)
 
 
@@ -193,6 +195,37 @@ def test_memory_is_a_tmpfs_with_its_limit_and_gone_after_the_pod(lab: Lab, runni
     running.wait(
         lambda: str(running.root_dir) not in running.machine.run(["cat", "/proc/mounts"]).stdout, "the mount to go"
     )
+
+
+def test_a_finished_pod_gives_its_memory_and_its_cgroup_back_and_keeps_its_last_words(running: LabNode) -> None:
+    volumes = [{"name": "data", "emptyDir": {"medium": "Memory"}}]
+    script = "echo filled > /mem/file; echo bye > /dev/termination-log"
+    job = pod("job", container(script=script, volumeMounts=[mounted("/mem")]), volumes=volumes, restartPolicy="Never")
+    running.put_pod(job)
+
+    def given_back() -> bool:
+        left = running.left_behind()
+        return running.pod("job").get("status", {}).get("phase") == "Succeeded" and not any(
+            line.startswith(("mount", "cgroup", "task")) for line in left
+        )
+
+    running.wait(given_back, "memory and cgroup of a finished pod to be given back")
+    running.kill_agent()
+    running.start_agent()
+    running.wait(lambda: running.agent_api("/v1/pods")["complete"], "every pod to be looked at")
+    assert status_of(running, "job")["state"]["terminated"]["message"] == "bye\n"
+
+
+def test_a_tag_that_moved_counts_at_the_next_start(lab: Lab, running: LabNode) -> None:
+    lab.containerd.ctr("images", "tag", "--force", WEB_IMAGE, MOVING_TAG)
+    running.put_pod(pod("moving", {**container(), "image": MOVING_TAG}))
+    first = stays_running(running, "moving")
+    assert inside(lab, running, "moving", "cat", "/etc/web-version").strip() == "1"
+    lab.containerd.ctr("images", "tag", "--force", WEB_IMAGE_2, MOVING_TAG)
+    time.sleep(1.1)  # what the agent has seen of an image counts for a second
+    running.kill_container(first)
+    running.wait(lambda: running.container_id("moving") not in ("", first), "the container to run again")
+    assert inside(lab, running, "moving", "cat", "/etc/web-version").strip() == "2"
 
 
 def test_host_paths_are_checked_created_and_never_removed(lab: Lab, running: LabNode) -> None:
