@@ -242,7 +242,10 @@ class Agent:
         """Once every pod that was there has been looked at: until then there is better to do."""
         async with contextlib.aclosing(self._board.subscribe()) as pictures:
             await anext(pictures)
-        warm_up()
+        try:
+            warm_up()
+        except Exception:  # a convenience
+            _log.exception("cannot warm up")
 
     async def _reload_on_hangup(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
         while True:

@@ -30,7 +30,7 @@ class ManifestFeed:
         self._state = state
         self._pictures = self._watch()
         self._shown = ManifestState()
-        self._saved: dict[str, bytes] = {}
+        self._saved: dict[str, bytes] | None = None  # what an earlier agent left may be out of date
         self._unsaved = asyncio.Event()
         self._complaint = ""
 

@@ -62,7 +62,7 @@ def _place(directory: Path, name: ObjectName, promised: Collection[Path]) -> Pat
         places = " and ".join(str(path) for path in holders)
         raise Failure(f"cannot apply {name}: it is defined in {places}; delete all of them but one")
     if holders:
-        return _writable(holders[0])
+        return holders[0]
     taken = {*promised, *directory.iterdir()}  # also what nobody can read: it is somebody's
     plain = name.name if name.namespace == "default" else f"{name.namespace}.{name.name}"
     stem = plain if name.kind == POD else f"{plain}.{name.kind}"
@@ -70,18 +70,13 @@ def _place(directory: Path, name: ObjectName, promised: Collection[Path]) -> Pat
     return next(path for path in candidates if path not in taken)
 
 
-def _writable(path: Path) -> Path:
-    """A link is somebody else's arrangement; a file in its place would cut what it leads to off."""
-    if path.is_symlink():
-        raise Failure(f"cannot write {path}: it is a symbolic link to {path.readlink()}; change the file behind it")
-    return path
-
-
 def _write(path: Path, data: bytes) -> str:
     try:
         known = path.read_bytes() if path.exists() else None
         if known == data:
             return "unchanged"
+        if path.is_symlink():  # somebody's arrangement: a file in its place would cut off what it leads to
+            raise Failure(f"cannot write {path}: it is a symbolic link to {path.readlink()}; change the file behind it")
         write_atomic(path, data, 0o600)
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror}") from None

@@ -39,7 +39,7 @@ def delete(target: Target, names: tuple[str, ...], files: tuple[str, ...], names
         raise click.UsageError("say what to delete: a NAME or -f FILE")
     known = [*stored(directory_of(target, POD)), *stored(directory_of(target, SERVICE))]
     node = node_name(target) if names else ""
-    found = [_by_name([*known, *_last_good(target, known)], name, namespace, node) for name in names]
+    found = [_by_name([*known, *_last_good(target, known, node)], name, namespace, node) for name in names]
     found += [one for file in files for one in _by_file(known, file)]
     for one in dict.fromkeys(found):
         try:
@@ -49,7 +49,7 @@ def delete(target: Target, names: tuple[str, ...], files: tuple[str, ...], names
         click.echo(one_line(f"{one.name or one.path.name} deleted ({one.path})"))
 
 
-def _last_good(target: Target, known: list[StoredManifest]) -> Iterator[StoredManifest]:
+def _last_good(target: Target, known: list[StoredManifest], node: str) -> Iterator[StoredManifest]:
     """Files that cannot be read any more, by the pods that run on from their last good version."""
     unreadable = {str(one.path): one for one in known if one.name is None}
     if not unreadable:
@@ -61,7 +61,8 @@ def _last_good(target: Target, known: list[StoredManifest]) -> Iterator[StoredMa
     for entry in entries:
         metadata = entry["pod"].get("metadata") or {}
         if entry.get("source") in unreadable:
-            name = ObjectName(POD, metadata.get("namespace", ""), metadata.get("name", ""))
+            plain = str(metadata.get("name", "")).removesuffix(f"-{node}")
+            name = ObjectName(POD, str(metadata.get("namespace", "")), plain)
             yield StoredManifest(unreadable[entry["source"]].path, name, b"")
 
 
@@ -88,8 +89,8 @@ def _matches(known: list[StoredManifest], text: str, namespace: str | None, node
             yield one
         elif one.name is not None and kind in (None, one.name.kind) and namespace in (None, one.name.namespace):
             # A static pod carries its node's name; people see it in `longshore pods`.
-            pod_names = (f"{one.name.name}-{node}", one.name.name.removesuffix(f"-{node}"))
-            if base == one.name.name or (one.name.kind == POD and base in pod_names):
+            pod_name = f"{one.name.name}-{node}" if one.name.kind == POD else None
+            if base in (one.name.name, pod_name):
                 yield one
 
 

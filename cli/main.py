@@ -5,6 +5,7 @@ Each command is a module that is imported when it is called, so that every one s
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -114,7 +115,10 @@ def main() -> None:
             cli(prog_name="longshore")
         finally:
             sys.stdout.flush()
-    except OSError as error:  # a full disk behind >; click itself takes care of a closed pipe
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        # A full disk behind >; click itself takes care of a closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
         print(f"longshore: cannot write the output: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)

@@ -5,7 +5,8 @@ as an agent that was killed is: containerd then gives up half way, and in rare c
 ever to be started. Its CRI counts the container as over and refuses to remove it ("cannot delete running task"), or
 forgets the sandbox and keeps the task, the container and its snapshot. Seen with containerd 1.6.20 and 2.2.1, in one of
 some 40 calls cut off at a random instant. Both functions are silent where there is nothing, and where the runtime is no
-containerd; CriError when it does not end.
+containerd; CriError when it does not end. Not covered: an agent killed for a second time between the CRI's removal of
+such a sandbox and `drop_container` leaves containerd's record of it, without a process or a mount.
 """
 
 from __future__ import annotations

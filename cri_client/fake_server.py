@@ -1,7 +1,7 @@
 """Serves a fake runtime on a real unix socket by gRPC, so that the real client and its failures can be tried. I/O.
 
 Before this comes `fake`, after it `channel` in a test. Every method of the CRI is served, from the descriptor, and so
-much of containerd's own services as `containerd_strays` calls.
+much of containerd's own task service as `containerd_strays` calls (of its containers the fake keeps none).
 """
 
 from __future__ import annotations

@@ -94,11 +94,12 @@ def check_directories(config: ProxyConfig) -> None:
         )
 
 
-def render_config(config: ProxyConfig) -> RenderConfig:
-    """What of the configuration shapes the rules."""
+def render_config(config: ProxyConfig, before: tuple[str, ...] = ("127.0.0.1/32",)) -> RenderConfig:
+    """What of the configuration shapes the rules.  `before` stands in where the primary address is not to be had."""
     addresses = config.node_port_addresses
     if addresses == ("primary",):
-        addresses = (f"{primary_address(config.bind_address)}/32",)
+        primary = primary_address(config.bind_address)
+        addresses = (f"{primary}/32",) if primary else before
     return RenderConfig(
         masquerade_all=config.masquerade_all,
         masquerade_bit=config.masquerade_bit,
@@ -116,14 +117,16 @@ def _has_loopback(cidr: str) -> bool:
 
 
 def primary_address(bind_address: str) -> str:
-    """The node's primary IPv4 address: bindAddress where it names one, else the source address of the default route."""
+    """The node's primary IPv4 address: bindAddress where it names one, else the source address of the default route;
+    "" while there is none.
+    """
     if bind_address not in ("0.0.0.0", "::"):
         return bind_address
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing: the kernel only chooses the route
         except OSError:
-            return "127.0.0.1"
+            return ""
         return str(probe.getsockname()[0])
 
 
@@ -203,7 +206,8 @@ class ProxyDaemon:
         async for state in watch_manifests(directory, remembered(directory, last_good.load())):
             self._problems.see_directory(state)
             self._synchronizer.put_directory(state)
-            last_good.save(state.last_good)
+            if not state.problem:
+                last_good.save(state.last_good)
 
     async def _follow_agent(self, path: Path) -> None:
         async for view in watch_agent(path):
@@ -237,7 +241,8 @@ class ProxyDaemon:
             if getattr(old, name) != getattr(new, name):
                 _log.warning("the new value of %s takes effect after a restart", name)
         self._synchronizer.set_limits(_limits(new))
-        if (rendering := render_config(new)) != self._rendering:  # also when "primary" is another address by now
+        rendering = render_config(new, self._rendering.node_port_addresses)
+        if rendering != self._rendering:  # also when "primary" is another address by now
             self._rendering, self._backend = rendering, IptablesBackend(rendering)
             self._synchronizer.replace_backend(self._backend)
         _log.info("configuration read again")

@@ -39,7 +39,9 @@ class ProxyMetrics:
         self._queued = Gauge(
             f"{prefix}_last_queued_timestamp_seconds", "Time when a sync was last asked for", family, registry=registry
         )
-        self._failures = Counter(f"{prefix}_iptables_restore_failures_total", "Failed syncs", family, registry=registry)
+        self._failures = Counter(
+            f"{prefix}_iptables_restore_failures_total", "Writes that failed", family, registry=registry
+        )
         self._failures.labels(_FAMILY)  # there from the start: an alert on a counter that is absent never fires
         self._no_local = Gauge(
             f"{prefix}_no_local_endpoints_total", "Service ports with policy Local and no local endpoint",

@@ -113,7 +113,11 @@ def _resolve_or_keep(
 ) -> ResolvedService:
     sources = select_sources(service, index) if service.cluster_ip else ()
     lost = _lost_ports(service, clashes)
-    unused = tuple(one.source for one in index.slices.get(service.key, ())) if service.selector else ()
+    unused = (
+        tuple(one.source for one in index.slices.get(service.key, ()))
+        if service.selector and service.cluster_ip
+        else ()
+    )
     made_of = (lost, unused, sources)
     if before is not None and before.service is service and (before.lost, before.unused, before.sources) == made_of:
         return before
@@ -145,7 +149,7 @@ def _resolve_or_keep(
 
 def _unused_slices(service: ServiceFacts, paths: tuple[str, ...]) -> Iterator[ServiceProblem]:
     for path in paths:
-        message = f"its endpoints are the agent's pods, so the EndpointSlice in {path} is not used"
+        message = f"its endpoints are the agent's pods, so the EndpointSlice in {path} is not used; the pods are"
         yield ServiceProblem(service.namespace, service.name, "spec.selector", message, service.source)
 
 

@@ -178,10 +178,10 @@ class Synchronizer:
         """Gate: once everybody spoke, what is known stays known (only the first sync waits)."""
         if self._directory is None:
             return ("the manifest directory",)
+        if not self._directory.listed:
+            return (self._directory.problem or "the manifest directory",)
         if self.status.synced_once or self._agent.pods is not None or not self._limits.has_agent:
             return ()
-        if self._directory.problem and not self._directory.files:
-            return (self._directory.problem,)
         wanting = [service for service in self._directory.services if service.needs_pods]
         if not wanting:
             return ()

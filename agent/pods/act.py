@@ -23,7 +23,6 @@ from agent.pods.steps import (
     PullImage,
     RecordOutcome,
     RemoveContainer,
-    RemovePodCgroup,
     RemoveRecord,
     RemoveSandbox,
     Step,
@@ -130,10 +129,7 @@ class StepTaker:
             except OSError as error:
                 raise StepFailed("FailedCleanup", f"cannot remove the pod's record: {error}") from error
             return ""
-        made = await self._shared.executor.run_step(step, target)
-        if isinstance(step, RemovePodCgroup):
-            self._memory.cgroup_gone = True
-        return made
+        return await self._shared.executor.run_step(step, target)
 
     async def _record_outcome(self, step: RecordOutcome) -> None:
         """To disk first: what follows must not happen twice. A full disk costs that promise, not the pod."""

@@ -98,7 +98,10 @@ class Executor:
         except OSError as error:
             raise StepFailed(_reason(step), f"cannot carry out {step.key}: {error}") from error
         except CriError as error:
-            raise _cri_failure(step, error) from error
+            failed = _cri_failure(step, error)
+            if failed.image_gone and isinstance(step, StartContainer):
+                self._puller.invalidate(_container(_pod(target), step.container).image or "")
+            raise failed from error
 
     async def _dispatch(self, step: Step, target: Target) -> str:
         if isinstance(step, CreateSandbox):

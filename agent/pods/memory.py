@@ -45,7 +45,6 @@ class PodMemory:
     name: str = ""
     admitted: bool = False
     volumes_ready: bool = False
-    cgroup_gone: bool = False
     outcome: str | None = None
     settled: dict[str, object] | None = None
     stop_deadline_s: float | None = None
@@ -152,6 +151,7 @@ class PodMemory:
             self.attempts_used[step.container] = step.attempt
         if isinstance(step, StartContainer):
             self.image_refs.pop(step.container, None)
+            self.volumes_ready = False
             if failure.image_gone:
                 self.held.pop(step.key)
 

@@ -7,6 +7,7 @@ of the sandboxes and containers themselves, which is why a restarted agent adopt
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ from cri_client.types import Container, ContainerState, ContainerStatus, PodSand
 
 NANOSECONDS = 1e9
 START_ERROR = "StartError"  # containerd's word for a container that could not be started
-# What it says when the caller of StartContainer was gone before the answer: an agent that was killed.
-CUT_OFF = ("context canceled", "signal: killed")
+# What it says at the end when the caller of StartContainer was gone before the answer: an agent that was killed.
+CUT_OFF = re.compile(
+    r"(context canceled|failed to start shim: start failed: .*signal: killed)(: unknown)?\Z", re.DOTALL
+)
 EXIT_CODE_UNKNOWN = 137  # what the kubelet reports for a container that vanished without a status
 
 
@@ -126,7 +129,7 @@ class PodObservation:
 
 def was_cut_off(detail: ContainerDetail) -> bool:
     """Whether a start failed only because whoever asked for it was gone: then it was no attempt of the container."""
-    return detail.reason == START_ERROR and not detail.started_at_s and any(sign in detail.message for sign in CUT_OFF)
+    return detail.reason == START_ERROR and not detail.started_at_s and CUT_OFF.search(detail.message) is not None
 
 
 def detail_of(status: ContainerStatus, message: str = "") -> ContainerDetail:

@@ -120,14 +120,14 @@ def _start(pod: Pod, container: Container, seen: PodObservation, facts: PodFacts
             return [], [_crash_loop(pod, container.name, entry.delay_s, until_s)]
         backoff = next_entry(entry, last.detail.finished_at_s, now_s, facts.crash_loop_max_s)
     steps: list[Step] = []
+    found = seen.containers.get(container.name, ())
+    if found and not found[0].exited and not found[0].may_run:
+        steps.append(RemoveContainer("it was made but never started", container.name, found[0].id))
     if container.name not in facts.image_refs:
         image, policy = container.image or "", container.imagePullPolicy or "IfNotPresent"
         steps.append(
             PullImage(f"the container is to start, imagePullPolicy is {policy}", container.name, image, policy)
         )
-    found = seen.containers.get(container.name, ())
-    if found and not found[0].exited and not found[0].may_run:
-        steps.append(RemoveContainer("it was made but never started", container.name, found[0].id))
     attempt = max([one.attempt + 1 for one in found] + [facts.attempts_used.get(container.name, -1) + 1])
     steps.append(
         StartContainer(_start_reason(pod, last, facts), container.name, seen.sandboxes[0].id, attempt, backoff)

@@ -183,12 +183,14 @@ class PodWorker:
         if self.wish.ending is None:
             if self.memory.outcome is None:
                 return Leftovers()
-            cgroup = not self.memory.cgroup_gone and self._shared.executor.has_cgroup(self.uid)
-            return Leftovers(cgroup=cgroup, volumes=os.path.lexists(volumes_dir(str(state.root), self.uid)))
+            return Leftovers(
+                cgroup=self._shared.executor.has_cgroup(self.uid),
+                volumes=os.path.lexists(volumes_dir(str(state.root), self.uid)),
+            )
         return Leftovers(
             pod_dir=(state.pods_dir / self.uid).exists(),
             log_dir=self._shared.executor.has_logs(self._target(PodObservation(self.uid))),
-            cgroup=not self.memory.cgroup_gone,
+            cgroup=self._shared.executor.has_cgroup(self.uid),
             record=state.has_record(self.uid),
         )
 

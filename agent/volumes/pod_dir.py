@@ -76,7 +76,7 @@ async def _remove_whole(pod: str, parent: str, name: str) -> None:
     if kept:
         causes = "; ".join(f"{place}: {cause}" for place, cause in kept[:5])
         more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
-        raise VolumeError("FailedCleanup", f"cannot remove pod directory {path}: {causes}{more}")
+        raise VolumeError("FailedCleanup", f"cannot remove {path}: {causes}{more}")
 
 
 async def _make_empty_dir(volume: EmptyDir, root_dir: str) -> None:

@@ -45,11 +45,12 @@ class IptablesBackend:
 
     async def verify(self) -> bool:
         """True while our rules are as we left them; false makes the next `apply` read them anew."""
-        intact = True
-        for engine in self._engines:
-            intact = await engine.verify() and intact
-        if not intact:
-            self._flows.forget()  # what was sent while our rules were away has left flows that lead nowhere
+        intact = False
+        try:
+            intact = all([await engine.verify() for engine in self._engines])
+        finally:
+            if not intact:
+                self._flows.forget()  # what was sent while our rules were away has left flows that lead nowhere
         return intact
 
     async def resync(self) -> None:

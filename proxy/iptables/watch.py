@@ -38,7 +38,7 @@ class Watch(Protocol):
         """Own writes are over; `commits` is the number of tables that were committed."""
 
     def touched(self) -> bool:
-        """Has something foreign changed since the last call that may concern our rules?"""
+        """May something foreign have changed since the last call that concerns our rules?"""
 
     def close(self) -> None:
         """Release the sockets."""
@@ -179,12 +179,10 @@ class LegacyWatch:
         self._foreign = False
 
     def pause(self) -> None:
-        """Keep in mind what somebody else did until now."""
-        self._foreign = self.touched()
+        """Nothing to do: `resume` makes us look in any case."""
 
     def resume(self, commits: int) -> None:
         """What the tables are now may be our own, or what somebody made of it who waited for the lock behind us."""
-        self._known = self._info()
         self._foreign = True
 
     def touched(self) -> bool:

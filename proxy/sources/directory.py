@@ -48,6 +48,8 @@ class DirectoryState:
     """Files whose object another file defines already."""
     problem: str = ""
     """Why the directory itself cannot be read; the files are then the last known ones."""
+    listed: bool = True
+    """It has been read at least once by this process: only then is what is not in it known to be unwanted."""
 
     @property
     def services(self) -> tuple[ServiceFacts, ...]:
@@ -62,13 +64,15 @@ class DirectoryState:
     @property
     def last_good(self) -> dict[str, bytes]:
         """Path and text of each file whose last good version is in force, although it is broken now."""
-        return {file.path: file.good for file in self.files.values() if file.error is not None and file.good}
+        broken = ((name, file) for name, file in self.files.items() if file.error is not None and file.good)
+        return {file.path: file.good for name, file in broken if name not in self.clashes}
 
     @property
     def errors(self) -> tuple[tuple[ManifestError, bool], ...]:
         """Each file's error, and whether a last good version of it is still in force."""
-        wrong = [(file.error, file.facts is not None) for file in self.files.values() if file.error is not None]
-        return (*wrong, *((error, False) for error in self.clashes.values()))
+        broken = {name: file for name, file in self.files.items() if file.error is not None}
+        wrong = [(file.error, file.facts is not None and name not in self.clashes) for name, file in broken.items()]
+        return (*wrong, *((error, False) for name, error in self.clashes.items() if name not in broken))  # type: ignore[arg-type] # none is None
 
     def _effective(self) -> Iterable[Facts]:
         return (file.facts for name, file in self.files.items() if file.facts is not None and name not in self.clashes)
@@ -128,13 +132,14 @@ def remembered(directory: Path, texts: Mapping[str, bytes]) -> DirectoryState:
     """The state that an earlier run left: the last good versions of files that were broken.  Pure."""
     paths = [Path(path) for path in texts]
     return DirectoryState(
-        {one.name: parse_file(str(one), texts[str(one)], None) for one in paths if one.parent == directory}
+        {one.name: parse_file(str(one), texts[str(one)], None) for one in paths if one.parent == directory},
+        listed=False,
     )
 
 
 async def watch_manifests(directory: Path, state: DirectoryState | None = None) -> AsyncIterator[DirectoryState]:
     """Yield the directory's state at once and after each change, for ever.  `state` is what an earlier run left."""
-    state = state or DirectoryState()
+    state = state or DirectoryState(listed=False)
     async for snapshot in watch_directory(directory, accept=accept_manifest, rescan_s=_RESCAN_S):
         if snapshot.missing or snapshot.error is not None:
             state = unreadable(state, snapshot)

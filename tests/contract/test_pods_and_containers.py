@@ -172,10 +172,8 @@ async def removed(target: Target, container: str) -> None:
 async def test_a_start_whose_caller_goes_away_is_no_attempt_and_leaves_no_task(target: Target) -> None:
     sandbox = await target.run_sandbox()
     containers = [await cut_off(target, sandbox, attempt) for attempt in range(12)]
-    ended = [status for one in containers if (status := await target.status(one)).state == EXITED]
-    assert [status.message for status in ended if not was_cut_off(detail_of(status))] == []
     if target.fake is not None:
-        assert len(ended) == len(containers)
+        assert all([was_cut_off(detail_of(await target.status(one))) for one in containers])
         with pytest.raises(FailedPrecondition):
             await target.runtime.remove_container(containers[0])
     for container in containers:

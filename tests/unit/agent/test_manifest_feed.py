@@ -47,3 +47,28 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
         keeper.cancel()
     assert state.load_manifests() == {str(manifests / "web.yaml"): POD.encode()}
     state.close()
+
+
+async def wanted_after_a_start(state: StateDir, manifests: Path) -> list[str]:
+    feed = ManifestFeed(load_config([f"--pod-manifest-path={manifests}"]), StatusBoard(), state)
+    wanted = await feed.first()
+    async with asyncio.TaskGroup() as group:
+        keeper = spawn(group, feed.keep(), name="keeper")
+        await asyncio.sleep(0.3)
+        keeper.cancel()
+    return [one.source for one in wanted]
+
+
+async def test_a_pod_whose_manifest_went_while_no_agent_ran_does_not_come_back(tmp_path: Path) -> None:
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(POD)
+    state = StateDir(tmp_path / "root")
+    state.open()
+    assert await wanted_after_a_start(state, tmp_path) == [str(manifest)]
+    manifest.write_text("a: [")
+    assert await wanted_after_a_start(state, tmp_path) == [str(manifest)], "the last good version"
+    manifest.unlink()
+    assert await wanted_after_a_start(state, tmp_path) == []
+    manifest.write_text("a: [")
+    assert await wanted_after_a_start(state, tmp_path) == []
+    state.close()

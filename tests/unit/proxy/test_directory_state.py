@@ -93,6 +93,9 @@ def test_a_file_that_broke_yields_to_a_good_one_with_its_object() -> None:
     state = merged(DirectoryState(), a=GOOD % b"x")
     state = merged(state, a=b"a: [", b=(GOOD % b"x").replace(b"10.96.0.10", b"10.96.0.11"))
     assert [(service.source, service.cluster_ip) for service in state.services] == [("b", "10.96.0.11")]
+    ((error, last_good),) = state.errors
+    assert (error.path, "defined in" in str(error), last_good) == ("a", False, False)
+    assert state.last_good == {}
 
 
 def test_the_last_good_version_of_a_broken_file_outlives_the_proxy(tmp_path: Path) -> None:

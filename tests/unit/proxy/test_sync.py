@@ -63,7 +63,7 @@ class FakeBackend:
 
 def directory(*services: ServiceFacts, problem: str = "") -> DirectoryState:
     files = {one.source: ManifestFile(one.source, b"", one, None) for one in services}
-    return DirectoryState(files, {}, problem)
+    return DirectoryState(files, {}, problem, listed=not problem)
 
 
 def agent(*pods: PodFacts) -> AgentView:
@@ -309,3 +309,18 @@ async def test_a_repair_does_not_wait_for_the_minimum_period() -> None:
         await asyncio.sleep(1)
         assert len(backend.applied) == 2
         assert sync.status.repairs == 1
+
+
+@pytest.mark.parametrize("view", [None, AgentView(pods=()), AgentView(error="no such file")])
+async def test_a_directory_that_was_never_read_takes_nothing_from_the_kernel(view: AgentView | None) -> None:
+    backend = FakeBackend()
+    async with running(backend, replace(LIMITS, has_agent=view is not None)) as sync:
+        sync.put_directory(directory(service(), problem="cannot be listed"))  # a remembered file, and no more
+        if view is not None:
+            sync.put_agent(view)
+        await asyncio.sleep(100)
+        assert backend.applied == []
+        assert sync.status.waiting_for == ("cannot be listed",)
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(1)
+        assert len(backend.applied) == 1

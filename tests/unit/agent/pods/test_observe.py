@@ -29,6 +29,8 @@ def test_a_start_whose_caller_was_gone(message: str) -> None:
         ContainerDetail(reason="StartError", message="failed to start containerd task: context deadline exceeded"),
         ContainerDetail(reason="StartError", message=CUT_OFF[0], started_at_s=4.0),
         ContainerDetail(reason="Error", message=CUT_OFF[0]),
+        ContainerDetail(reason="StartError", message="runc did not terminate successfully: signal: killed: unknown"),
+        ContainerDetail(reason="StartError", message='exec: "context canceled": executable file not found'),
     ],
 )
 def test_what_is_an_attempt(detail: ContainerDetail) -> None:

@@ -105,7 +105,7 @@ def test_a_container_that_was_made_but_not_started_is_replaced() -> None:
         model.apply(step)
     for step in model.plan(wish).steps:
         model.apply(step, half=True)
-    assert names(model.plan(wish)) == ["PrepareVolumes", "PullImage", "RemoveContainer", "StartContainer"]
+    assert names(model.plan(wish)) == ["PrepareVolumes", "RemoveContainer", "PullImage", "StartContainer"]
     model.run(wish)
     assert len(model.containers) == 1
     assert model.running() == ["web"]
