@@ -22,7 +22,7 @@ test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kern
 	@$(BIN)/pytest $(ARGS)
 
 unit: venv ## The fast tests, which need no root.
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
 lint: venv ## ruff, mypy --strict and the import contracts.
 	@$(BIN)/ruff check

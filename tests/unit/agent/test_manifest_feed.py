@@ -27,8 +27,13 @@ class FullDisk(StateDir):
         super().write_manifests(raw)
 
 
-async def test_a_full_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest_feed, "RETRY_S", 0.05)
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_feed, "GATHER_S", 0.01)
+    monkeypatch.setattr(manifest_feed, "RETRY_S", 0.02)
+
+
+async def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     (manifests / "web.yaml").write_text(POD)
@@ -38,7 +43,7 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
     await feed.first()
     async with asyncio.TaskGroup() as group:
         keeper = spawn(group, feed.keep(), name="keeper")
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.1)
         assert state.load_manifests() == {}
         state.full = False
         async with asyncio.timeout(10):
@@ -54,7 +59,7 @@ async def wanted_after_a_start(state: StateDir, manifests: Path) -> list[str]:
     wanted = await feed.first()
     async with asyncio.TaskGroup() as group:
         keeper = spawn(group, feed.keep(), name="keeper")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.1)
         keeper.cancel()
     return [one.source for one in wanted]
 
