@@ -39,7 +39,8 @@ def delete(target: Target, names: tuple[str, ...], files: tuple[str, ...], names
         raise click.UsageError("say what to delete: a NAME or -f FILE")
     known = [*stored(directory_of(target, POD)), *stored(directory_of(target, SERVICE))]
     node = node_name(target) if names else ""
-    found = [_by_name([*known, *_last_good(target, known, node)], name, namespace, node) for name in names]
+    named = [*known, *_last_good(target, known, node)] if names else []
+    found = [_by_name(named, name, namespace, node) for name in names]
     found += [one for file in files for one in _by_file(known, file)]
     for one in dict.fromkeys(found):
         try:

@@ -113,11 +113,7 @@ def _resolve_or_keep(
 ) -> ResolvedService:
     sources = select_sources(service, index) if service.cluster_ip else ()
     lost = _lost_ports(service, clashes)
-    unused = (
-        tuple(one.source for one in index.slices.get(service.key, ()))
-        if service.selector and service.cluster_ip
-        else ()
-    )
+    unused = tuple(one.source for one in index.slices.get(service.key, ())) if service.needs_pods else ()
     made_of = (lost, unused, sources)
     if before is not None and before.service is service and (before.lost, before.unused, before.sources) == made_of:
         return before
