@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from daemonkit.files import LockFile, quarantine, remove_durably, write_atomic
+from daemonkit.files import LockFile, quarantine, remove_durably, remove_half_written, write_atomic
 
 LAYOUT_VERSION = 1
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class StateDir:
         return self.root / "records"
 
     def open(self) -> None:
-        """Make the directories, take the lock, check the layout.
+        """Make the directories, take the lock, drop what a killed agent had half written, check the layout.
 
         Raises LockHeldError (with the holder's pid) when another agent runs on it, StateDirError when the
         directory cannot be made or was written by a newer agent.
@@ -78,6 +78,8 @@ class StateDir:
             self._lock.acquire()
             self.pods_dir.mkdir(mode=0o750, exist_ok=True)
             self.records_dir.mkdir(mode=0o700, exist_ok=True)
+            for directory in (self.root, self.records_dir):
+                remove_half_written(directory)
         except OSError as error:
             raise StateDirError(f"cannot use {self.root} (--root-dir): {error.strerror or error}") from error
         self._check_layout()

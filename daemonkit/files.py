@@ -32,7 +32,8 @@ class LockHeldError(RuntimeError):
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace the file with `data`: readers see the old or the new content, and after a power cut one of them.
 
-    The temporary file is `.NAME.tmp` beside it; one that a crash left is used again. Raises OSError.
+    The temporary file is `.NAME.tmp` beside it; one that a crash left is used again, and `remove_half_written` takes
+    those whose file is never written again. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = _open_locked(temporary, mode)
@@ -51,6 +52,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     finally:
         os.close(descriptor)
     sync_directory(path.parent)
+
+
+def remove_half_written(directory: Path) -> None:
+    """Remove the temporary files that a killed `write_atomic` left here. Only for the directory's one writer, before it
+    writes; one that cannot be removed stays.
+    """
+    for path in directory.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _open_locked(temporary: Path, mode: int) -> int:

@@ -105,3 +105,13 @@ def test_what_somebody_else_puts_in_or_takes_away_is_survived(state: StateDir) -
     state.records_dir.rmdir()
     state.write_record(RECORD)
     assert state.load_records() == {"u1": RECORD}
+
+
+def test_what_a_killed_agent_had_half_written_is_gone_after_the_next_start(state: StateDir) -> None:
+    """The pod may be gone by then: nobody would write its record again."""
+    state.write_record(RECORD)
+    for path in (state.records_dir / ".u2.json.tmp", state.root / ".manifests.json.tmp"):
+        path.write_bytes(b'{"uid": "u')
+    again = reopened(state)
+    assert [path.name for path in again.records_dir.iterdir()] == ["u1.json"]
+    assert not list(again.root.glob(".*"))
