@@ -49,6 +49,17 @@ def test_systemd_finds_nothing_to_say(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["longshore.target", "longshore.slice"])
+def test_systemd_finds_nothing_to_say_of_target_and_slice(name: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", str(UNITS / name)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_unit_with_a_mistake_would_be_noticed(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
@@ -80,9 +91,25 @@ def test_what_the_daemons_rely_on(name: str) -> None:
         "OOMScoreAdjust": "-999",
         "ExecReload": "/bin/kill -HUP $MAINPID",
         "TimeoutStartSec": "infinity",
+        "Slice": "longshore.slice",
+        "OOMPolicy": "continue",
     }
     assert {key: service[key] for key in wanted} == wanted
     assert "WatchdogSec" in service
+    assert read(name)["Install"]["WantedBy"] == "longshore.target"
+    assert read(name)["Unit"]["PartOf"] == "longshore.target"
+
+
+def test_the_target_wants_every_service() -> None:
+    target = read("longshore.target")
+    assert set(target["Unit"]["Wants"].split()) == {*NAMES, "longshore-shutdown.service"}
+    assert target["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_the_slice_grants_what_its_services_are_promised() -> None:
+    """memory.min of a service counts only up to what its slice has; containerd is to have 128 MiB of it."""
+    promised = [int(read(name)["Service"]["MemoryMin"].removesuffix("M")) for name in NAMES]
+    assert int(read("longshore.slice")["Slice"]["MemoryMin"].removesuffix("M")) >= sum(promised) + 128
 
 
 def test_the_agent_keeps_the_hosts_mount_namespace() -> None:
