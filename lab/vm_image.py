@@ -26,10 +26,10 @@ _NEEDED = ("linux.uml", "gcc", "mmdebstrap", "mke2fs", "ssh", "ssh-keygen", "dpk
 _SIZE = "6G"
 
 # What a machine has before anybody makes a node of it.
-_BASE = """dbus e2fsprogs kmod less libpam-systemd netbase openssh-server procps python3 python3-apt sudo systemd
-    iproute2 systemd-sysv udev"""
+_BASE = """dbus e2fsprogs iptables kmod less libpam-systemd netbase openssh-server procps python3 python3-apt sudo
+    systemd iproute2 systemd-sysv udev"""
 # What the playbook and the package install, and what those need.
-_OFFERED = """bash-completion ca-certificates containerd containernetworking-plugins ipset iptables libsystemd0
+_OFFERED = """bash-completion ca-certificates containerd containernetworking-plugins ipset libsystemd0
     conntrack nftables python3-venv runc systemd-timesyncd util-linux-extra"""
 
 _NETWORK = """[Match]
@@ -164,6 +164,9 @@ def _furnish(root: Path, public_key: str) -> None:
     _write(root / "etc/machine-id", "")
     (root / "etc/resolv.conf").unlink(missing_ok=True)
     (root / "etc/hostname").unlink(missing_ok=True)
+    # This kernel has no nf_tables for IP, so Debian's default variant does not work on it.
+    for name in ("iptables", "ip6tables"):
+        run_captured(["chroot", str(root), "update-alternatives", "--set", name, f"/usr/sbin/{name}-legacy"])
     release = _kernel_release()
     shutil.copytree(UML_MODULES / release, root / "lib/modules" / release, symlinks=True, dirs_exist_ok=True)
     run_captured(["depmod", "-b", str(root), release])

@@ -1,0 +1,142 @@
+"""A virtual machine as a Longshore node: playbooks run against it, manifests put on it, its own words read back. I/O.
+
+Before: `lab.vm` booted the machine. Next: tests/vm walks it through a node's life.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.images import PAUSE_IMAGE
+from lab.machine import LabError, wait_until
+from lab.manifests import Json, is_ready
+from lab.vm import VirtualMachine
+from lab.vm_image import IMAGES_IN_MACHINE
+
+ROOT = Path(__file__).parents[1]
+SERVICE_NETWORK = "10.96.0.0/12"
+_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a playbook ended on the machine, and all that it said."""
+
+    changed: int
+    failed: int
+    unreachable: int
+    text: str
+
+
+class VmNode:
+    """`machine` made a node by the playbooks of ansible/; `deb` is the package they install."""
+
+    def __init__(self, machine: VirtualMachine, deb: Path) -> None:
+        self.machine = machine
+        self.deb = deb
+
+    def play(self, playbook: str, *arguments: str, check: bool = True, **variables: object) -> Played:
+        """Run ansible/playbooks/`playbook`.yml; LabError with what it said when it fails and `check`."""
+        inventory = self.machine.root / "inventory.json"
+        known = {"longshore_deb": str(self.deb), "longshore_pause_image": PAUSE_IMAGE, **variables}
+        hosts = {self.machine.name: self.machine.inventory_entry()}
+        inventory.write_text(json.dumps({"longshore_nodes": {"hosts": hosts, "vars": known}}))
+        program = Path(sys.executable).with_name("ansible-playbook")
+        env = [f"ANSIBLE_CONFIG={ROOT / 'ansible' / 'ansible.cfg'}", "ANSIBLE_NOCOLOR=1", f"PATH={os.environ['PATH']}"]
+        env += [f"ANSIBLE_HOME={self.machine.root / 'ansible'}", "LC_ALL=C.UTF-8"]
+        argv = ["env", *env, str(program), "-i", str(inventory), f"{ROOT}/ansible/playbooks/{playbook}.yml"]
+        done = self.machine.host.run([*argv, *arguments], check=False, timeout_s=600)
+        played = _read_recap(self.machine.name, done.stdout + done.stderr)
+        if check and done.returncode != 0:
+            raise LabError(f"cannot play {playbook}.yml: exit status {done.returncode}\n{played.text[-8000:]}")
+        return played
+
+    def load_images(self) -> None:
+        """Import the lab's images, which no registry has."""
+        self.machine.shell(f"for one in {IMAGES_IN_MACHINE}/*.tar; do ctr -n k8s.io images import $one; done")
+
+    def put_pod(self, manifest: Mapping[str, Any]) -> None:
+        """Write a static pod's manifest."""
+        self._put("manifests", manifest)
+
+    def put_service(self, manifest: Mapping[str, Any]) -> None:
+        """Write a Service's manifest."""
+        self._put("services", manifest)
+
+    def remove_pod(self, name: str) -> None:
+        """Delete a static pod's manifest."""
+        self.machine.run(["rm", f"/etc/longshore/manifests/{name}.yaml"])
+
+    def _put(self, directory: str, manifest: Mapping[str, Any]) -> None:
+        place = f"/etc/longshore/{directory}"
+        name = f"{manifest['metadata']['name']}.yaml"
+        text = yaml.safe_dump(dict(manifest), sort_keys=False)
+        self.machine.run(
+            ["sh", "-c", f"cat > {place}/.{name}.new && mv {place}/.{name}.new {place}/{name}"], stdin=text
+        )
+
+    def pods(self) -> dict[str, Json]:
+        """Pod objects by name without the node's suffix; empty while the agent does not answer."""
+        done = self.machine.run(["longshore", "pods", "-o", "json"], check=False)
+        if done.returncode != 0:
+            return {}
+        suffix = f"-{self.machine.name}"
+        pods = (entry["pod"] for entry in json.loads(done.stdout)["pods"])
+        return {pod["metadata"]["name"].removesuffix(suffix): pod for pod in pods}
+
+    def wait_ready(self, *names: str, timeout_s: float = 90.0) -> dict[str, Json]:
+        """Until every named pod is Ready; all pods. LabError with the agent's journal."""
+
+        def ready() -> dict[str, Json] | None:
+            pods = self.pods()
+            return pods if all(name in pods and is_ready(pods[name]) for name in names) else None
+
+        try:
+            return wait_until(ready, f"pods {', '.join(names)} to be Ready", timeout_s=timeout_s, every_s=0.5)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.journal()}") from error
+
+    def containers(self) -> dict[str, list[str]]:
+        """Pod name -> ids of its running containers."""
+        found: dict[str, list[str]] = {}
+        for name, pod in self.pods().items():
+            statuses = pod.get("status", {}).get("containerStatuses", [])
+            found[name] = [one["containerID"] for one in statuses if "running" in one.get("state", {})]
+        return found
+
+    def main_pid(self, unit: str) -> int:
+        """The unit's main process, 0 while there is none."""
+        return int(self.machine.run(["systemctl", "show", "-P", "MainPID", unit]).stdout)
+
+    def wait_active(self, unit: str, *, not_pid: int = 0, timeout_s: float = 60.0) -> int:
+        """Until the unit is active (ready, as it says itself) in another process than `not_pid`; its main process."""
+
+        def active() -> int | None:
+            if self.machine.run(["systemctl", "is-active", unit], check=False).stdout.strip() != "active":
+                return None
+            pid = self.main_pid(unit)
+            return pid if pid not in (0, not_pid) else None
+
+        return wait_until(active, f"{unit} to be active", timeout_s=timeout_s, every_s=0.3)
+
+    def journal(self, lines: int = 60) -> str:
+        """The end of what agent, proxy and containerd wrote."""
+        units = ["-u", "longshore-*", "-u", "containerd"]
+        argv = ["journalctl", "--no-pager", "-o", "short-monotonic", "-n", str(lines), *units]
+        return self.machine.run(argv, check=False).stdout
+
+
+def _read_recap(name: str, text: str) -> Played:
+    for host, _, changed, unreachable, failed in _RECAP.findall(text):
+        if host == name:
+            return Played(int(changed), int(failed), int(unreachable), text)
+    return Played(0, 0, 0, text)
