@@ -9,7 +9,7 @@ ARGS ?=
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint bench clean venv deps lock
+.PHONY: help demo test unit lint bench deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ bench: deps venv ## The measurements of docs/benchmarks.md, as ratios within one
 	@$(BIN)/python -m lab.build
 	@$(BIN)/python -m bench $(ARGS)
 
+deb: ## The Debian package for this distribution, into dist/ (docs/packaging.md); installs its own build dependencies.
+	@lab/deps.sh deb
+	@debian/make-deb
+
 clean: ## Remove what a killed demo left, and caches.
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m lab.demo --clean; fi
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
@@ -51,6 +55,9 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-lock: venv ## Resolve pyproject.toml into requirements.lock again.
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+lock: venv ## Resolve pyproject.toml again: requirements.lock for work here, requirements-run.lock for the package.
+	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
