@@ -19,6 +19,7 @@ demo: deps venv ## Three pods, a Service, failures and recovery on this machine;
 
 test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables.
 	@$(BIN)/python -m lab.build
+	@$(BIN)/python -m lab.package
 	@$(BIN)/pytest $(ARGS)
 
 unit: venv ## The fast tests, which need no root.

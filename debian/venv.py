@@ -9,6 +9,7 @@ the package is the same whenever it is built.
 from __future__ import annotations
 
 import compileall
+import os
 import shutil
 import subprocess
 import sys
@@ -35,8 +36,10 @@ def build(root: Path) -> None:
     """Make the environment at `root`/opt/longshore from requirements-run.lock and the project here."""
     home = root.resolve() / HOME.lstrip("/")
     subprocess.run([f"/usr/bin/{PYTHON}", "-m", "venv", home], check=True)
+    # What pip compiles, it compiles in a directory whose name is chance: no trace of it may reach the result.
+    environment = {**os.environ, "CFLAGS": "-g0", "LDFLAGS": "-Wl,--build-id=none"}
     pip = [str(home / "bin" / "python3"), "-m", "pip", "install", "--quiet", "--no-compile", "--use-pep517"]
-    subprocess.run([*pip, "--require-hashes", "--requirement", "requirements-run.lock"], check=True)
+    subprocess.run([*pip, "--require-hashes", "--requirement", "requirements-run.lock"], check=True, env=environment)
     subprocess.run([*pip, "--no-deps", "."], check=True)
     site = home / "lib" / PYTHON / "site-packages"
     _remove_build_tools(site)

