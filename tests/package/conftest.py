@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,50 @@ def root_user() -> None:
         pytest.skip("needs root")
 
 
+@pytest.fixture(scope="session")
+def plain_layer(root_user: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    layer = tmp_path_factory.mktemp("plain")
+    subprocess.run(["tar", "--extract", "--file", package.debian_root(), "--directory", layer], check=True)
+    yield layer
+    shutil.rmtree(layer)  # 400 MB that pytest would keep for three runs
+
+
+@pytest.fixture(scope="session")
+def installed_layer(plain_layer: Path, deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the installation of the package changes of the plain one."""
+    place = tmp_path_factory.mktemp("installed")
+    with layered(place, plain_layer) as machine:
+        machine.run(f"dpkg --install {machine.put(deb)}")
+    return place / "upper"
+
+
 @pytest.fixture
-def chroot(root_user: None, tmp_path: Path) -> Iterator[Chroot]:
-    root = tmp_path / "root"
-    root.mkdir()
-    subprocess.run(["tar", "--extract", "--file", package.debian_root(), "--directory", root], check=True)
-    yield Chroot(root)
-    shutil.rmtree(root)  # 400 MB that pytest would keep for three runs
+def chroot(plain_layer: Path, tmp_path: Path) -> Iterator[Chroot]:
+    """Nothing of ours is there."""
+    with layered(tmp_path, plain_layer) as machine:
+        yield machine
+
+
+@pytest.fixture
+def installed(plain_layer: Path, installed_layer: Path, tmp_path: Path) -> Iterator[Chroot]:
+    """The package is installed."""
+    with layered(tmp_path, installed_layer, plain_layer) as machine:
+        yield machine
+
+
+@contextmanager
+def layered(place: Path, *lower: Path) -> Iterator[Chroot]:
+    """A root whose changes go to `place`/upper and not to the layers below, topmost first."""
+    upper, work, root = (place / name for name in ("upper", "work", "root"))
+    for directory in (upper, work, root):
+        directory.mkdir()
+    upper.chmod(0o755)
+    options = f"lowerdir={':'.join(map(str, lower))},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, root], check=True)
+    try:
+        yield Chroot(root)
+    finally:
+        subprocess.run(["umount", root], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -34,70 +34,66 @@ NOT_OURS = re.compile(
 )
 
 
-def test_installed_and_run(chroot: Chroot, deb: Path) -> None:
-    chroot.run(f"dpkg --install {chroot.put(deb)}")
-    before = chroot.files()
-    said = chroot.run("longshore --version; longshore-agent --version; longshore-proxy --version").stdout
+def test_installed_and_run(installed: Chroot) -> None:
+    before = installed.files()
+    said = installed.run("longshore --version; longshore-agent --version; longshore-proxy --version").stdout
     assert [line.split()[0].rstrip(",") for line in said.splitlines()] == [
         "longshore", "longshore-agent", "longshore-proxy"
     ]  # fmt: skip
-    chroot.run("PYTHONOPTIMIZE=2 longshore-agent --version; PYTHONOPTIMIZE=2 longshore-proxy --version")
-    chroot.run("longshore --help; longshore pods --help")
-    assert chroot.files() == before, "a start wrote something"
-    assert chroot.run("man --where longshore-agent.yaml").stdout.strip().endswith("longshore-agent.yaml.5.gz")
-    enabled = chroot.root / "etc/systemd/system"
+    installed.run("PYTHONOPTIMIZE=2 longshore-agent --version; PYTHONOPTIMIZE=2 longshore-proxy --version")
+    installed.run("longshore --help; longshore pods --help")
+    assert installed.files() == before, "a start wrote something"
+    assert installed.run("man --where longshore-agent.yaml").stdout.strip().endswith("longshore-agent.yaml.5.gz")
+    enabled = installed.root / "etc/systemd/system"
     assert {path.name for path in enabled.glob("*.wants/longshore*.service")} >= {
         "longshore-agent.service", "longshore-proxy.service"
     }  # fmt: skip
     # Without systemd nobody may have started anything.
-    assert not (chroot.root / "run/longshore/proxy.lock").exists()
-    assert not (chroot.root / "var/lib/longshore/agent.lock").exists()
-    (chroot.root / "etc/longshore/agent.yaml").write_text("maxPodz: 3\n")
-    done = chroot.run("longshore-agent --config /etc/longshore/agent.yaml", check=False)
+    assert not (installed.root / "run/longshore/proxy.lock").exists()
+    assert not (installed.root / "var/lib/longshore/agent.lock").exists()
+    (installed.root / "etc/longshore/agent.yaml").write_text("maxPodz: 3\n")
+    done = installed.run("longshore-agent --config /etc/longshore/agent.yaml", check=False)
     assert (done.returncode, "/etc/longshore/agent.yaml" in done.stdout) == (78, True), done.stdout
 
 
-def test_upgrade_keeps_what_the_administrator_changed(chroot: Chroot, deb: Path, later: Path) -> None:
-    chroot.run(f"dpkg --install {chroot.put(deb)}")
-    etc = chroot.root / "etc/longshore"
+def test_upgrade_keeps_what_the_administrator_changed(installed: Chroot, later: Path) -> None:
+    etc = installed.root / "etc/longshore"
     edited = (etc / "agent.yaml").read_text() + "maxPods: 5\n"
     (etc / "agent.yaml").write_text(edited)
     (etc / "manifests/web.yaml").write_text("a pod")
-    chroot.run("systemctl disable longshore-proxy.service")
-    chroot.run(f"dpkg --install --force-confdef --force-confold {chroot.put(later)}")
+    installed.run("systemctl disable longshore-proxy.service")
+    installed.run(f"dpkg --install --force-confdef --force-confold {installed.put(later)}")
     assert (etc / "agent.yaml").read_text() == edited
     assert "maxPods: 77" in (etc / "agent.yaml.dpkg-dist").read_text()
     assert (etc / "manifests/web.yaml").read_text() == "a pod"
-    wanted = {path.name for path in (chroot.root / "etc/systemd/system").glob("*.wants/*")}
+    wanted = {path.name for path in (installed.root / "etc/systemd/system").glob("*.wants/*")}
     assert "longshore-agent.service" in wanted
     assert "longshore-proxy.service" not in wanted, "who disabled it wants it disabled"
 
 
-def test_an_upgrade_that_was_cut_off_is_repaired_by_the_next(chroot: Chroot, deb: Path, later: Path) -> None:
-    chroot.run(f"dpkg --install {chroot.put(deb)}")
+def test_an_upgrade_that_was_cut_off_is_repaired_by_the_next(installed: Chroot, later: Path) -> None:
     cut = f"""
-        dpkg --install {chroot.put(later)} >/tmp/log 2>&1 & dpkg=$!
+        dpkg --install {installed.put(later)} >/tmp/log 2>&1 & dpkg=$!
         cd /opt/longshore/lib/python3.*/site-packages
         until [ -e grpc/__init__.py.dpkg-new ]; do sleep 0.01; done
         kill -9 $dpkg
         wait $dpkg || true
         dpkg --audit
     """
-    assert "longshore" in chroot.run(cut).stdout, "the upgrade was over before it could be cut off"
-    chroot.run(f"dpkg --install {chroot.put(later)}; longshore --version")
-    assert chroot.run("dpkg --audit").stdout == ""
-    assert list((chroot.root / "opt/longshore").rglob("*.dpkg-*")) == []
+    assert "longshore" in installed.run(cut).stdout, "the upgrade was over before it could be cut off"
+    installed.run(f"dpkg --install {installed.put(later)}; longshore --version")
+    assert installed.run("dpkg --audit").stdout == ""
+    assert list((installed.root / "opt/longshore").rglob("*.dpkg-*")) == []
 
 
-def test_remove_takes_the_rules_and_leaves_the_data(chroot: Chroot, deb: Path) -> None:
-    chroot.run(f"dpkg --install {chroot.put(deb)}")
-    (chroot.root / "etc/longshore/services/web.yaml").write_text(SERVICE.removesuffix("---\n"))
-    (chroot.root / "etc/longshore/services/web-1.yaml").write_text(SLICE)
-    state = chroot.root / "var/lib/longshore/records/aa-1.json"
+def test_remove_takes_the_rules_and_leaves_the_data(installed: Chroot) -> None:
+    (installed.root / "etc/longshore/services/web.yaml").write_text(SERVICE.removesuffix("---\n"))
+    (installed.root / "etc/longshore/services/web-1.yaml").write_text(SLICE)
+    state = installed.root / "var/lib/longshore/records/aa-1.json"
     state.parent.mkdir(parents=True)
     state.write_text("{}")
-    # A network of its own for the whole script. The directory says that systemd has booted; systemctl sees the chroot.
-    said = chroot.run("""
+    # A network of its own for the whole script. The directory says that systemd has booted; systemctl sees a chroot.
+    said = installed.run("""
         iptables -t nat -N SOMEBODYS
         ip link set lo up
         longshore-proxy --agent-socket= --healthz-bind-address= --metrics-bind-address= >/tmp/proxy.log 2>&1 & proxy=$!
@@ -110,13 +106,13 @@ def test_remove_takes_the_rules_and_leaves_the_data(chroot: Chroot, deb: Path) -
         rm -r /run/systemd
     """).stdout
     before, after = said.split("before\n")[1].split("after\n")
-    assert "10.96.0.10" in before, (chroot.root / "tmp/proxy.log").read_text()
+    assert "10.96.0.10" in before, (installed.root / "tmp/proxy.log").read_text()
     assert ":SOMEBODYS" in after
     assert [line for line in after.splitlines() if re.search("KUBE|LONGSHORE|10.96.0.10", line)] == []
     assert state.exists()
-    assert (chroot.root / "etc/longshore/agent.yaml").exists()
-    assert (chroot.root / "etc/longshore/services/web.yaml").exists()
-    assert not (chroot.root / "opt/longshore").exists()
+    assert (installed.root / "etc/longshore/agent.yaml").exists()
+    assert (installed.root / "etc/longshore/services/web.yaml").exists()
+    assert not (installed.root / "opt/longshore").exists()
 
 
 def test_purge_leaves_nothing(chroot: Chroot, deb: Path, later: Path) -> None:
@@ -151,13 +147,12 @@ def test_purge_leaves_nothing(chroot: Chroot, deb: Path, later: Path) -> None:
     assert {name for name in before.keys() - chroot.files().keys() if not NOT_OURS.match(name)} == set()
 
 
-def test_purge_can_be_told_from_remove_while_the_programs_are_there(chroot: Chroot, deb: Path) -> None:
+def test_purge_can_be_told_from_remove_while_the_programs_are_there(installed: Chroot) -> None:
     """prerm ends the pods when a purge begins; this is what it asks dpkg."""
-    chroot.run(f"dpkg --install {chroot.put(deb)}")
-    prerm = chroot.root / "var/lib/dpkg/info/longshore.prerm"
+    prerm = installed.root / "var/lib/dpkg/info/longshore.prerm"
     question = next(line for line in prerm.read_text().splitlines() if "db:Status-Want" in line)
     asked = re.search(r"\$\((dpkg-query .*)\)\"", question)
     assert asked is not None
     prerm.write_text(f"#!/bin/sh\n{asked[1]} >/tmp/want\n")
-    chroot.run("dpkg --purge longshore")
-    assert (chroot.root / "tmp/want").read_text() == "purge"
+    installed.run("dpkg --purge longshore")
+    assert (installed.root / "tmp/want").read_text() == "purge"
