@@ -21,7 +21,7 @@ HOME = "/opt/longshore"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # 0 is what `longshore` runs with, 2 (no docstrings in memory) what the units ask for.
 OPTIMIZATION_LEVELS = [0, 2]
-ONLY_TO_BUILD = ("pip", "setuptools", "wheel")
+NOT_FOR_A_NODE = ("pip", "setuptools", "wheel", "lab")  # what only building and testing need
 
 _ENTRY = """#!{home}/bin/python3
 import sys
@@ -42,7 +42,7 @@ def build(root: Path) -> None:
     subprocess.run([*pip, "--require-hashes", "--requirement", "requirements-run.lock"], check=True, env=environment)
     subprocess.run([*pip, "--no-deps", "."], check=True)
     site = home / "lib" / PYTHON / "site-packages"
-    _remove_build_tools(site)
+    _remove_tools(site)
     _write_programs(home, site)
     for place in site.glob("longshore-*.dist-info/direct_url.json"):
         place.unlink()  # says where the project was built
@@ -53,8 +53,8 @@ def build(root: Path) -> None:
     _compile(root.resolve(), home / "lib")
 
 
-def _remove_build_tools(site: Path) -> None:
-    for name in ONLY_TO_BUILD:
+def _remove_tools(site: Path) -> None:
+    for name in NOT_FOR_A_NODE:
         for path in (site / name, *site.glob(f"{name}-*.dist-info")):
             shutil.rmtree(path, ignore_errors=True)
     for path in (site / "pkg_resources", site / "_distutils_hack"):

@@ -26,7 +26,7 @@ ROOT_PACKAGES = (
     "bash-completion", "containerd", "containernetworking-plugins", "init-system-helpers", "iproute2", "iptables",
     "kmod", "libsystemd0", "man-db", "procps", "systemd",
 )  # fmt: skip
-_KEPT = 3
+_KEPT = 8
 _PYTHON = ROOT / "debian" / "python"
 
 
@@ -100,9 +100,9 @@ def _fingerprint() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """Every file that `make deb` copies."""
+    """Every file that decides what is in the package; lab/ is built with it and left out."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} - {"lab"}
     for name in (*packages, *BESIDE_PACKAGES):
         top = ROOT / name
         for path in top.rglob("*") if top.is_dir() else (top,):

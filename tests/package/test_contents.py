@@ -71,7 +71,7 @@ def test_programs_run_the_environments_python(tree: Path) -> None:
 def test_only_what_runs(tree: Path) -> None:
     names = {path.name for path in environment(tree).iterdir()}
     assert {"agent", "proxy", "cli", "grpc", "systemd"} <= names
-    assert names.isdisjoint({"pip", "setuptools", "wheel", "pytest", "mypy", "ruff", "tests", "bench"})
+    assert names.isdisjoint({"pip", "setuptools", "wheel", "pytest", "mypy", "ruff", "tests", "bench", "lab"})
     programs = {path.name for path in (tree / "opt/longshore/bin").iterdir() if not path.name.startswith("python")}
     assert programs == {"longshore", "longshore-agent", "longshore-proxy"}
 
