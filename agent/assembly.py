@@ -28,6 +28,7 @@ from agent.pods.termination_message import read_termination_message
 from agent.pods.workers import PodWorkers
 from agent.probes.prober import Prober
 from agent.server.board import StatusBoard
+from agent.shutdown.node_shutdown import NodeShutdown
 from agent.state_dir import StateDir
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn
@@ -48,6 +49,7 @@ def assemble(
     settings: Settings,
     board: StatusBoard,
     state: StateDir,
+    shutdown: NodeShutdown,
 ) -> tuple[Surroundings, PodWorkers]:
     """Everything around the pods; `group` will own the tasks of workers, probes and pulls."""
     config = settings.config
@@ -73,6 +75,7 @@ def assemble(
         slots=StartSlots(default_bound()),
         not_admitted=lambda pod: not_admitted(pod, settings.node, workers.active_pods),
         moved=lambda uid: workers.moved(uid),
+        going_down=shutdown.turn_of,
     )
     boot_id = read_machine_identity().boot_id
     workers = PodWorkers(shared, group, records, boot_id, lambda: settings.config.crash_loop_max_s)

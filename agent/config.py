@@ -17,6 +17,7 @@ from typing import TypeVar
 from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
+from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
 
 __all__ = ["AgentConfig", "ConfigError", "load_config"]
@@ -31,8 +32,8 @@ class AgentConfig:
     """Everything configurable, checked.  Periods in seconds, paths absolute.
 
     `node_ip` is what --node-ip says, `node_ips` its parts ("0.0.0.0" and "::" only choose the family). `resolv_conf`
-    is "" where pods get no resolver file.  `healthz_port` 0 is off.  `notes` name the fields that were set and have
-    no effect, for the daemon to log once.
+    is "" where pods get no resolver file.  `healthz_port` 0 is off.  Without `shutdown_periods` a shutdown of the node
+    is not noticed.  `notes` name the fields that were set and have no effect, for the daemon to log once.
     """
 
     config_file: Path | None
@@ -65,6 +66,7 @@ class AgentConfig:
     fail_cgroup_v1: bool
     fail_swap_on: bool
     verbosity: int
+    shutdown_periods: tuple[GroupPeriod, ...]
     notes: tuple[str, ...]
 
 
@@ -127,6 +129,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         fail_cgroup_v1=get.typed("failCgroupV1", bool),
         fail_swap_on=get.typed("failSwapOn", bool),
         verbosity=get.typed("logging.verbosity", int),
+        shutdown_periods=get.shutdown_periods(),
         notes=_notes(settings),
     )
 
@@ -237,6 +240,25 @@ class _Getter:
         if problem := is_dns_subdomain(name):
             raise Setting(name, setting.where or "host name").error(f"as the node's name it {problem}")
         return name
+
+    def shutdown_periods(self) -> tuple[GroupPeriod, ...]:
+        """The groups of pods that end together, lowest priority first."""
+        total_s, critical_s = (
+            self.typed("shutdownGracePeriod", float),
+            self.typed("shutdownGracePeriodCriticalPods", float),
+        )
+        if critical_s > total_s:
+            message = f"must not be more than shutdownGracePeriod ({total_s:g} s)"
+            raise self.setting("shutdownGracePeriodCriticalPods").error(message)
+        listed = self.setting("shutdownGracePeriodByPodPriority")
+        if not listed.value:
+            return resolve_periods(total_s, critical_s)
+        if total_s:
+            raise listed.error("must not be set together with shutdownGracePeriod")
+        try:
+            return parse_periods(listed.value)
+        except ValueError as error:
+            raise listed.error(str(error)) from None
 
     def serialize_image_pulls(self) -> bool:
         parallel = self.optional("maxParallelImagePulls", int)

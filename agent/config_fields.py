@@ -147,6 +147,9 @@ _USED = (
         "crashLoopBackOff.maxContainerRestartPeriod", "duration", "5m0s", zero_is_default=False, minimum=1, maximum=300
     ),
     _used("logging.verbosity", "int", 0, "v", minimum=0),
+    _used("shutdownGracePeriod", "duration", "0s", minimum=1, note="0 is off; see docs/shutdown.md"),
+    _used("shutdownGracePeriodCriticalPods", "duration", "0s", minimum=1, note="the last part of shutdownGracePeriod"),
+    _used("shutdownGracePeriodByPodPriority", "list", (), note="instead of the other two"),
 )
 
 _IDLE = (
@@ -268,9 +271,6 @@ _REFUSED = (
         ("allowedUnsafeSysctls", "strings", (), "allowed-unsafe-sysctls"),
         ("kernelMemcgNotification", "bool", False, "kernel-memcg-notification"),
         ("enableSystemLogQuery", "bool", False, ""),
-        ("shutdownGracePeriod", "duration", "0s", ""),
-        ("shutdownGracePeriodCriticalPods", "duration", "0s", ""),
-        ("shutdownGracePeriodByPodPriority", "list", (), ""),
         ("reservedMemory", "list", (), "reserved-memory"),
         ("memoryReservationPolicy", "string", "None", ""),
         ("tracing", "object", None, ""),

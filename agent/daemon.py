@@ -27,7 +27,7 @@ from agent.config import AgentConfig, ConfigError, load_config
 from agent.manifest_feed import ManifestFeed
 from agent.node.addresses import AddressError
 from agent.node.cgroup_driver import agree_on_cgroup_driver
-from agent.node.facts import read_node_facts
+from agent.node.facts import read_machine_identity, read_node_facts
 from agent.node.fitness import UnfitHostError, check_host
 from agent.pods.lookout import Lookout
 from agent.pods.observe import PodObservation
@@ -39,6 +39,8 @@ from agent.self_report import SelfReport
 from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
 from agent.server.local_api import serve_local_api
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.schedule import total_s
 from agent.state_dir import StateDir, StateDirError
 from agent.warm_up import warm_up
 from cri_client.channel import Channel, check_endpoint, connect
@@ -50,11 +52,13 @@ from daemonkit.files import LockHeldError
 from daemonkit.journal import setup_logging
 from daemonkit.memory import limit_arenas, trim_memory, trim_now_and_then
 from daemonkit.notify import Notifier
+from daemonkit.system_state import read_system_state
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError
 
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG; the unit's RestartPreventExitStatus
 RUNTIME_RETRY_S = 1.0
+LOGIND_PATIENCE_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -115,6 +119,12 @@ class Agent:
         self._board = StatusBoard()
         self._notifier = Notifier()
         self._report = SelfReport(self._board, config)
+        self._shutdown = NodeShutdown(
+            state,
+            config.shutdown_periods,
+            read_machine_identity().boot_id,
+            lambda progress: self._report.set_shutdown(progress.to_json()),
+        )
         self._hangup = asyncio.Event()
 
     async def run(self) -> str:
@@ -149,8 +159,9 @@ class Agent:
         config = self._config
         async with contextlib.AsyncExitStack() as stack:
             with _as_reason():
-                await stack.enter_async_context(serve_local_api(self._board, config.api_socket))
+                await stack.enter_async_context(serve_local_api(self._board, config.api_socket, self._shutdown))
                 await stack.enter_async_context(serve_healthz(config.healthz_bind_address, config.healthz_port))
+            await self._mind_shutdown(group)
             channel = await stack.enter_async_context(await self._reach_runtime())
             driver = await self._agree_on_cgroup_driver(RuntimeClient(channel))
             with _as_reason():
@@ -163,6 +174,22 @@ class Agent:
                     connect(config.image_endpoint, timeout_s=config.runtime_request_timeout_s)
                 )
             await self._run_pods(group, channel, images, settings)
+
+    async def _mind_shutdown(self, group: asyncio.TaskGroup) -> None:
+        """Whether the node goes down must be known before any pod starts: an earlier agent may have begun it."""
+        if not self._shutdown.enabled:
+            self._shutdown.recover("")
+            return
+        from agent.shutdown.logind import LogindWatch
+
+        self._shutdown.recover(await asyncio.to_thread(read_system_state))
+        periods = self._config.shutdown_periods
+        watch = LogindWatch(self._shutdown, total_s(periods), self._report.set_inhibitor, read_system_state)
+        spawn_eternal(group, self._shutdown.run(), name="node shutdown")
+        spawn_eternal(group, watch.run(), name="logind")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOGIND_PATIENCE_S):
+                await watch.spoken.wait()
 
     async def _reach_runtime(self) -> Channel:
         """Wait until a runtime answers, saying what is wrong as long as none does."""
@@ -200,7 +227,9 @@ class Agent:
     ) -> None:
         """Build everything around the pods, pass the gate, and go on for ever."""
         runtime = RuntimeClient(channel)
-        shared, workers = assemble(group, runtime, ImageClient(image_channel), settings, self._board, self._state)
+        shared, workers = assemble(
+            group, runtime, ImageClient(image_channel), settings, self._board, self._state, self._shutdown
+        )
         feed = ManifestFeed(settings.config, self._board, self._state)
         lookout = Lookout(
             shared.view, workers, connected=self._report.set_connected, missed=self._report.set_missed_events
@@ -209,6 +238,7 @@ class Agent:
             wanted = await feed.first()
             workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
             self._board.expect(workers.workers)
+            self._shutdown.attach(workers.workers)
             self._now_ready(len(wanted))
             spawn(group, self._warm_up(), name="warm-up")
             spawn_eternal(group, shared.saver.run(), name="records")

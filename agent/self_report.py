@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from agent.config import AgentConfig
@@ -32,6 +32,7 @@ class SelfReport:
             "podLogsDir": str(config.pod_logs_dir),
             "staticPodPath": str(config.static_pod_path or ""),
         }
+        self._shutdown: dict[str, object] = {}
         self._show()
 
     def set_node_ips(self, addresses: Sequence[str]) -> None:
@@ -60,12 +61,22 @@ class SelfReport:
         if self._runtime != before:
             self._show()
 
+    def set_shutdown(self, progress: Mapping[str, object]) -> None:
+        """Whether the node goes down, and how far it is."""
+        self._shutdown |= progress
+        self._show()
+
+    def set_inhibitor(self, held: bool, message: str) -> None:
+        """Whether logind waits for us before it takes the machine down, and what is wrong."""
+        self._shutdown |= {"inhibitor": held, "inhibitorMessage": message}
+        self._show()
+
     def _set(self, key: str, value: object) -> None:
         self._status[key] = value
         self._show()
 
     def _show(self) -> None:
-        self._board.set_status({**self._status, "runtime": dict(self._runtime)})
+        self._board.set_status({**self._status, "runtime": dict(self._runtime), "shutdown": dict(self._shutdown)})
 
 
 def _rfc3339(time_s: float) -> str:

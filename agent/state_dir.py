@@ -25,7 +25,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """What is written down of one pod. Times in Unix seconds.
 
     `outcome` (Succeeded or Failed) with the final `status` keeps a finished pod finished; `stop_deadline_s` keeps a
-    grace period from starting anew. `backoff` is container name -> (delay, last update) and counts only in the boot
+    grace period from starting anew. `interrupted` are the ids of containers that a shutdown of the node has ended.
+    `backoff` is container name -> (delay, last update) and counts only in the boot
     `boot_id`. `probes` is the prober's dump, `transitions` condition type -> (status, time).
     """
 
@@ -37,9 +38,23 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     outcome: str | None = None
     status: dict[str, object] | None = None
     stop_deadline_s: float | None = None
+    interrupted: list[str] = []
     backoff: dict[str, tuple[float, float]] = {}
     probes: dict[str, object] = {}
     transitions: dict[str, tuple[str, float]] = {}
+
+
+class ShutdownRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """That the node goes down, so that a restarted agent goes on with it. It counts only in the boot `boot_id`.
+
+    `trigger` is who said so (a value of `agent.shutdown.node_shutdown.Trigger`); `opened` is priority of a group ->
+    when its turn came, Unix seconds.
+    """
+
+    boot_id: str
+    trigger: str
+    since_s: float
+    opened: dict[int, float] = {}
 
 
 class _Layout(msgspec.Struct):
@@ -133,6 +148,25 @@ class StateDir:
     def write_manifests(self, raw: Mapping[str, bytes]) -> None:
         """Replace the last good texts. Raises OSError."""
         write_atomic(self.root / "manifests.json", msgspec.json.encode(dict(raw)))
+
+    def load_shutdown(self) -> ShutdownRecord | None:
+        """What an earlier agent wrote down of a shutdown of the node."""
+        path = self.root / "shutdown.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=ShutdownRecord)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self._set_aside(path, error)
+            return None
+
+    def write_shutdown(self, record: ShutdownRecord | None) -> None:
+        """Replace it, durably; None removes it. Raises OSError."""
+        path = self.root / "shutdown.json"
+        if record is None:
+            remove_durably(path)
+        else:
+            write_atomic(path, msgspec.json.encode(record) + b"\n")
 
     def _record_path(self, uid: str) -> Path:
         return self.records_dir / f"{uid}.json"

@@ -84,6 +84,7 @@ class _Services(msgspec.Struct):
 
 class _AnyStatus(msgspec.Struct):
     runtime: Json | None = None
+    shutdown: Json | None = None
     agent: Json | None = None
     waitingFor: list[str] | None = None  # noqa: N815 # the API's name
 

@@ -23,6 +23,7 @@ _COMMANDS = {
     "check": "cli.check:check",
     "apply": "cli.apply:apply",
     "delete": "cli.delete:delete",
+    "shutdown": "cli.shutdown:shutdown",
     "completion": "cli.completion:completion",
 }
 

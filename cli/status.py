@@ -17,6 +17,7 @@ from cli.output import format_option, print_table, print_value
 from cli.target import Json, Target, pass_target
 
 Row = tuple[str, str, str]
+_WELL = ("ready", "no inhibitor")  # the stop unit does without
 
 
 @click.command()
@@ -40,7 +41,7 @@ def status(context: click.Context, target: Target, output: str) -> None:
         print_value({**found, "problems": problems}, output)
     if problems:
         context.exit(UNREACHABLE)
-    if any(row[1] != "ready" for row in rows):
+    if any(row[1] not in _WELL for row in rows):
         context.exit(FAILED)
 
 
@@ -57,6 +58,26 @@ def _agent_rows(status: Json | None, problems: dict[str, str], now: datetime.dat
     connected = runtime.get("connected", bool(runtime.get("name")))
     text = f"{name} at {runtime.get('endpoint', '?')}{since}"
     yield ("runtime", "ready" if connected else "not connected", text)
+    yield from _shutdown_rows(status.get("shutdown") or {}, now)
+
+
+def _shutdown_rows(shutdown: Json, now: datetime.datetime) -> Iterator[Row]:
+    """Only where the node is to stop its pods before it goes down."""
+    state = shutdown.get("state", "off")
+    if state == "off":
+        return
+    held = shutdown.get("inhibitor", False)
+    lock = "logind waits for the pods" if held else "logind does not wait for the pods"
+    parts = [lock, shutdown.get("inhibitorMessage", ""), shutdown.get("message", "")]
+    if state == "idle":
+        parts.insert(0, f"takes up to {shutdown.get('budgetSeconds', 0):g}s")
+        yield ("shutdown", "ready" if held else "no inhibitor", ", ".join(filter(None, parts)))
+        return
+    left = shutdown.get("podsLeft") or []
+    parts.insert(
+        0, f"asked by {shutdown.get('trigger', '?')} {age(shutdown.get('since'), now)} ago, {len(left)} pods left"
+    )
+    yield ("shutdown", "pods are down" if state == "down" else "under way", ", ".join(filter(None, parts)))
 
 
 def _proxy_rows(status: Json | None, problems: dict[str, str], now: datetime.datetime) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -97,9 +97,28 @@ def get_json(path: Path, url: str, daemon: str) -> Json:
         raise Failure(f"cannot read {url} from the {daemon}: {error}; {hint}", FAILED) from None
 
 
+def send_lines(path: Path, method: str, url: str, silence_s: float) -> Iterator[Json]:
+    """Ask the agent to do something; what it says about it, a JSON object a line. Raises Failure, also when it is
+    silent for `silence_s`.
+    """
+    connection = _UnixConnection(path, silence_s)
+    try:
+        connection.request(method, url)
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise Failure(f"cannot {method} {url}: the agent answers {answer.status} {answer.reason}", FAILED)
+        while line := answer.readline():
+            yield parse_answer(url, line)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise Failure(f"cannot {method} {url} at {path}: {reason}", UNREACHABLE) from None
+    finally:
+        connection.close()
+
+
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
+    def __init__(self, path: Path, timeout_s: float = _TIMEOUT_S) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:

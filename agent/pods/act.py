@@ -21,6 +21,7 @@ from agent.pods.start_slots import Slot
 from agent.pods.steps import (
     CreateSandbox,
     PullImage,
+    RecordInterrupted,
     RecordOutcome,
     RemoveContainer,
     RemoveRecord,
@@ -123,6 +124,10 @@ class StepTaker:
         if isinstance(step, RecordOutcome):
             await self._record_outcome(step)
             return ""
+        if isinstance(step, RecordInterrupted):
+            self._memory.interrupted.update(step.container_ids)
+            await self._write_down("what the shutdown of the node interrupts")
+            return ""
         if isinstance(step, RemoveRecord):
             try:
                 await self._shared.saver.remove(target.uid)
@@ -136,11 +141,14 @@ class StepTaker:
         self._memory.outcome = step.phase
         self._show(())
         self._memory.settle()
+        await self._write_down("how it ended")
+
+    async def _write_down(self, what: str) -> None:
+        memory = self._memory
         try:
-            await self._shared.saver.now(self._memory.record({}))
+            await self._shared.saver.now(memory.record({} if memory.outcome is not None else memory.probes))
         except OSError as error:
-            fields = self._memory.log_fields()
-            _log.warning("cannot write down how pod %s ended: %s", self._memory.full_name, error, extra=fields)
+            _log.warning("cannot write down of pod %s %s: %s", memory.full_name, what, error, extra=memory.log_fields())
 
     def _show_slow(self, step: Step) -> None:
         """What takes long is shown while it does, or nobody could say what the pod waits for."""

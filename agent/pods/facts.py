@@ -47,6 +47,15 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True)
+class ShutdownTurn:
+    """The node is going down: nothing starts. `deadline_s` (Unix seconds) is when the pod's grace is over; None: the
+    turn of its group has not come.
+    """
+
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PodFacts:
     """The facts of one pod.
 
@@ -55,7 +64,8 @@ class PodFacts:
     holds the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call
     whose answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating
     pod's grace is over, `quiet_at_s` when the runtime can no longer be at work on a call whose answer nobody waits for.
-    `outcome` is "Succeeded" or "Failed" once that is on disk.
+    `outcome` is "Succeeded" or "Failed" once that is on disk. `shutdown` is None unless the node goes down;
+    `interrupted` are the ids of the containers that a shutdown of the node has ended.
     """
 
     spec_hashes: Mapping[str, str] = field(default_factory=dict)
@@ -72,4 +82,6 @@ class PodFacts:
     stop_deadline_s: float | None = None
     quiet_at_s: float = 0.0
     outcome: str | None = None
+    shutdown: ShutdownTurn | None = None
+    interrupted: frozenset[str] = frozenset()
     leftovers: Leftovers = Leftovers()

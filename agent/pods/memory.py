@@ -15,7 +15,7 @@ from lightkube.models.core_v1 import Pod, PodCondition, PodStatus
 from agent.container_spec.hashing import container_hash
 from agent.pods.backoff import BackoffEntry
 from agent.pods.entry import pod_to_json, status_to_json
-from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure
+from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
 from agent.pods.failure import StepFailed
 from agent.pods.restart import init_containers, main_containers
 from agent.pods.steps import CreateSandbox, PrepareVolumes, PullImage, StartContainer, Step, StopContainer
@@ -54,6 +54,7 @@ class PodMemory:
     backoff: dict[str, BackoffEntry] = field(default_factory=dict)
     restart_wanted: set[str] = field(default_factory=set)
     innocent: set[str] = field(default_factory=set)
+    interrupted: set[str] = field(default_factory=set)
     attempts_used: dict[str, int] = field(default_factory=dict)
     waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
     spec_hashes: dict[str, str] = field(default_factory=dict)
@@ -91,7 +92,11 @@ class PodMemory:
         return True
 
     def facts(
-        self, failed_probes: Mapping[str, ProbeFailure], not_admitted: Held | None, leftovers: Leftovers
+        self,
+        failed_probes: Mapping[str, ProbeFailure],
+        not_admitted: Held | None,
+        leftovers: Leftovers,
+        shutdown: ShutdownTurn | None = None,
     ) -> PodFacts:
         """The frozen picture that a plan is made from."""
         return PodFacts(
@@ -109,6 +114,8 @@ class PodMemory:
             stop_deadline_s=self.stop_deadline_s,
             quiet_at_s=self.quiet_at_s,
             outcome=self.outcome,
+            shutdown=shutdown,
+            interrupted=frozenset(self.interrupted),
             leftovers=leftovers,
         )
 
@@ -125,6 +132,7 @@ class PodMemory:
         """Only these container ids still exist."""
         self.restart_wanted &= there
         self.innocent &= there
+        self.interrupted &= there
 
     def note_done(self, step: Step, made: str) -> None:
         """A step succeeded; `made` is what it made."""
@@ -185,6 +193,7 @@ class PodMemory:
             outcome=self.outcome,
             status=self.settled,
             stop_deadline_s=self.stop_deadline_s,
+            interrupted=sorted(self.interrupted),
             backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
             probes=probes,
             transitions={
@@ -213,6 +222,7 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         outcome=record.outcome,
         settled=record.status,
         stop_deadline_s=record.stop_deadline_s,
+        interrupted=set(record.interrupted),
         backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
         status=PodStatus(conditions=conditions) if conditions else None,
         probes=record.probes,

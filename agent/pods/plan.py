@@ -3,7 +3,7 @@
 Before: `observe` (what runs), `wish` (what is wanted), `facts` (everything else). Next: `worker` lets `execute` do the
 steps in order, observes again and plans again until a plan is empty. A plan may be cut off after any step: the next one
 starts from whatever is there and reaches the same end. `plan_end` has the two plans of a pod that is to go or is over,
-`plan_containers` the part for a pod whose sandbox stands.
+`plan_shutdown` the one while the node goes down, `plan_containers` the part for a pod whose sandbox stands.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_containers, plan_debris
 from agent.pods.plan_end import judge_outcome, plan_finished, plan_removal
+from agent.pods.plan_shutdown import plan_shutdown
 from agent.pods.restart import has_work
 from agent.pods.steps import CreateSandbox, PrepareVolumes, RecordOutcome, Step, StopContainer, StopSandbox
 from agent.pods.waiting import Waiting
@@ -45,8 +46,9 @@ class Plan:
 def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) -> Plan:
     """Everything this pod lacks.
 
-    A pod without a source is removed, a finished one is kept stopped, any other is brought to run. Steps that failed
-    lately are held back with what depends on them, and appear in `waiting` instead.
+    A pod without a source is removed, a finished one is kept stopped, any other is brought to run, or to its end while
+    the node goes down. Steps that failed lately are held back with what depends on them, and appear in `waiting`
+    instead.
     """
     if wish.ending is not None or wish.pod is None:
         return _hold_back(*plan_removal(wish, seen, facts, now_s), facts, now_s, strict=True)
@@ -55,6 +57,8 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
     outcome = judge_outcome(wish.pod, seen, facts)
     if outcome is not None:
         return _hold_back((RecordOutcome(outcome.reason, outcome.phase),), (), facts, now_s, strict=True)
+    if facts.shutdown is not None:
+        return _hold_back(*plan_shutdown(seen, facts.shutdown, facts, now_s), facts, now_s, strict=True)
     if seen.current_sandbox is None:
         return _plan_sandbox(wish.pod, seen, facts, now_s)
     steps, waiting = plan_containers(wish.pod, seen, facts, now_s)

@@ -113,7 +113,7 @@ def _start(pod: Pod, container: Container, seen: PodObservation, facts: PodFacts
     """Pull and start one container, or wait for its back-off."""
     last = seen.newest_exited(container.name)
     backoff = None
-    if last is not None and last.id not in facts.innocent:
+    if last is not None and last.id not in facts.innocent | facts.interrupted:
         entry = _backoff_entry(last, seen, facts)
         until_s = held_until(entry, last.detail.finished_at_s, facts.crash_loop_max_s)
         if entry is not None and now_s < until_s:

@@ -44,6 +44,8 @@ def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | 
     policy = restart_policy(pod)
     if policy == "Always" or seen.empty or any(one.may_run for one in seen.all_containers()):
         return None
+    if policy == "Never" and any(one.id in facts.interrupted for one in seen.all_containers()):
+        return Outcome("Failed", "the node was shut down during its only run, restartPolicy is Never")
     if policy == "Never" and (failed := _failed_init(pod, seen)):
         return Outcome("Failed", f"init container {failed} failed, restartPolicy is Never")
     if seen.current_sandbox is not None and not is_initialized(pod, seen):
@@ -92,6 +94,8 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     """
     why = wish.ending.reason if wish.ending else "no source wants this pod"
     left_s = DEFAULT_GRACE_S if facts.stop_deadline_s is None else facts.stop_deadline_s - now_s
+    if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
+        left_s = min(left_s, facts.shutdown.deadline_s - now_s)
     steps: list[Step] = [
         StopContainer(why, one.name, one.id, at_least(left_s)) for one in seen.all_containers() if one.may_run
     ]

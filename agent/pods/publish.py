@@ -10,6 +10,7 @@ from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import ProbeFailure
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
+from agent.pods.plan_shutdown import is_shut_down
 from agent.pods.restart import main_containers
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.surroundings import Surroundings
@@ -27,7 +28,9 @@ def sync_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> None:
         for main in main_containers(wish.pod)
         if (now := seen.current(main.name)) is not None and now.running
     }
-    shared.prober.sync(wish.pod, running, _pod_ip(shared, wish, seen), terminating=wish.ending is not None)
+    turn = shared.going_down(wish.pod)
+    terminating = wish.ending is not None or (turn is not None and turn.deadline_s is not None)
+    shared.prober.sync(wish.pod, running, _pod_ip(shared, wish, seen), terminating=terminating)
 
 
 def failed_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> dict[str, ProbeFailure]:
@@ -101,6 +104,7 @@ def _status(
         verdicts=memory.verdicts,
         outcome=memory.outcome,
         refused=next((one for one in waiting if one.what == "refused"), None),
+        shut_down=is_shut_down(wish.pod, seen, shared.going_down(wish.pod), frozenset(memory.interrupted)),
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
     return status_to_json(memory.status)

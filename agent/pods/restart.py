@@ -29,7 +29,7 @@ def init_containers(pod: Pod) -> tuple[Container, ...]:
 
 def runs_again(policy: str, container: ContainerObservation, facts: PodFacts) -> bool:
     """Whether a container that is over gets another attempt."""
-    if container.id in facts.restart_wanted:
+    if container.id in facts.restart_wanted or container.id in facts.interrupted:
         return True
     return policy == "Always" or (policy == "OnFailure" and container.detail.exit_code != 0)
 

@@ -15,6 +15,7 @@ from lightkube.models import core_v1
 from agent.container_spec.resources import qos_class
 from agent.pods.container_status import at, container_status
 from agent.pods.observe import PodObservation
+from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
 from agent.pods.restart import init_containers, is_initialized, main_containers, restart_policy
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
@@ -22,7 +23,10 @@ from agent.probes.machine import ProbeVerdict
 
 @dataclass(frozen=True, slots=True)
 class StatusFacts:
-    """What the status needs besides the observation. Times in Unix seconds."""
+    """What the status needs besides the observation. Times in Unix seconds.
+
+    `shut_down`: the pod ends, or has ended, because the node goes down.
+    """
 
     start_time_s: float
     node_ips: tuple[str, ...] = ()
@@ -30,13 +34,15 @@ class StatusFacts:
     verdicts: Mapping[str, ProbeVerdict] = field(default_factory=dict)
     outcome: str | None = None
     refused: Waiting | None = None
+    shut_down: bool = False
 
 
 def pod_status(
     pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts, previous: core_v1.PodStatus | None, now_s: float
 ) -> core_v1.PodStatus:
     """The status of a pod now; transition times of conditions that did not change are taken from `previous`."""
-    initialized = is_initialized(pod, seen) or facts.outcome == "Succeeded"
+    is_over = facts.outcome is not None or facts.shut_down
+    initialized = is_initialized(pod, seen) or facts.outcome == "Succeeded" or (is_over and _main_ran(pod, seen))
     inits = [
         container_status(
             one,
@@ -45,7 +51,7 @@ def pod_status(
             facts.verdicts,
             initializing=False,
             is_init=True,
-            pod_over=facts.outcome is not None,
+            pod_over=is_over,
         )
         for one in init_containers(pod)
     ]
@@ -57,17 +63,21 @@ def pod_status(
             facts.verdicts,
             initializing=bool(inits) and not initialized,
             is_init=False,
-            pod_over=facts.outcome is not None,
+            pod_over=is_over,
         )
         for one in main_containers(pod)
     ]
     phase = facts.outcome or ("Failed" if facts.refused else pod_phase(restart_policy(pod), inits, mains, initialized))
+    reason, message = (facts.refused.reason, facts.refused.message) if facts.refused else (None, None)
+    if facts.shut_down and facts.outcome != "Succeeded" and not any(one.may_run for one in seen.all_containers()):
+        phase, reason, message = "Failed", TERMINATED_REASON, TERMINATED
+    conditions = _conditions(seen, inits, mains, initialized, phase, facts.shut_down)
     ips = _pod_ips(pod, seen, facts)
     return core_v1.PodStatus(
         phase=phase,
-        reason=facts.refused.reason if facts.refused else None,
-        message=facts.refused.message if facts.refused else None,
-        conditions=_keep_times(_conditions(seen, inits, mains, initialized, phase), previous, now_s),
+        reason=reason,
+        message=message,
+        conditions=_keep_times(conditions, previous, now_s),
         containerStatuses=mains,
         initContainerStatuses=inits or None,
         hostIP=facts.node_ips[0] if facts.node_ips else None,
@@ -130,6 +140,10 @@ def _succeeded(status: core_v1.ContainerStatus) -> bool:
     return ended is not None and ended.exitCode == 0
 
 
+def _main_ran(pod: core_v1.Pod, seen: PodObservation) -> bool:
+    return any(seen.latest(main.name) is not None for main in main_containers(pod))
+
+
 def _pod_ips(pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts) -> tuple[str, ...]:
     if pod.spec is not None and pod.spec.hostNetwork:
         return facts.node_ips if seen.current_sandbox is not None else ()
@@ -142,6 +156,7 @@ def _conditions(
     mains: Sequence[core_v1.ContainerStatus],
     initialized: bool,
     phase: str,
+    shut_down: bool,
 ) -> list[core_v1.PodCondition]:
     sandbox_ready = seen.current_sandbox is not None and phase not in ("Succeeded", "Failed")
     unready = [one.name for one in mains if not one.ready]
@@ -149,10 +164,15 @@ def _conditions(
         not_ready: tuple[str, str | None] = ("PodCompleted" if phase == "Succeeded" else "PodFailed", None)
     else:
         not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
-    is_up = not unready and initialized and phase not in ("Succeeded", "Failed")
+    # A pod that is about to be stopped gets no traffic any more.
+    is_up = not unready and initialized and phase not in ("Succeeded", "Failed") and not shut_down
+    if shut_down and not unready:
+        not_ready = (TERMINATED_REASON, TERMINATED)
     incomplete = [one.name for one in inits if not one.ready]
     not_initialized = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(incomplete)}]")
+    disrupted = [_condition("DisruptionTarget", True, "TerminationByKubelet", TERMINATED)] if shut_down else []
     return [
+        *disrupted,
         _condition("PodReadyToStartContainers", sandbox_ready),
         _condition("Initialized", initialized, *(() if initialized else not_initialized)),
         _condition("Ready", is_up, *(() if is_up else not_ready)),

@@ -131,6 +131,13 @@ class RecordOutcome(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordInterrupted(Step):
+    """Write to disk which containers end because the node goes down: their exit codes say nothing about their work."""
+
+    container_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveVolumes(Step):
     """Unmount and remove the pod's own volumes; the rest of its directory stays."""
 

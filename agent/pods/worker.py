@@ -53,11 +53,12 @@ class PodWorker:
         self._mailbox: Mailbox[Wish] = Mailbox(merge_wishes)
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._hurried = False
         self._same_plan: tuple[tuple[str, ...], int] = ((), 0)
         self._hands = StepTaker(
             memory,
             shared,
-            interrupted=lambda: not self._mailbox.is_empty(),
+            interrupted=lambda: self._hurried or not self._mailbox.is_empty(),
             urgent=self._urgent,
             show=self._show,
             nothing_runs=self._nothing_runs_now,
@@ -80,6 +81,20 @@ class PodWorker:
     def poke(self) -> None:
         """Something about this pod may have changed."""
         self._wake.set()
+
+    def hurry(self) -> None:
+        """Whatever is under way and only waits is dropped, and a new plan is made: the node goes down, or does not."""
+        self._hurried = True
+        self._wake.set()
+        self._urgent.set()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing of the pod runs, has an address, or is under way."""
+        seen = self.seen
+        if seen is None or not self.idle or self._hurried:
+            return False
+        return not any(one.may_run for one in seen.all_containers()) and not any(one.ready for one in seen.sandboxes)
 
     def runtime_came_back(self) -> None:
         """Try again at once what failed only because the runtime was away."""
@@ -106,6 +121,7 @@ class PodWorker:
             self._take_over(merge_wishes(self.wish, await self._mailbox.get()))
         self._wake.clear()
         self._urgent.clear()
+        self._hurried = False
         seen = await self._look()
         if seen is None:
             return
@@ -175,7 +191,12 @@ class PodWorker:
         if not self.memory.admitted and wish.pod is not None and wish.ending is None:
             not_admitted = None if not seen.empty else self._shared.not_admitted(wish.pod)
             self.memory.admitted = not_admitted is None
-        facts = self.memory.facts(failed_probes(self._shared, wish, seen), not_admitted, self._leftovers())
+        facts = self.memory.facts(
+            failed_probes(self._shared, wish, seen),
+            not_admitted,
+            self._leftovers(),
+            self._shared.going_down(wish.pod),
+        )
         return plan_pod(wish, seen, facts, time.time())
 
     def _leftovers(self) -> Leftovers:

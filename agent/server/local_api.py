@@ -10,25 +10,34 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from agent.server.board import StatusBoard
+from agent.shutdown.node_shutdown import NodeShutdown, Trigger
 from daemonkit.unix_http import serve_unix
 
 _UNREAD_S = 30.0
 _COALESCE_S = 0.02
 _BOARD = web.AppKey("board", StatusBoard)
+_SHUTDOWN = web.AppKey("shutdown", NodeShutdown)
 
 
-def serve_local_api(board: StatusBoard, socket_path: Path) -> AbstractAsyncContextManager[None]:
+def serve_local_api(
+    board: StatusBoard, socket_path: Path, shutdown: NodeShutdown | None = None
+) -> AbstractAsyncContextManager[None]:
     """Serve the board while the context is open. Raises what `serve_unix` raises."""
-    return serve_unix(build_app(board), socket_path)
+    return serve_unix(build_app(board, shutdown), socket_path)
 
 
-def build_app(board: StatusBoard) -> web.Application:
-    """The routes: /v1/pods (also ?watch=true), /v1/status, /healthz."""
+def build_app(board: StatusBoard, shutdown: NodeShutdown | None = None) -> web.Application:
+    """The routes: /v1/pods (also ?watch=true), /v1/status, /healthz, and POST and DELETE of /v1/shutdown."""
     app = web.Application()
     app[_BOARD] = board
+    if shutdown is not None:
+        app[_SHUTDOWN] = shutdown
+        app.router.add_post("/v1/shutdown", _post_shutdown)
+        app.router.add_delete("/v1/shutdown", _delete_shutdown)
     app.router.add_get("/v1/pods", _get_pods)
     app.router.add_get("/v1/status", _get_status)
     app.router.add_get("/healthz", _get_healthz)
@@ -55,6 +64,30 @@ async def _get_pods(request: web.Request) -> web.StreamResponse:
 
 async def _get_status(request: web.Request) -> web.Response:
     return web.Response(body=request.app[_BOARD].status_json() + b"\n", content_type="application/json")
+
+
+async def _post_shutdown(request: web.Request) -> web.StreamResponse:
+    """Stop all pods; answers with the progress, a JSON object a line, until they are down. ?trigger= says who asks."""
+    shutdown = request.app[_SHUTDOWN]
+    try:
+        trigger = Trigger(request.query.get("trigger", Trigger.PERSON))
+    except ValueError:
+        return web.Response(status=400, text=f"trigger: must be one of {', '.join(Trigger)}\n")
+    shutdown.begin(trigger)
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    async for progress in shutdown.follow():
+        await response.write(msgspec.json.encode(progress.to_json()) + b"\n")
+    return response
+
+
+async def _delete_shutdown(request: web.Request) -> web.Response:
+    """Let pods start again."""
+    shutdown = request.app[_SHUTDOWN]
+    shutdown.cancel("as a person wishes")
+    return web.Response(
+        body=msgspec.json.encode(shutdown.progress().to_json()) + b"\n", content_type="application/json"
+    )
 
 
 async def _get_healthz(_request: web.Request) -> web.Response:

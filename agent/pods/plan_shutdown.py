@@ -1,0 +1,51 @@
+"""The plan of a pod while the node goes down: nothing starts any more, and in its turn the pod is stopped. Pure.
+
+Called by `plan`, after what is to be removed and what is over. Containers get SIGTERM with what is left of their grace
+period, then the sandbox goes, so that its address is given back while the network is still there. What was running is
+written down first: after the next boot it has not finished, it was interrupted.
+"""
+
+from __future__ import annotations
+
+from lightkube.models.core_v1 import Pod
+
+from agent.pods.facts import PodFacts, ShutdownTurn
+from agent.pods.grace import at_least
+from agent.pods.observe import PodObservation
+from agent.pods.restart import restart_policy
+from agent.pods.steps import RecordInterrupted, Step, StopContainer, StopSandbox
+from agent.pods.waiting import Waiting
+
+REJECTED_REASON = "NodeShutdown"
+REJECTED = "Pod was rejected as the node is shutting down."
+TERMINATED_REASON = "Terminated"
+TERMINATED = "Pod was terminated in response to imminent node shutdown."
+WHY = "the node is shutting down"
+
+
+def plan_shutdown(
+    seen: PodObservation, turn: ShutdownTurn, facts: PodFacts, now_s: float
+) -> tuple[list[Step], list[Waiting]]:
+    """What to stop now; empty when nothing of the pod runs, or while its turn has not come."""
+    if seen.empty:
+        return [], [Waiting("refused", "", REJECTED_REASON, REJECTED)]
+    if turn.deadline_s is None:
+        return [], [Waiting("shutdown", "", REJECTED_REASON, f"{WHY}: pods of lower priority end first")]
+    steps: list[Step] = []
+    running = [one for one in seen.all_containers() if one.may_run]
+    unnoted = tuple(sorted({one.id for one in running} - facts.interrupted))
+    if unnoted:
+        steps.append(RecordInterrupted(WHY, unnoted))
+    left_s = at_least(turn.deadline_s - now_s)
+    steps += [StopContainer(WHY, one.name, one.id, left_s, innocent=True) for one in running]
+    steps += [StopSandbox(WHY, one.id) for one in seen.sandboxes if one.ready]
+    return steps, []
+
+
+def is_shut_down(pod: Pod, seen: PodObservation, turn: ShutdownTurn | None, interrupted: frozenset[str]) -> bool:
+    """Whether the pod's status is that of one which the node's shutdown ends: its turn has come, or it was in the
+    middle of its only run then.
+    """
+    if turn is not None and turn.deadline_s is not None:
+        return not seen.empty
+    return restart_policy(pod) == "Never" and any(one.id in interrupted for one in seen.all_containers())

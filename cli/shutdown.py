@@ -1,0 +1,117 @@
+"""`longshore shutdown`: stop this node's pods because the machine goes down. What longshore-shutdown.service runs.
+
+Before: systemd stops that unit, or a person asks. Next: POST /v1/shutdown of the agent; where none answers, an agent is
+started for this one task. Effects: prints the progress a line at a time (into the journal, from the unit). Always
+bounded: a machine that goes down must not hang because of us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from cli.failure import FAILED, Failure
+from cli.target import Json, Target, pass_target, send_lines
+from daemonkit.system_state import GOING_DOWN, read_system_state
+
+DEFAULT_CONFIG = "/etc/longshore/agent.yaml"
+SILENCE_S = 15.0  # the agent says something each second
+START_S = 30.0
+MARGIN_S = 10.0
+_END_S = 10.0
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="Also when the machine does not go down; pods stay down until --cancel.")
+@click.option("--cancel", is_flag=True, help="Let pods start again.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="Configuration of the agent that is started where none answers.",
+)
+@pass_target
+def shutdown(target: Target, now: bool, cancel: bool, config: Path) -> None:
+    """Stop this node's pods, by priority and with their grace periods, before the machine goes down.
+
+    Does nothing while the machine is not going down: to stop the unit, to upgrade or to restart it ends no pod.
+    """
+    if cancel:
+        for line in send_lines(target.agent_socket, "DELETE", "/v1/shutdown", SILENCE_S):
+            _tell(line)
+        return
+    if not now and (state := read_system_state()) != GOING_DOWN:
+        click.echo(f"the machine is not going down (systemctl is-system-running: {state or 'no answer'}): pods go on")
+        return
+    trigger = "person" if now else "stop-unit"
+    with contextlib.ExitStack() as stack:
+        if not _answers(target):
+            click.echo("no agent answers: starting one to stop the pods")
+            stack.enter_context(_agent(target, config))
+        last = _follow(target, f"/v1/shutdown?trigger={trigger}")
+    if last["state"] not in ("down", "off") or last.get("message"):
+        raise Failure(f"cannot stop all pods: {last.get('message') or last['state']}", FAILED)
+
+
+def _follow(target: Target, url: str) -> Json:
+    """Print what changes; the last word. Raises Failure, at the latest a moment after the agent's own bound."""
+    last: Json = {}
+    began_s = time.monotonic()
+    for line in send_lines(target.agent_socket, "POST", url, SILENCE_S):
+        if any(line.get(key) != last.get(key) for key in ("state", "podsLeft", "message")):
+            _tell(line)
+        last = line
+        limit_s = float(line.get("budgetSeconds") or 0) + MARGIN_S
+        if time.monotonic() - began_s > limit_s:
+            raise Failure(f"cannot stop all pods: the agent is not done after {limit_s:.0f} s", FAILED)
+    if not last:
+        raise Failure("cannot stop the pods: the agent ended before it was done", FAILED)
+    return last
+
+
+def _tell(line: Json) -> None:
+    left = line.get("podsLeft") or []
+    text = {
+        "off": "shutdownGracePeriod is 0: pods are not stopped before the machine goes down",
+        "idle": "the node is not shutting down",
+        "stopping": f"stopping pods, {len(left)} left: {', '.join(left)}" if left else "stopping pods",
+        "down": "all pods are down",
+    }.get(str(line.get("state")), str(line.get("state")))
+    click.echo(str(line.get("message") or text))
+
+
+def _answers(target: Target) -> bool:
+    return bool(target.agent_status())
+
+
+@contextlib.contextmanager
+def _agent(target: Target, config: Path) -> Iterator[None]:
+    """An agent of our own, until it answers; it is ended at the end. Pods need none to go on."""
+    beside = Path(sys.argv[0]).with_name("longshore-agent")
+    program = str(beside) if beside.exists() else shutil.which("longshore-agent")
+    if program is None:
+        raise Failure("cannot stop the pods: no agent answers, and longshore-agent is not installed", FAILED)
+    process = subprocess.Popen([program, f"--config={config}", f"--root-dir={target.agent_socket.parent}"])
+    try:
+        give_up_s = time.monotonic() + START_S
+        while not _answers(target):
+            if process.poll() is not None:
+                raise Failure(f"cannot stop the pods: no agent answers, one of our own ended with {process.returncode}")
+            if time.monotonic() > give_up_s:
+                raise Failure(f"cannot stop the pods: the agent does not answer after {START_S:.0f} s", FAILED)
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
