@@ -73,14 +73,6 @@ def group_of(periods: Sequence[GroupPeriod], priority: int) -> GroupPeriod:
     return next((one for one in reversed(ascending) if one.priority <= priority), ascending[0])
 
 
-def split_by_group(periods: Sequence[GroupPeriod], pods: Iterable[Pod | None]) -> list[tuple[GroupPeriod, list[int]]]:
-    """The groups in the order in which they end, each with the indexes of its pods."""
-    members: dict[int, list[int]] = {one.priority: [] for one in periods}
-    for index, pod in enumerate(pods):
-        members[group_of(periods, priority_of(pod)).priority].append(index)
-    return [(one, members[one.priority]) for one in sorted(periods, key=lambda one: one.priority)]
-
-
 def stop_deadline_s(group: GroupPeriod, opened_s: float, pod: Pod | None) -> float:
     """When the grace of a pod is over, if its group was opened at `opened_s`: the shorter of both periods counts."""
     own_s = pod.spec.terminationGracePeriodSeconds if pod is not None and pod.spec is not None else None

@@ -59,7 +59,11 @@ def wait_up(node: LabNode, *names: str) -> None:
     """Until each has said that it listens to SIGTERM."""
     node.wait_ready(*names)
     for name in names:
-        node.wait(lambda name=name: "up" in node.longshore("logs", f"{name}-{node.name}", check=False), f"{name} is up")
+        wait_said(node, name, "up")
+
+
+def wait_said(node: LabNode, name: str, word: str) -> None:
+    node.wait(lambda: word in node.longshore("logs", f"{name}-{node.name}", check=False), f"{name} to say {word}")
 
 
 def shutdown_of(node: LabNode) -> Json:
@@ -125,7 +129,7 @@ def test_an_agent_killed_in_the_middle_goes_on_and_starts_nothing(agent: LabNode
         [daemon("longshore"), f"--agent-socket={agent.agent_socket}", "shutdown", "--now"],
         log=agent.base / "shutdown.log",
     )
-    agent.wait(lambda: "TERM" in agent.longshore("logs", f"low-{agent.name}", check=False), "low to be told")
+    wait_said(agent, "low", "TERM")
     agent.kill_agent()
     assert command.wait(20) != 0
     agent.start_agent()
@@ -137,6 +141,20 @@ def test_an_agent_killed_in_the_middle_goes_on_and_starts_nothing(agent: LabNode
     assert end_of(agent, "high")["finishedAt"] >= end_of(agent, "low")["finishedAt"]
     boot_again(agent)
     wait_up(agent, "low", "high")
+
+
+@ONE_VERSION
+def test_where_no_agent_lives_one_is_started_to_stop_the_pods(agent: LabNode) -> None:
+    agent.put_pod(pod_of("web", ends_after(1)))
+    wait_up(agent, "web")
+    agent.kill_agent()
+    said = agent.longshore("shutdown", "--now", f"--config={agent.base / 'agent.yaml'}").splitlines()
+    assert said[0] == "no agent answers: starting one to stop the pods"
+    assert said[-1] == "all pods are down"
+    assert all_stopped(agent)
+    agent.start_agent()
+    assert end_of(agent, "web")["exitCode"] == 0
+    assert shutdown_of(agent)["state"] == "down"
 
 
 @ONE_VERSION

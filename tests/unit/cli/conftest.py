@@ -104,7 +104,7 @@ class _serve:  # noqa: N801 # reads as a function
             return web.Response(body=found) if isinstance(found, bytes) else web.json_response(found)
 
         app = web.Application()
-        app.router.add_get("/{path:.*}", answer)
+        app.router.add_route("*", "/{path:.*}", answer)
         async with serve_unix(app, self._path):
             self._started.set()
             await self._stop.wait()

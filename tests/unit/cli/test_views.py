@@ -243,6 +243,28 @@ def test_status_when_something_is_not_well(full: Node, change: dict[str, dict[st
     assert line.startswith(part)
 
 
+@pytest.mark.parametrize(
+    ("shutdown", "row", "exit_code"),
+    [
+        ({"state": "off"}, "", 0),
+        ({"state": "idle", "budgetSeconds": 35, "inhibitor": True}, "shutdown  ready", 0),
+        ({"state": "idle", "inhibitor": False, "inhibitorMessage": "no bus"}, "shutdown  no inhibitor", 0),
+        ({"state": "stopping", "trigger": "logind", "podsLeft": ["default/web"]}, "shutdown  under way", 1),
+        ({"state": "down", "trigger": "person", "message": "given up"}, "shutdown  pods are down", 1),
+    ],
+)
+def test_status_shows_the_shutdown_of_the_node(full: Node, shutdown: dict[str, Any], row: str, exit_code: int) -> None:
+    full.agent = {"/v1/status": {**AGENT_STATUS, "shutdown": shutdown}}
+    result = full.run("status")
+    assert result.exit_code == exit_code, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines() if line.startswith("shutdown")]
+    assert [line.startswith(" ".join(row.split())) for line in lines] == ([True] if row else [])
+    if row:
+        assert ("logind waits for the pods" in lines[0]) is shutdown.get("inhibitor", False)
+        assert shutdown.get("message", "") in lines[0]
+        assert shutdown.get("inhibitorMessage", "") in lines[0]
+
+
 def test_daemons_that_are_down(node: Node) -> None:
     for arguments in (["pods"], ["services"]):
         result = node.run(*arguments)
@@ -347,6 +369,6 @@ def test_completion_scripts(node: Node, shell: str) -> None:
 
 def test_help_names_every_command(node: Node) -> None:
     text = node.run("--help").stdout
-    for name in ("pods", "services", "logs", "status", "check", "apply", "delete", "completion"):
+    for name in ("pods", "services", "logs", "status", "check", "apply", "delete", "shutdown", "completion"):
         assert f"\n  {name} " in text
         assert node.run(name, "--help").exit_code == 0

@@ -30,7 +30,7 @@ def read(name: str) -> _Unit:
     return unit
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "longshore-shutdown.service"])
 def test_systemd_finds_nothing_to_say(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
@@ -40,7 +40,7 @@ def test_systemd_finds_nothing_to_say(name: str, tmp_path: Path) -> None:
     here.write_text("#!/bin/sh\n")
     here.chmod(0o755)
     copy = tmp_path / name
-    copy.write_text(text.replace(program, str(here)))
+    copy.write_text(text.replace(program, str(here)).replace("/usr/bin/longshore ", f"{here} "))
     # Alone, so that units it only names (containerd, firewalls) need not be installed here.
     done = subprocess.run(
         ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", str(copy)],
@@ -112,6 +112,21 @@ def test_the_slice_grants_what_its_services_are_promised() -> None:
     assert int(read("longshore.slice")["Slice"]["MemoryMin"].removesuffix("M")) >= sum(promised) + 128
 
 
+def test_a_stop_of_the_machine_waits_for_the_pods_and_finds_everything_there() -> None:
+    unit = read("longshore-shutdown.service")
+    after = "containerd.service longshore-agent.service longshore-proxy.service network.target network-online.target"
+    assert set(after.split()) <= set(unit["Unit"]["After"].split())
+    assert unit["Unit"]["RefuseManualStop"] == "yes"
+    assert {"Requires", "BindsTo", "PartOf", "DefaultDependencies"}.isdisjoint(unit["Unit"])
+    assert unit["Service"]["ExecStop"] == "-/usr/bin/longshore shutdown"
+    assert (unit["Service"]["TimeoutStopSec"], unit["Service"]["RemainAfterExit"]) == ("infinity", "yes")
+
+
+@pytest.mark.parametrize("name", ["kubepods.slice.d", "kubepods-.slice.d"])
+def test_the_slices_of_pods_are_stopped_after_that(name: str) -> None:
+    assert read(f"{name}/longshore.conf")["Unit"]["Before"] == "longshore-shutdown.service"
+
+
 def test_the_agent_keeps_the_hosts_mount_namespace() -> None:
     """Any of these would give the agent mounts of its own, which containers never see."""
     private = {
@@ -146,6 +161,7 @@ def test_the_sample_of_the_agent_is_accepted(monkeypatch: pytest.MonkeyPatch, tm
     assert config.static_pod_path == directory
     assert config.root_dir == Path("/var/lib/longshore")
     assert config.notes == ()
+    assert [(one.priority, one.period_s) for one in config.shutdown_periods] == [(0, 20), (2_000_000_000, 10)]
 
 
 def test_the_sample_of_the_proxy_is_accepted() -> None:

@@ -263,6 +263,48 @@ def test_hosts_with_cgroup_v1_or_swap_are_refused_unless_the_configuration_allow
     assert (config.fail_cgroup_v1, config.fail_swap_on) == (False, False)
 
 
+BY_PRIORITY = "shutdownGracePeriodByPodPriority:\n- {priority: 10, shutdownGracePeriodSeconds: 5}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "periods"),
+    [
+        ("", []),
+        ("shutdownGracePeriod: 0s\nshutdownGracePeriodByPodPriority: []\n", []),
+        ("shutdownGracePeriod: 30s\n", [(0, 30), (2_000_000_000, 0)]),
+        ("shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s\n", [(0, 20), (2_000_000_000, 10)]),
+        (BY_PRIORITY + "- {priority: 0, shutdownGracePeriodSeconds: 7}\n", [(0, 7), (10, 5)]),
+    ],
+)
+def test_the_grace_periods_of_a_shutdown(tmp_path: Path, text: str, periods: list[tuple[int, float]]) -> None:
+    assert [(one.priority, one.period_s) for one in load(tmp_path, text).shutdown_periods] == periods
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("shutdownGracePeriod: 500ms\n", "3: shutdownGracePeriod: must be at least 1 seconds, not 0.5"),
+        (
+            "shutdownGracePeriodCriticalPods: 10s\n",
+            "3: shutdownGracePeriodCriticalPods: must not be more than shutdownGracePeriod (0 s)",
+        ),
+        (
+            BY_PRIORITY + "shutdownGracePeriod: 30s\n",
+            "3: shutdownGracePeriodByPodPriority: must not be set together with shutdownGracePeriod",
+        ),
+        (
+            BY_PRIORITY.replace("5", "-5"),
+            "3: shutdownGracePeriodByPodPriority: [0].shutdownGracePeriodSeconds: must be an integer from 0 to 86400",
+        ),
+        ("shutdownGracePeriodByPodPriority: 5\n", "3: shutdownGracePeriodByPodPriority: must be a list, not 5"),
+    ],
+)
+def test_wrong_grace_periods_of_a_shutdown(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(HEADER + text)
+    assert f"{path}:{message}" in refusal([f"--config={path}"])
+
+
 @pytest.mark.parametrize("flag", ["--version", "--help", "-h"])
 def test_version_and_help_end_the_program_well(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -19,6 +19,7 @@ from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
     PullImage,
+    RecordInterrupted,
     RecordOutcome,
     RemoveContainer,
     RemovePodCgroup,
@@ -96,7 +97,12 @@ class PodModel:
 
     def forget(self) -> None:
         """What an agent that was killed forgets: everything but what is on disk."""
-        self.facts = PodFacts(outcome=self.facts.outcome, leftovers=self.facts.leftovers)
+        self.facts = PodFacts(
+            outcome=self.facts.outcome,
+            leftovers=self.facts.leftovers,
+            shutdown=self.facts.shutdown,
+            interrupted=self.facts.interrupted,
+        )
 
     def apply(self, step: Step, *, half: bool = False) -> None:
         """Do one step; `half` cuts a start between create and start."""
@@ -133,6 +139,9 @@ class PodModel:
             self.facts = replace(self.facts, image_refs={**self.facts.image_refs, step.container: "sha256:1"})
         elif isinstance(step, RecordOutcome):
             self.facts = replace(self.facts, outcome=step.phase)
+            self._leave(record=True)
+        elif isinstance(step, RecordInterrupted):
+            self.facts = replace(self.facts, interrupted=self.facts.interrupted | set(step.container_ids))
             self._leave(record=True)
         elif isinstance(step, RemoveVolumes):
             assert not any(one.may_run for one in self.containers), "the volumes are in use"

@@ -121,3 +121,16 @@ def test_conditions_keep_the_time_of_their_last_change() -> None:
     later = pod_status(pod, model.observe(), replace(facts, verdicts={}), first, 3000.0)
     times = {one.type: one.lastTransitionTime.timestamp() for one in later.conditions or () if one.lastTransitionTime}
     assert (times["Initialized"], times["Ready"]) == (2000, 3000)
+
+
+def test_a_pod_that_the_shutdown_of_its_node_ends() -> None:
+    pod, model = make_pod(policy="OnFailure"), started(make_pod())
+    status = status_of(model, pod, shut_down=True)
+    assert (status.phase, status.reason, is_ready(status)) == ("Running", None, False), "while it ends"
+    assert conditions(status)["DisruptionTarget"] == "True"
+    model.end(model.containers[0].id, 0)
+    status = status_of(model, pod, shut_down=True)
+    assert (status.phase, status.reason) == ("Failed", "Terminated")
+    assert status.message == "Pod was terminated in response to imminent node shutdown."
+    assert conditions(status)["DisruptionTarget"] == "True"
+    assert "DisruptionTarget" not in conditions(status_of(model, pod))
