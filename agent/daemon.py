@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = StateDir(config.root_dir)
     try:
         state.open()
+        state.write_arguments(arguments)
         check_host(config)
     except (StateDirError, LockHeldError, UnfitHostError) as error:
         print(f"longshore-agent: {error}", file=sys.stderr)
@@ -157,6 +158,8 @@ class Agent:
 
     async def _serve(self, group: asyncio.TaskGroup) -> None:
         config = self._config
+        # Before anybody can ask: an earlier agent may have begun to take the node down.
+        self._shutdown.recover(await asyncio.to_thread(read_system_state) if self._shutdown.enabled else "")
         async with contextlib.AsyncExitStack() as stack:
             with _as_reason():
                 await stack.enter_async_context(serve_local_api(self._board, config.api_socket, self._shutdown))
@@ -176,13 +179,11 @@ class Agent:
             await self._run_pods(group, channel, images, settings)
 
     async def _mind_shutdown(self, group: asyncio.TaskGroup) -> None:
-        """Whether the node goes down must be known before any pod starts: an earlier agent may have begun it."""
+        """Take pods down when it is time. What logind knows is waited for: while the node goes down no pod starts."""
         if not self._shutdown.enabled:
-            self._shutdown.recover("")
             return
         from agent.shutdown.logind import LogindWatch
 
-        self._shutdown.recover(await asyncio.to_thread(read_system_state))
         periods = self._config.shutdown_periods
         watch = LogindWatch(self._shutdown, total_s(periods), self._report.set_inhibitor, read_system_state)
         spawn_eternal(group, self._shutdown.run(), name="node shutdown")

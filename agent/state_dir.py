@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -167,6 +167,13 @@ class StateDir:
             remove_durably(path)
         else:
             write_atomic(path, msgspec.json.encode(record) + b"\n")
+
+    def write_arguments(self, arguments: Sequence[str]) -> None:
+        """Keep the agent's command line: `longshore shutdown` starts an agent like the one that is gone."""
+        path, text = self.root / "arguments.json", msgspec.json.encode(list(arguments)) + b"\n"
+        with _logged(f"cannot write {path}"):
+            if not path.exists() or path.read_bytes() != text:
+                write_atomic(path, text)
 
     def _record_path(self, uid: str) -> Path:
         return self.records_dir / f"{uid}.json"

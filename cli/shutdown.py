@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 
 from cli.failure import FAILED, Failure
 from cli.target import Json, Target, pass_target, send_lines
 from daemonkit.system_state import GOING_DOWN, read_system_state
 
-DEFAULT_CONFIG = "/etc/longshore/agent.yaml"
 SILENCE_S = 15.0  # the agent says something each second
 START_S = 30.0
 MARGIN_S = 10.0
@@ -31,15 +31,8 @@ _END_S = 10.0
 @click.command()
 @click.option("--now", is_flag=True, help="Also when the machine does not go down; pods stay down until --cancel.")
 @click.option("--cancel", is_flag=True, help="Let pods start again.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="Configuration of the agent that is started where none answers.",
-)
 @pass_target
-def shutdown(target: Target, now: bool, cancel: bool, config: Path) -> None:
+def shutdown(target: Target, now: bool, cancel: bool) -> None:
     """Stop this node's pods, by priority and with their grace periods, before the machine goes down.
 
     Does nothing while the machine is not going down: to stop the unit, to upgrade or to restart it ends no pod.
@@ -55,7 +48,7 @@ def shutdown(target: Target, now: bool, cancel: bool, config: Path) -> None:
     with contextlib.ExitStack() as stack:
         if not _answers(target):
             click.echo("no agent answers: starting one to stop the pods")
-            stack.enter_context(_agent(target, config))
+            stack.enter_context(_agent(target))
         last = _follow(target, f"/v1/shutdown?trigger={trigger}")
     if last["state"] not in ("down", "off") or last.get("message"):
         raise Failure(f"cannot stop all pods: {last.get('message') or last['state']}", FAILED)
@@ -92,14 +85,25 @@ def _answers(target: Target) -> bool:
     return bool(target.agent_status())
 
 
+def _arguments_of_last_agent(path: Path) -> list[str]:
+    """With another command line (node name, directories) it would take the pods for somebody else's."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[str])
+    except (OSError, ValueError) as error:
+        raise Failure(
+            f"cannot stop the pods: no agent answers, and how the last was started is not known: {error}"
+        ) from None
+
+
 @contextlib.contextmanager
-def _agent(target: Target, config: Path) -> Iterator[None]:
-    """An agent of our own, until it answers; it is ended at the end. Pods need none to go on."""
+def _agent(target: Target) -> Iterator[None]:
+    """An agent of our own, with the command line of the last one; it is ended at the end. Pods need none to go on."""
+    arguments = _arguments_of_last_agent(target.agent_socket.parent / "arguments.json")
     beside = Path(sys.argv[0]).with_name("longshore-agent")
     program = str(beside) if beside.exists() else shutil.which("longshore-agent")
     if program is None:
         raise Failure("cannot stop the pods: no agent answers, and longshore-agent is not installed", FAILED)
-    process = subprocess.Popen([program, f"--config={config}", f"--root-dir={target.agent_socket.parent}"])
+    process = subprocess.Popen([program, *arguments])
     try:
         give_up_s = time.monotonic() + START_S
         while not _answers(target):

@@ -63,12 +63,20 @@ class Bus:
         return value
 
     async def next_signal(self) -> tuple[str, str, Sequence[object]]:
-        """Interface, member and body of the next signal. Raises BusError when the connection ends."""
+        """Interface, member and body of the next signal; empty after `wake`. Raises BusError when the connection
+        ends.
+        """
         message = await self._signals.get()
-        if message is None:
+        if self._closed:
             raise BusError(self._closed)
+        if message is None:
+            return "", "", ()
         fields = message.header.fields
         return str(fields.get(HeaderFields.interface, "")), str(fields.get(HeaderFields.member, "")), message.body
+
+    def wake(self) -> None:
+        """Let `next_signal` return."""
+        self._signals.put_nowait(None)
 
     def close(self, why: str) -> None:
         """Let go of the connection; whoever waits is told why."""
@@ -77,7 +85,7 @@ class Bus:
         self._closed = why
         self._loop.remove_reader(self._connection.sock)
         self._connection.close()
-        self._signals.put_nowait(None)
+        self.wake()
         for waiting in self._replies.values():
             if not waiting.done():
                 waiting.set_exception(BusError(why))

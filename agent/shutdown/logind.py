@@ -51,16 +51,19 @@ class LogindWatch:
         self._retry_s = retry_s
         self._lock: int | None = None
         self._complaint = ""
-        shutdown.when_down(self.release)
+        self._connected: Bus | None = None
+        self._due = False
+        shutdown.when_over(self._node_is_done)
 
     async def run(self) -> None:
         """For ever: connect, take the lock, listen; what is not there is asked for again later."""
         try:
             while True:
                 try:
-                    async with open_bus(self._bus) as bus:
-                        await self._listen(bus)
+                    async with open_bus(self._bus) as self._connected:
+                        await self._listen(self._connected)
                 except BusError as error:
+                    self._connected = None
                     self._lost(f"{error}")
                 self.spoken.set()
                 await asyncio.sleep(self._retry_s)
@@ -78,18 +81,29 @@ class LogindWatch:
     async def _listen(self, bus: Bus) -> None:
         for rule in said.RULES:
             await bus.match(rule)
-        await self._greet(bus)
+        self._due = True
         while True:
-            heard = said.parse_signal(*await bus.next_signal())
-            if isinstance(heard, said.LogindMoved) and heard.present:
+            if self._due:
                 await self._greet(bus)
-            elif isinstance(heard, said.LogindMoved):
-                self._lost("logind has left the message bus")
-            elif isinstance(heard, said.ShutdownAhead) and heard.active:
-                self._begin()
-            elif isinstance(heard, said.ShutdownAhead):
-                self._call_off("logind says so")
-                await self._take_lock(bus)
+            self._hear(said.parse_signal(*await bus.next_signal()))
+
+    def _hear(self, heard: said.ShutdownAhead | said.LogindMoved | None) -> None:
+        if isinstance(heard, said.LogindMoved) and heard.present:
+            self._due = True
+        elif isinstance(heard, said.LogindMoved):
+            self._lost("logind has left the message bus")
+        elif isinstance(heard, said.ShutdownAhead) and heard.active:
+            self._begin()
+        elif isinstance(heard, said.ShutdownAhead):
+            self._call_off("logind says so")
+            self._due = True  # a lock that was held meanwhile is of no use for the next time
+
+    def _node_is_done(self) -> None:
+        """All pods are down; or the shutdown was called off, and the next one has to wait for us again."""
+        self.release()
+        if self._shutdown.trigger is None and self._connected is not None:
+            self._due = True
+            self._connected.wake()
 
     async def _greet(self, bus: Bus) -> None:
         """What holds now, whatever was heard before."""
@@ -102,8 +116,8 @@ class LogindWatch:
             ours = self._shutdown.trigger is Trigger.LOGIND
             if ours and await asyncio.to_thread(self._system_state) != GOING_DOWN:
                 self._call_off("logind knows of no shutdown")
-            complaint = await self._provide_delay(bus)
-            await self._take_lock(bus, complaint)
+            await self._take_lock(bus, await self._provide_delay(bus))
+        self._due = False
         self.spoken.set()
 
     def _begin(self) -> None:
@@ -116,7 +130,7 @@ class LogindWatch:
             self._shutdown.cancel(why)
         self.release()
 
-    async def _take_lock(self, bus: Bus, complaint: str = "") -> None:
+    async def _take_lock(self, bus: Bus, complaint: str) -> None:
         self.release()
         (descriptor,) = await bus.call(
             said.LOGIND, said.LOGIND_PATH, said.MANAGER, "Inhibit", "ssss", *said.INHIBIT

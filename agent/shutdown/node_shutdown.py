@@ -152,7 +152,7 @@ class NodeShutdown:
         """The pods are known from now on."""
         self._workers = workers
 
-    def when_down(self, release: Callable[[], None]) -> None:
+    def when_over(self, release: Callable[[], None]) -> None:
         """What to call when all pods are down, or the shutdown was called off."""
         self._release = release
 

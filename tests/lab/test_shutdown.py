@@ -148,13 +148,13 @@ def test_where_no_agent_lives_one_is_started_to_stop_the_pods(agent: LabNode) ->
     agent.put_pod(pod_of("web", ends_after(1)))
     wait_up(agent, "web")
     agent.kill_agent()
-    said = agent.longshore("shutdown", "--now", f"--config={agent.base / 'agent.yaml'}").splitlines()
+    said = agent.longshore("shutdown", "--now").splitlines()
     assert said[0] == "no agent answers: starting one to stop the pods"
     assert said[-1] == "all pods are down"
     assert all_stopped(agent)
     agent.start_agent()
-    assert end_of(agent, "web")["exitCode"] == 0
-    assert shutdown_of(agent)["state"] == "down"
+    assert agent.wait(lambda: end_of(agent, "web"), "web to be shown")["exitCode"] == 0
+    agent.wait(lambda: shutdown_of(agent)["state"] == "down", "the shutdown to be done")
 
 
 @ONE_VERSION

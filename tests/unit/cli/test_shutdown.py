@@ -54,6 +54,15 @@ def test_how_it_ends(live: Node, answers: list[dict[str, Any]], exit_code: int, 
     assert said in result.output
 
 
+@pytest.mark.parametrize("text", [None, "{}", "["])
+def test_where_no_agent_lives_and_none_ever_did(node: Node, text: str | None) -> None:
+    if text is not None:
+        (node.base / "arguments.json").write_text(text)
+    result = node.run("shutdown", "--now")
+    assert result.exit_code == 1
+    assert "cannot stop the pods: no agent answers, and how the last was started is not known: " in result.stderr
+
+
 def test_what_is_no_answer(live: Node) -> None:
     live.agent = {"/v1/status": {"pid": 1}, "/v1/shutdown": b"<html>\n"}
     result = live.run("shutdown", "--now")

@@ -17,6 +17,10 @@ from agent.server import local_api
 from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
 from agent.server.local_api import serve_local_api
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.schedule import GroupPeriod
+from agent.state_dir import StateDir
+from daemonkit.tasks import spawn
 from daemonkit.unix_http import unix_session
 
 ENTRY = {"pod": {"metadata": {"name": "web"}}, "source": "/m/web.yaml", "waiting": []}
@@ -28,6 +32,26 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[StatusBoard, Path]]:
     path = tmp_path / "agent.sock"
     async with serve_local_api(board, path):
         yield board, path
+
+
+async def test_a_shutdown_is_asked_for_followed_and_called_off(tmp_path: Path) -> None:
+    node = NodeShutdown(StateDir(tmp_path), (GroupPeriod(0, 5.0),), "boot-1")
+    node.attach({})
+    async with (
+        serve_local_api(StatusBoard(), tmp_path / "agent.sock", node),
+        unix_session(tmp_path / "agent.sock", timeout_s=30) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        task = spawn(group, node.run(), name="node")
+        async with session.post("/v1/shutdown?trigger=moon") as response:
+            assert (response.status, node.trigger) == (400, None)
+        async with session.post("/v1/shutdown?trigger=stop-unit") as response:
+            said = [json.loads(line) async for line in response.content]
+        assert [one["state"] for one in said] == ["stopping", "down"]
+        assert (said[-1]["trigger"], said[-1]["budgetSeconds"], said[-1]["podsLeft"]) == ("stop-unit", 10.0, [])
+        async with session.delete("/v1/shutdown") as response:
+            assert (await response.json())["state"] == "idle"
+        task.cancel()
 
 
 async def test_pods_and_status(tmp_path: Path) -> None:

@@ -115,6 +115,17 @@ async def test_a_shutdown_called_off_takes_the_lock_again(bus: str, logind: Stan
         assert not (tmp_path / "shutdown.json").exists() or scene.node.trigger is None
 
 
+async def test_what_a_person_calls_off_takes_the_lock_again(bus: str, logind: StandInLogind, tmp_path: Path) -> None:
+    async with playing(tmp_path, bus) as scene:
+        await until(lambda: logind.locks() == 1, "the lock is held")
+        scene.pod.is_down = True
+        scene.node.begin(Trigger.PERSON)
+        await until(lambda: logind.locks() == 0, "the lock is given back")
+        scene.node.cancel("a test")
+        await until(lambda: logind.locks() == 1, "the lock is held again")
+        assert scene.shown == (True, "")
+
+
 async def test_logind_is_made_to_wait_long_enough(bus: str, tmp_path: Path) -> None:
     logind = StandInLogind(bus, drop_in_of(tmp_path))
     async with playing(tmp_path, bus) as scene:

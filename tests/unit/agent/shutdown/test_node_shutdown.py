@@ -44,7 +44,7 @@ class Scene:
         self.node = NodeShutdown(state, periods, boot, lambda progress: self.states.append(progress.state))
         self.low, self.high = Worker("low", 0, self.node), Worker("high", 5000, self.node)
         self.released = 0
-        self.node.when_down(self._release)
+        self.node.when_over(self._release)
 
     def attach(self) -> None:
         self.node.attach({"low": self.low, "high": self.high})
@@ -142,7 +142,8 @@ async def begun(state: StateDir, trigger: Trigger) -> None:
     scene.attach()
     async with running(scene):
         scene.node.begin(trigger)
-        await until(lambda: state.load_shutdown() is not None, "it is written down")
+        # The write must be over: it would come after what the next agent does.
+        await until(lambda: scene.low.deadline_s is not None, "it is written down that the turn of the first has come")
 
 
 @pytest.mark.parametrize(
