@@ -7,6 +7,8 @@ agent's own record, which is all that it goes by.
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from lab import sandboxes
 from lab.host import NODE_IP
 from lab.images import WEB_IMAGE
 from lab.machine import wait_until
+from lab.message_bus import StandInLogind, private_bus
 from lab.node import LabNode, daemon
 
 Json = dict[str, Any]
@@ -155,6 +158,36 @@ def test_where_no_agent_lives_one_is_started_to_stop_the_pods(agent: LabNode) ->
     agent.start_agent()
     assert agent.wait(lambda: end_of(agent, "web"), "web to be shown")["exitCode"] == 0
     agent.wait(lambda: shutdown_of(agent)["state"] == "down", "the shutdown to be done")
+
+
+@ONE_VERSION
+def test_logind_waits_for_the_pods_also_of_an_agent_that_was_killed(
+    agent: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("dbus-daemon") is None:
+        pytest.skip("dbus-daemon is not installed")
+    agent.put_pod(pod_of("web", ends_after(3)))
+    wait_up(agent, "web")
+    agent.stop_agent()
+    with private_bus(tmp_path) as bus:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+        logind = StandInLogind(bus, tmp_path / "unused", delay_s=60)
+        agent.start_agent()
+        agent.wait(lambda: logind.locks() == 1, "the lock to be held")
+        assert shutdown_of(agent)["inhibitor"] is True
+        logind.prepare(True)
+        wait_said(agent, "web", "TERM")
+        assert logind.locks() == 1
+        agent.kill_agent()
+        agent.wait(lambda: logind.locks() == 0, "the kernel to give the lock back")
+        agent.start_agent()
+        agent.wait(lambda: shutdown_of(agent)["state"] == "down", "the shutdown to be done")
+        assert all_stopped(agent)
+        logind.prepare(False)
+        wait_up(agent, "web")
+        agent.wait(lambda: logind.locks() == 1, "the lock to be held again")
+        agent.stop_agent()
+        logind.close()
 
 
 @ONE_VERSION
