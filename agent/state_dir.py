@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from daemonkit.files import LockFile, quarantine, remove_durably, remove_half_written, write_atomic
 
 LAYOUT_VERSION = 1
+RESTORE_MARKER = "restore.json"
 _log = logging.getLogger(__name__)
 
 
@@ -86,11 +88,12 @@ class StateDir:
         """Make the directories, take the lock, drop what a killed agent had half written, check the layout.
 
         Raises LockHeldError (with the holder's pid) when another agent runs on it, StateDirError when the
-        directory cannot be made or was written by a newer agent.
+        directory cannot be made, was written by a newer agent, or is half restored from a backup.
         """
         try:
             self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock.acquire()
+            self._check_restored()
             self.pods_dir.mkdir(mode=0o750, exist_ok=True)
             self.records_dir.mkdir(mode=0o700, exist_ok=True)
             for directory in (self.root, self.records_dir):
@@ -190,6 +193,15 @@ class StateDir:
             self._set_aside(path, error)
             return None
         return record
+
+    def _check_restored(self) -> None:
+        marker = self.root / RESTORE_MARKER
+        if os.path.lexists(marker):
+            self._lock.release()
+            raise StateDirError(
+                f"cannot use {self.root} (--root-dir): `longshore restore` was cut off in the middle; run it again, "
+                f"which completes it, or remove {marker} to go on with what is there"
+            )
 
     def _check_layout(self) -> None:
         path = self.root / "layout.json"

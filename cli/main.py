@@ -23,7 +23,8 @@ _COMMANDS = {
     "check": "cli.check:check",
     "apply": "cli.apply:apply",
     "delete": "cli.delete:delete",
-    "shutdown": "cli.shutdown:shutdown",
+    "backup": "cli.backup:backup",
+    "restore": "cli.restore:restore",
     "completion": "cli.completion:completion",
 }
 
@@ -102,6 +103,7 @@ def cli(
     manifest.
     """
     context.obj = Target(
+        root_dir=root_dir,
         agent_socket=agent_socket or root_dir / "agent.sock",
         proxy_socket=proxy_socket,
         manifest_dir=manifest_dir,

@@ -34,6 +34,7 @@ _TIMEOUT_S = 10.0
 class Target:
     """What the global options say. None: ask the daemon, and take the packaged default where it does not answer."""
 
+    root_dir: Path
     agent_socket: Path
     proxy_socket: Path
     manifest_dir: Path | None = None
