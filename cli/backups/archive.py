@@ -20,9 +20,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 FORMAT = 1
-MAX_FILE_BYTES = 64 << 20
-MAX_TOTAL_BYTES = 256 << 20
-MAX_ENTRIES = 100_000
+MAX_FILE_BYTES = 32 << 20
+MAX_TOTAL_BYTES = 128 << 20
+MAX_ENTRIES = 20_000
 KEPT = ".before-restore"
 _INVENTORY = "longshore-backup.json"
 _MAX_PACKED_BYTES = MAX_TOTAL_BYTES + MAX_ENTRIES * 4096

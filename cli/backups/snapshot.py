@@ -85,7 +85,7 @@ def _read_once(places: list[str], root_dir: str, *, patient: bool) -> Snapshot:
     total = 0
     for path, status in sorted(listing.found.items()):
         try:
-            entry, data = _read_entry(path, listing.real[path], status, _FILE_TRIES if patient else 1)
+            entry, data = _read_entry(path, listing.real[path], status, patient=patient)
         except FileNotFoundError:
             if patient:
                 continue
@@ -153,39 +153,48 @@ def _walk(listing: _Listing, directory: str, others: set[str], root_dir: str, mo
             listing.notes.append(f"{path} is neither a file, a directory nor a link and was left out")
 
 
-def _read_entry(path: str, real: str, status: os.stat_result, tries: int) -> tuple[Entry, bytes]:
-    """An entry and its bytes. Raises _ChangedError when it changed each of `tries` times."""
-    while True:
-        tries -= 1
-        try:
-            if stat.S_ISDIR(status.st_mode):
-                return _entry(path, "directory", status), b""
-            if stat.S_ISLNK(status.st_mode):
-                return _entry(path, "symlink", status, target=os.readlink(real)), b""
-            data = _read_file(path, real, status)
-            return _entry(path, "file", status, size=len(data), sha256=digest(data)), data
-        except _ChangedError:
-            if not tries:
-                raise
-        time.sleep(_TICK_S)
-        status = os.lstat(real)
-
-
-def _read_file(path: str, real: str, listed: os.stat_result) -> bytes:
-    """The bytes of one regular file, if it is the one that was listed. Raises _ChangedError, Failure, OSError."""
+def _read_entry(path: str, real: str, status: os.stat_result, *, patient: bool) -> tuple[Entry, bytes]:
+    """An entry and its bytes. Raises _ChangedError, Failure, OSError."""
+    if stat.S_ISDIR(status.st_mode):
+        return _entry(path, "directory", status), b""
+    if stat.S_ISLNK(status.st_mode):
+        return _entry(path, "symlink", status, target=os.readlink(real)), b""
+    # Without O_NONBLOCK a pipe that somebody puts in the file's place would hold us for ever.
     descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not os.path.samestat(os.fstat(descriptor), listed):
+    try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode) or not (patient or os.path.samestat(opened, status)):
             raise _ChangedError(path)
-        data = file.read(MAX_FILE_BYTES + 1)
-        after = os.fstat(descriptor)
-    if len(data) > MAX_FILE_BYTES:
+        for _ in range(_FILE_TRIES if patient else 1):
+            data = _read_still(descriptor, path, patient=patient)
+            if data is not None:
+                return _entry(path, "file", opened, size=len(data), sha256=digest(data)), data
+    finally:
+        os.close(descriptor)
+    raise _ChangedError(path)
+
+
+def _read_still(descriptor: int, path: str, *, patient: bool) -> bytes | None:
+    """The bytes of a file that nobody writes meanwhile, else None. `patient`: read one just written twice."""
+    before = os.fstat(descriptor)
+    if before.st_size > MAX_FILE_BYTES:
         raise Failure(f"cannot back up {path}: larger than {MAX_FILE_BYTES >> 20} MiB; move it out of the directory")
-    if (after.st_size, after.st_mtime_ns) != (listed.st_size, listed.st_mtime_ns) or len(data) != after.st_size:
-        raise _ChangedError(path)
-    if abs(time.time() - after.st_mtime) < _TICK_S:
-        raise _ChangedError(path)
-    return data
+    data = _read_all(descriptor, before.st_size)
+    young = abs(time.time() - before.st_mtime) < _TICK_S
+    if young and patient:
+        time.sleep(_TICK_S)
+        young = _read_all(descriptor, before.st_size) != data
+    after = os.fstat(descriptor)
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and len(data) == after.st_size
+    return data if same and not young else None
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    parts, at = [], 0
+    while part := os.pread(descriptor, size + 1 - at, at):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
 
 
 def _entry(
