@@ -1,7 +1,7 @@
 """What a node needs, looked up on this host: each finding is well, or says how to make it so. I/O, changes nothing.
 
-Before: `cli.check` chose the places. Next: it prints the findings. The runtime itself is asked in
-`cli.preflight_runtime`.
+Before: `cli.check` chose the places. Next: it prints the findings. The machine around the node is looked at in
+`cli.preflight_machine`, systemd in `cli.preflight_systemd`, the runtime in `cli.preflight_runtime`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,11 @@ class Places:
     cni_bins: tuple[Path, ...] = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
     systemd: Path = Path("/run/systemd/system")
     manifest_dirs: tuple[Path, ...] = ()
+    agent_config: Mapping[str, object] | None = None
+
+    def refuses(self, field: str) -> bool | None:
+        """Whether the agent refuses to start over `field`, which is true unless said otherwise; None: no file."""
+        return None if self.agent_config is None else self.agent_config.get(field) is not False
 
 
 def host_findings(places: Places) -> Iterator[Finding]:
@@ -84,7 +89,7 @@ def _cgroups(places: Places) -> Finding:
     if unified.exists():
         have, version = unified.read_text().split(), "v2"
     else:
-        rows = [line.split() for line in _text(places.proc / "cgroups").splitlines() if not line.startswith("#")]
+        rows = [line.split() for line in read_text(places.proc / "cgroups").splitlines() if not line.startswith("#")]
         have, version = [row[0] for row in rows if len(row) == 4 and row[3] == "1"], "v1"
         have = [name for name in have if (places.cgroup / name).is_dir()]
     missing = [name for name in _CONTROLLERS if name not in have]
@@ -92,7 +97,8 @@ def _cgroups(places: Places) -> Finding:
         with_all = f"{version}, with {', '.join(_CONTROLLERS)}"
         if version == "v2":
             return Finding("cgroups", True, with_all)
-        return Finding("cgroups", None, with_all, "boot with cgroup v2, or set failCgroupV1: false for the agent")
+        fix = "boot with cgroup v2, or set failCgroupV1: false for the agent"
+        return Finding("cgroups", *_allowed(places.refuses("failCgroupV1"), with_all, fix))
     fix = f"boot with cgroup_enable={missing[0]}, or mount the controllers under {places.cgroup}"
     return Finding("cgroups", False, f"{version}, without {', '.join(missing)}", fix)
 
@@ -102,11 +108,18 @@ def _swap(places: Places) -> Finding:
     if not swaps:
         return Finding("swap", True, "off")
     fix = "swapoff -a, and take it out of /etc/fstab; or set failSwapOn: false for the agent"
-    return Finding("swap", None, f"on: {', '.join(swaps)}", fix)
+    return Finding("swap", *_allowed(places.refuses("failSwapOn"), f"on: {', '.join(swaps)}", fix))
+
+
+def _allowed(refused: bool | None, detail: str, fix: str) -> tuple[bool | None, str, str]:
+    """What the agent starts with only when its configuration says so: failure, a note without a file, or well."""
+    if refused is False:
+        return True, f"{detail}, as the agent's configuration allows", ""
+    return (False if refused else None), detail, fix
 
 
 def _sysctl(places: Places, name: str, key: str, fix: str) -> Finding:
-    value = _text(places.proc / "sys" / key).strip()
+    value = read_text(places.proc / "sys" / key).strip()
     dotted = key.replace("/", ".")
     if value == "1":
         return Finding(name, True, f"{dotted} = 1")
@@ -118,7 +131,7 @@ def _iptables() -> Finding:
     for tool in ("iptables", "iptables-save", "iptables-restore"):
         if shutil.which(tool) is None:
             return Finding("iptables", False, f"{tool} is not on PATH", install)
-    code, out = _run("iptables", "--version")
+    code, out = run_command("iptables", "--version")
     match = re.search(r"v([0-9.]+)(?: \((\w+)\))?", out)
     if code != 0 or match is None:
         return Finding("iptables", False, f"iptables --version: {out or code}", install)
@@ -129,7 +142,7 @@ def _iptables() -> Finding:
 def _nat_table() -> Finding:
     if shutil.which("iptables") is None:
         return Finding("nat table", False, "cannot be read without iptables", "apt-get install iptables")
-    code, out = _run("iptables", "-w", "5", "-t", "nat", "-S", "PREROUTING")
+    code, out = run_command("iptables", "-w", "5", "-t", "nat", "-S", "PREROUTING")
     if code == 0:
         return Finding("nat table", True, "readable")
     fix = (
@@ -141,7 +154,7 @@ def _nat_table() -> Finding:
 
 
 def _conntrack(places: Places) -> Finding:
-    limit = _text(places.proc / "sys/net/netfilter/nf_conntrack_max").strip()
+    limit = read_text(places.proc / "sys/net/netfilter/nf_conntrack_max").strip()
     if limit:
         return Finding("conntrack", True, f"up to {limit} connections")
     return Finding("conntrack", False, "the kernel module is not loaded", "modprobe nf_conntrack")
@@ -187,14 +200,15 @@ def _systemd(places: Places) -> Finding:
     return Finding("systemd", None, "not booted by it", "start longshore-agent and longshore-proxy by other means")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The file's text, "" where it cannot be read."""
     try:
         return path.read_text()
     except OSError:
         return ""
 
 
-def _run(*command: str) -> tuple[int, str]:
+def run_command(*command: str) -> tuple[int, str]:
     """Exit status and output of a command that only looks."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_DEADLINE_S, check=False)

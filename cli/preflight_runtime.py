@@ -6,21 +6,26 @@ Before: `cli.check` chose the endpoint. Next: it prints the findings.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 
 from cli.preflight import Finding
 from cri_client.channel import connect, discover_endpoint
 from cri_client.endpoint import explain_endpoint
-from cri_client.errors import CriError, EndpointError
+from cri_client.errors import CriError, EndpointError, Unimplemented
 from cri_client.runtime import RuntimeClient
-from cri_client.types import StatusResponse, VersionResponse
+from cri_client.types import RuntimeConfigResponse, StatusResponse, VersionResponse
+from daemonkit.release import release
 
 _DEADLINE_S = 10.0
+_OLDEST_CONTAINERD = (1, 6)
 _INSTALL = "apt-get install containerd; systemctl enable --now containerd; or say where it is with --runtime-endpoint"
 
 
-def runtime_findings(endpoint: str | None) -> Iterator[Finding]:
-    """The socket, the version of the runtime and of the CRI, and the runtime's own conditions."""
+def runtime_findings(endpoint: str | None, cgroup_driver: str | None = None) -> Iterator[Finding]:
+    """The socket, the version of the runtime and of the CRI, whether it has the agent's configured `cgroup_driver`, and
+    the runtime's own conditions.
+    """
     try:
         found = discover_endpoint(endpoint)
     except EndpointError as error:
@@ -32,7 +37,7 @@ def runtime_findings(endpoint: str | None) -> Iterator[Finding]:
         return
     yield Finding("runtime", True, f"listens on {found}")
     try:
-        version, status = asyncio.run(_ask(found))
+        version, status, config = asyncio.run(_ask(found))
     except CriError as error:
         fix = "take 'cri' out of disabled_plugins in /etc/containerd/config.toml; systemctl restart containerd"
         yield Finding("CRI", False, str(error), fix)
@@ -40,7 +45,10 @@ def runtime_findings(endpoint: str | None) -> Iterator[Finding]:
     name = f"{version.runtime_name} {version.runtime_version}"
     spoken = version.runtime_api_version
     ok = spoken.startswith("v1") and "alpha" not in spoken and "beta" not in spoken
+    ok = ok and not (version.runtime_name == "containerd" and release(version.runtime_version) < _OLDEST_CONTAINERD)
     yield Finding("CRI", ok, f"{name}, CRI {spoken}", "" if ok else "use containerd 1.6 or newer, which speaks CRI v1")
+    if cgroup_driver is not None:
+        yield driver_finding(cgroup_driver, config, status)
     conditions = status.status.conditions if status.status is not None else ()
     for one in conditions:
         text = f"{one.type}" + ("" if one.status else f" is false: {one.message or one.reason}")
@@ -48,7 +56,38 @@ def runtime_findings(endpoint: str | None) -> Iterator[Finding]:
         yield Finding("runtime", one.status, text, fix)
 
 
-async def _ask(endpoint: str) -> tuple[VersionResponse, StatusResponse]:
+def driver_finding(configured: str, config: RuntimeConfigResponse | None, status: StatusResponse) -> Finding:
+    """Do agent and runtime agree on who makes cgroups? What the runtime says in RuntimeConfig the agent follows; of an
+    older one only its own configuration tells. Pure.
+    """
+    if config is not None and config.linux is not None:
+        said = config.linux.cgroup_driver.name.lower()
+        return Finding("cgroup driver", True, f"{said}, as the runtime says")
+    systemd = _systemd_cgroup(status.info.get("config", ""))
+    if systemd is None:
+        return Finding("cgroup driver", None, f"{configured}; the runtime does not say which it has", "compare them")
+    of_runtime = "systemd" if systemd else "cgroupfs"
+    if of_runtime == configured:
+        return Finding("cgroup driver", True, f"{configured}, here and in the runtime")
+    fix = f"cgroupDriver: {of_runtime} in agent.yaml, or SystemdCgroup = {str(not systemd).lower()} in config.toml"
+    return Finding("cgroup driver", False, f"{configured} here, {of_runtime} in the runtime", fix)
+
+
+def _systemd_cgroup(text: str) -> bool | None:
+    """SystemdCgroup of the default runtime in containerd's configuration as it reports it."""
+    try:
+        containerd = json.loads(text)["containerd"]
+        options = containerd["runtimes"][containerd.get("defaultRuntimeName") or "runc"].get("options") or {}
+        return bool(options.get("SystemdCgroup", False))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+async def _ask(endpoint: str) -> tuple[VersionResponse, StatusResponse, RuntimeConfigResponse | None]:
     async with connect(endpoint, timeout_s=_DEADLINE_S) as channel:
         runtime = RuntimeClient(channel)
-        return await runtime.version(), await runtime.status()
+        version, status = await runtime.version(), await runtime.status(verbose=True)
+        try:
+            return version, status, await runtime.runtime_config()
+        except Unimplemented:
+            return version, status, None

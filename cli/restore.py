@@ -7,7 +7,6 @@ place. Effects: writes below the directories of the backup, or shows what it hol
 from __future__ import annotations
 
 import os
-import re
 import socket
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from cli.backups.install import Report, install
 from cli.backups.show import ARCHIVE, print_inventory, read_archive
 from cli.failure import Failure
 from cli.output import format_option
+from daemonkit.release import release
 
 
 @click.command()
@@ -73,12 +73,6 @@ def _check_node(inventory: Inventory, here: str | None) -> None:
         message = f"the backup is of node {inventory.node}, this is {here}"
         effect = f"without its name its pods count as new ones and run again; name this machine {inventory.node}"
         raise Failure(f"cannot restore: {message}; {effect} (or see --node-name), or restore all the same with --force")
-
-
-def release(text: str) -> tuple[int, ...]:
-    """The numbers a version begins with: (0, 1, 0) of "0.1.0~bookworm". Pure."""
-    found = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def _host_name(root: Path) -> str | None:

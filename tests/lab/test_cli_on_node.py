@@ -87,3 +87,20 @@ def test_what_is_wrong_is_said(node: LabNode) -> None:
         node.longshore("apply", "-f", str(node.manifests / "bad.yaml"))
     with pytest.raises(LabError, match="cannot find pod 'nope'"):
         node.longshore("logs", "nope")
+
+
+def test_the_check_asks_the_runtime_for_its_cgroup_driver(node: LabNode) -> None:
+    def driver(configured: str) -> dict[str, object]:
+        (node.base / "agent.yaml").write_text(text({**node.agent_config, "cgroupDriver": configured}))
+        words = (f"--root-dir={node.root_dir}", "check", f"--config-dir={node.base}", "-o", "json")
+        findings = json.loads(node.longshore(*words, check=False))
+        assert [one["ok"] for one in findings if one["name"] == "CRI"] == [True]
+        (found,) = [one for one in findings if one["name"] == "cgroup driver"]
+        return dict(found)
+
+    assert driver("cgroupfs")["ok"] is True
+    other = driver("systemd")
+    if other["ok"] is not True:  # containerd 1.x, whose own configuration tells
+        assert "systemd here, cgroupfs in the runtime" in str(other["detail"])
+    else:
+        assert "as the runtime says" in str(other["detail"])

@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from agent.state_dir import RESTORE_MARKER, PodRecord, StateDir, StateDirError
 from cli.backups.archive import ArchiveError, Inventory, digest, parse_archive, render_archive
 from cli.backups.snapshot import read_snapshot
-from cli.restore import release
 from daemonkit.files import LockFile
 from tests.unit.cli.conftest import POD, SERVICE, Node
 
@@ -329,7 +328,7 @@ def packed(members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
             member = tarfile.TarInfo(name)
             member.size, member.type = len(data), kind
             tar.addfile(member, io.BytesIO(data))
-    return gzip.compress(buffer.getvalue())
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -337,8 +336,8 @@ def packed(members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
     [
         (b"", "it is empty"),
         (b"hello", "damaged or no backup"),
-        (gzip.compress(b"hello"), "no tar|not made by"),
-        (gzip.compress(b""), "no tar|not made by"),
+        (gzip.compress(b"hello", mtime=0), "no tar|not made by"),
+        (gzip.compress(b"", mtime=0), "no tar|not made by"),
         (packed({"x": b""}), "not made by `longshore backup`"),
         (packed({"longshore-backup.json": b"{"}), "cannot be read"),
         (packed({"longshore-backup.json": b"[" * 100_000}), "cannot be read"),
@@ -588,10 +587,3 @@ def test_kill_at_every_step_and_restore_again(home: Home, tmp_path: Path, die_af
         assert tree(inside) == wanted, f"killed after {steps} steps"
     assert moments > 40
     assert halves > 10
-
-
-@pytest.mark.parametrize(
-    ("older", "newer"), [("0.1.0", "0.2.0"), ("0.9.0~bookworm", "0.10.0~bookworm"), ("1.0", "1.0.1")]
-)
-def test_versions_are_numbers(older: str, newer: str) -> None:
-    assert release(older) < release(newer)
