@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from cli.backups.places import DEFAULT_CONFIG_DIR, read_raw_config
+from cli.backups.places import DEFAULT_CONFIG_DIR, pod_manifests, read_raw_config
 from cli.failure import FAILED, Failure
 from cli.output import format_option, print_table, print_value
 from cli.preflight import Finding, Places, host_findings
@@ -53,7 +53,7 @@ def check(
 
     agent_file, proxy_file = config_dir / "agent.yaml", config_dir / "proxy.yaml"
     agent_config = _raw(agent_file)
-    directories = (target.pods_dir(), target.services_dir())
+    directories = (pod_manifests(target, agent_config or {}), target.services_dir())
     places = Places(cni_conf=cni_conf_dir, cni_bins=cni_bin_dir, manifest_dirs=directories, agent_config=agent_config)
     machine = Machine(
         agent_file=agent_file,

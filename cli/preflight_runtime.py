@@ -42,11 +42,7 @@ def runtime_findings(endpoint: str | None, cgroup_driver: str | None = None) -> 
         fix = "take 'cri' out of disabled_plugins in /etc/containerd/config.toml; systemctl restart containerd"
         yield Finding("CRI", False, str(error), fix)
         return
-    name = f"{version.runtime_name} {version.runtime_version}"
-    spoken = version.runtime_api_version
-    ok = spoken.startswith("v1") and "alpha" not in spoken and "beta" not in spoken
-    ok = ok and not (version.runtime_name == "containerd" and release(version.runtime_version) < _OLDEST_CONTAINERD)
-    yield Finding("CRI", ok, f"{name}, CRI {spoken}", "" if ok else "use containerd 1.6 or newer, which speaks CRI v1")
+    yield version_finding(version)
     if cgroup_driver is not None:
         yield driver_finding(cgroup_driver, config, status)
     conditions = status.status.conditions if status.status is not None else ()
@@ -54,6 +50,15 @@ def runtime_findings(endpoint: str | None, cgroup_driver: str | None = None) -> 
         text = f"{one.type}" + ("" if one.status else f" is false: {one.message or one.reason}")
         fix = "" if one.status else "read the runtime's log: journalctl -u containerd"
         yield Finding("runtime", one.status, text, fix)
+
+
+def version_finding(version: VersionResponse) -> Finding:
+    """Is the runtime new enough? Pure."""
+    name = f"{version.runtime_name} {version.runtime_version}"
+    spoken = version.runtime_api_version
+    ok = spoken.startswith("v1") and "alpha" not in spoken and "beta" not in spoken
+    ok = ok and not (version.runtime_name == "containerd" and release(version.runtime_version) < _OLDEST_CONTAINERD)
+    return Finding("CRI", ok, f"{name}, CRI {spoken}", "" if ok else "use containerd 1.6 or newer, which speaks CRI v1")
 
 
 def driver_finding(configured: str, config: RuntimeConfigResponse | None, status: StatusResponse) -> Finding:

@@ -26,6 +26,7 @@ from cli.failure import Failure
 from daemonkit.files import LockFile, LockHeldError, remove_durably, sync_directory, write_json
 from daemonkit.watch_dir import accept_manifest
 
+_BESIDE = ".restore.tmp"
 _KEPT_MOST = 100
 _FIX = "run `longshore restore` again, which completes it"
 
@@ -42,7 +43,7 @@ class Report:
 
 @dataclass
 class _Plan:
-    """`places`: every directory, from the top; `new`: what is to be written; `extra`: manifests that are to go."""
+    """`directories`: all, from the top; `new`: what is to be written; `extra`: manifests that are to go."""
 
     directories: list[tuple[Path, Entry]] = field(default_factory=list)
     new: list[tuple[Path, Entry]] = field(default_factory=list)
@@ -56,9 +57,9 @@ def install(inventory: Inventory, contents: Mapping[str, bytes], root: Path, arc
     Raises Failure: nothing was changed, unless the text says that the restore is to be run again.
     """
     state = _place(root, inventory.root_dir)
-    _check_way(inventory, root)
     made: list[Path] = []
     with _undone(made, [], "nothing was changed"):
+        _check_way(inventory, root)
         _make_directory(state, made, 0o700)
         with _locked(state, made):
             plan = _plan(inventory, contents, root)
@@ -123,6 +124,8 @@ def _plan(inventory: Inventory, contents: Mapping[str, bytes], root: Path) -> _P
 def _stage(plan: _Plan, contents: Mapping[str, bytes], made: list[Path], temporary: list[Path]) -> None:
     for place, _ in plan.directories:
         _make_directory(place, made, 0o700)
+        for stale in place.glob(f".*{_BESIDE}"):  # of a restore that was cut off, maybe of another archive
+            stale.unlink()
     for place, entry in plan.new:
         _make_directory(place.parent, made)
         _write_beside(place, entry, contents, temporary)
@@ -183,7 +186,7 @@ def _commit(plan: _Plan, state: Path) -> None:
             sync_directory(directory)
         remove_durably(state / RESTORE_MARKER)
     except OSError as error:
-        raise Failure(f"cannot complete the restore: {error.filename}: {error.strerror}; {_FIX}") from None
+        raise Failure(f"cannot complete the restore: {error.filename or state}: {error.strerror}; {_FIX}") from None
 
 
 @contextlib.contextmanager
@@ -199,7 +202,8 @@ def _undone(made: list[Path], temporary: list[Path], afterwards: str) -> Iterato
             with contextlib.suppress(OSError):
                 path.rmdir()
         if isinstance(error, OSError):
-            raise Failure(f"cannot restore {error.filename}: {error.strerror}; {afterwards}") from None
+            place = error.filename or next(reversed(temporary), "the node")  # a write to a full disk names no file
+            raise Failure(f"cannot restore {place}: {error.strerror}; {afterwards}") from None
         raise
 
 
@@ -261,7 +265,7 @@ def _place(root: Path, path: str) -> Path:
 
 
 def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.restore.tmp")
+    return place.with_name(f".{place.name}{_BESIDE}")
 
 
 def _lstat(path: Path) -> os.stat_result | None:

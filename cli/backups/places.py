@@ -7,7 +7,7 @@ configuration file, because flags count before files; the packaged default comes
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,16 +47,20 @@ def read_places(
     """Find the node's places. Raises Failure for a configuration file that cannot be read."""
     agent_file = agent_config or config_dir / "agent.yaml"
     proxy_file = proxy_config or config_dir / "proxy.yaml"
-    configured = read_raw_config(agent_file).get("staticPodPath")
     status = target.agent_status()
-    pods = target.manifest_dir or status.get("staticPodPath") or configured or DEFAULT_MANIFEST_DIR
     return NodePlaces(
         node=node_name or str(status.get("nodeName") or socket.gethostname().strip().lower()),
         root_dir=target.root_dir.absolute(),
         config=tuple(path.absolute() for path in (config_dir, agent_file, proxy_file, *_drop_ins(units))),
-        pod_manifests=Path(str(pods)).absolute(),
+        pod_manifests=pod_manifests(target, read_raw_config(agent_file)).absolute(),
         service_manifests=target.services_dir().absolute(),
     )
+
+
+def pod_manifests(target: Target, agent_config: Mapping[str, object]) -> Path:
+    """The directory of pod manifests: as the option says, the agent that runs, its configuration, the package."""
+    running = target.agent_status().get("staticPodPath")
+    return target.manifest_dir or Path(str(running or agent_config.get("staticPodPath") or DEFAULT_MANIFEST_DIR))
 
 
 def read_raw_config(path: Path) -> dict[str, object]:

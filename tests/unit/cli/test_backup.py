@@ -486,6 +486,7 @@ def test_a_directory_that_takes_nothing(home: Home, root: None) -> None:
         before = tree(disk)
         result = home.restore(f"--root={disk}")
         assert (result.exit_code, "No space left" in result.output) == (1, True), result.output
+        assert f"cannot restore {disk}" in result.output
         assert "nothing was changed" in result.output
         assert tree(disk) == before
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

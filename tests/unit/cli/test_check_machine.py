@@ -24,7 +24,7 @@ from cli.preflight_machine import (
     machine_findings,
     wanted_ports,
 )
-from cli.preflight_runtime import driver_finding
+from cli.preflight_runtime import driver_finding, version_finding
 from cli.preflight_systemd import (
     grace_period_s,
     inhibit_finding,
@@ -32,7 +32,13 @@ from cli.preflight_systemd import (
     systemd_findings,
     unit_findings,
 )
-from cri_client.types import CgroupDriver, LinuxRuntimeConfiguration, RuntimeConfigResponse, StatusResponse
+from cri_client.types import (
+    CgroupDriver,
+    LinuxRuntimeConfiguration,
+    RuntimeConfigResponse,
+    StatusResponse,
+    VersionResponse,
+)
 from tests.unit.cli.conftest import Node
 
 AGENT = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
@@ -294,6 +300,21 @@ def test_the_cgroup_driver() -> None:
     differ = driver_finding("cgroupfs", None, reported(True))
     assert (differ.ok, "cgroupDriver: systemd" in differ.fix) == (False, True)
     assert driver_finding("cgroupfs", None, StatusResponse(info={"config": "{}"})).ok is None
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "spoken", "ok"),
+    [
+        ("containerd", "1.6.20~ds1", "v1", True),
+        ("containerd", "v2.1.4", "v1", True),
+        ("containerd", "1.5.9", "v1", False),
+        ("containerd", "1.6.0", "v1alpha2", False),
+        ("cri-o", "1.30", "v1", True),
+    ],
+)
+def test_a_runtime_that_is_too_old(name: str, version: str, spoken: str, ok: bool) -> None:
+    answer = VersionResponse(runtime_name=name, runtime_version=version, runtime_api_version=spoken)
+    assert version_finding(answer).ok is ok
 
 
 def test_the_command_reads_the_configuration(node: Node) -> None:
