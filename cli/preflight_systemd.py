@@ -71,7 +71,7 @@ def inhibit_finding(grace_s: float, delay_s: float | None) -> Finding:
     """Does logind wait as long as the agent needs? Pure."""
     whole = int(grace_s) + (grace_s > int(grace_s))
     fix = (
-        f"write [Login] and InhibitDelayMaxSec={whole} as two lines into /etc/systemd/logind.conf.d/90-longshore.conf, "
+        f"write [Login] and InhibitDelayMaxSec={whole} as two lines into /etc/systemd/logind.conf.d/99-longshore.conf, "
         "then: systemctl restart systemd-logind"
     )
     if delay_s is None:

@@ -236,12 +236,13 @@ def test_a_link_out_of_another_root_is_refused(home: Home, tmp_path: Path) -> No
 
 def test_what_is_no_file_is_left_out(home: Home) -> None:
     os.mkfifo(home.config / "pipe")
+    (home.root_dir / "shutdown.json").write_text("{}")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(home.root_dir / "agent.sock"))
         result = home.backup()
     assert f"{home.config}/pipe is neither" in result.stderr
     listed = home.command("backup", "--verify", str(home.base / "backup.tgz")).output
-    for name in ("agent.sock", "agent.lock", "volumes"):
+    for name in ("agent.sock", "agent.lock", "volumes", "shutdown.json"):
         assert f"/{name}" not in listed
 
 
