@@ -56,9 +56,6 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-emit-index-url --no-emit-find-links
-
-lock: venv ## Resolve pyproject.toml again: requirements.lock for work here, requirements-run.lock for the package.
-	$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml
-	$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
+lock: venv ## Resolve pyproject.toml into requirements.lock again.
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra ansible --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
