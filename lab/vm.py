@@ -86,7 +86,8 @@ class VirtualMachine:
             self.host.run(["ip", "link", "set", self._tap, "up"])
         argv = ["linux.uml", f"umid={self.name}", f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
         argv += ["con0=null,fd:1", "quiet", f"ubd0={self.root / 'disk.cow'},{self.image.disk}"]
-        argv += [f"vec0:transport=tap,ifname={self._tap},depth=64,mac={self._mac}"]
+        # gro: packets of more than one MTU, which the tap hands over whole, would be cut off and sent again and again.
+        argv += [f"vec0:transport=tap,ifname={self._tap},depth=64,gro=1,mac={self._mac}"]
         argv += [f"systemd.hostname={self.name}", f"lab.address={self.address}/24", f"lab.gateway={GATEWAY}"]
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.root), "LD_PRELOAD": str(self.image.preload)}
         self.process = self.host.start(argv, log=self.console, env=env, cwd=self.root)
@@ -183,6 +184,8 @@ class VirtualMachine:
             "ansible_host": self.address,
             "ansible_user": "root",
             "ansible_python_interpreter": "/usr/bin/python3",
+            # Ansible's own place is one per user: machines of two runs with the same address would share a connection.
+            "ansible_control_path_dir": str(self.root),
             "ansible_ssh_common_args": shlex.join(f"-o{key}={value}" for key, value in options.items()),
         }
 
