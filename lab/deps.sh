@@ -3,9 +3,9 @@
 # `deps.sh deb`: only what `make deb` needs.
 set -eu
 
-packages="busybox-static ca-certificates conntrack containerd containernetworking-plugins dbus dpkg-dev e2fsprogs gcc
-    ipset iproute2 iptables kmod libc6-dev libsystemd-dev mmdebstrap nftables openssh-client pkg-config procps python3-dev
-    python3-venv runc systemd user-mode-linux util-linux"
+packages="busybox-static ca-certificates conntrack containerd containernetworking-plugins dpkg-dev e2fsprogs gcc ipset
+    iproute2 iptables kmod libc6-dev libsystemd-dev mmdebstrap nftables openssh-client pkg-config procps python3-dev
+    python3-venv runc systemd user-mode-linux util-linux vagrant"
 
 command -v dpkg-query >/dev/null || {
     echo "cannot check Debian packages: this is not Debian; install their peers yourself:" $packages >&2

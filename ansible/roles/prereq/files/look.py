@@ -24,6 +24,7 @@ def look(questions):
         "time_s": time.time(),
         **system(),
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
+        "loaded": sorted(line.split()[0] for line in (read("/proc/modules") or "").splitlines()),
         "modules": {name: module_state(name) for name in questions.get("modules", ())},
         "sysctls": {name: read("/proc/sys/" + name.replace(".", "/")) for name in questions.get("sysctls", ())},
         "swaps": [line.split()[0] for line in (read("/proc/swaps") or "").splitlines()[1:]],
@@ -35,6 +36,7 @@ def look(questions):
         "longshore_version": packages().get(OURS, {}).get("version", ""),
         "users": sorted(entry.pw_name for entry in pwd.getpwall()),
         "containerd": containerd(),
+        "iptables": iptables_backend(),
         "before": BEFORE.exists(),
     }
 
@@ -149,6 +151,14 @@ def packages():
             if name not in _packages or status == "installed":
                 _packages[name] = {"version": version, "status": status, "error": error}
     return _packages
+
+
+def iptables_backend():
+    """Which iptables the machine's alternatives name: nft, legacy, or nothing where there is none."""
+    try:
+        return os.path.basename(os.readlink("/etc/alternatives/iptables")).replace("iptables-", "")
+    except OSError:
+        return ""
 
 
 def containerd():

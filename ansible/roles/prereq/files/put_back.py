@@ -7,12 +7,15 @@ What is in use by somebody else stays. Prints what it did.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 MEMORY = Path("/var/lib/longshore-ansible")
+NETFILTER = r"ip6?table_|ip6?_tables|x_tables|xt_|ipt_|ip6t_|nf_|nft_|nfnetlink|bpfilter"
+FAMILY = rf"({NETFILTER}|br_netfilter|bridge|stp|llc|veth|overlay)"
 SLICES = ("kubepods.slice", "longshore.slice")
 
 
@@ -30,11 +33,28 @@ def put_parameters_back(values):
             print(f"{name} = {value}")
 
 
-def unload_modules(states):
-    """Those that were not loaded before and that nobody uses."""
-    for name in reversed([name for name, state in states.items() if state == "loadable"]):
-        if Path("/sys/module", name).exists() and quiet("modprobe", "--remove", "--quiet", name) == 0:
+def unload_modules(loaded, legacy_tables):
+    """Modules of networks and pods that were not loaded before and that nobody uses.
+
+    Tables of iptables-legacy do not count as used by the rules in them, so they stay unless `legacy_tables`.
+    """
+    family = re.compile(FAMILY if legacy_tables else rf"(?!ip6?table_){FAMILY}")
+    left = True
+    while left:
+        rows = [line.split() for line in Path("/proc/modules").read_text().splitlines()]
+        unused = [row[0] for row in rows if row[2] == "0" and row[0] not in loaded and family.match(row[0])]
+        left = [name for name in unused if quiet("rmmod", name) == 0]
+        for name in left:
             print(f"module {name}")
+
+
+def put_iptables_back(backend):
+    """The alternative that the machine had, where iptables is there still."""
+    for name in ("iptables", "ip6tables") if backend else ():
+        link = Path("/etc/alternatives", name)
+        if link.is_symlink() and os.readlink(link) != f"/usr/sbin/{name}-{backend}":
+            quiet("update-alternatives", "--set", name, f"/usr/sbin/{name}-{backend}")
+            print(f"{name}-{backend}")
 
 
 def remove_cgroups():
@@ -68,8 +88,12 @@ def main(directories):
     except OSError:
         before = {}
     remove_cgroups()
+    put_iptables_back(before.get("iptables", ""))
     put_parameters_back(before.get("sysctls", {}))
-    unload_modules(before.get("modules", {}))
+    if before and "iptables" not in before["packages"]:
+        Path("/run/xtables.lock").unlink(missing_ok=True)
+    if before:
+        unload_modules(before["loaded"], legacy_tables="iptables" not in before["packages"])
     remove_directories(directories)
     quiet("systemctl", "daemon-reload")
     quiet("systemctl", "reset-failed", "longshore*", "containerd*", "kubepods*")
