@@ -4,7 +4,7 @@ set -u
 
 stop_daemons() {
     systemctl disable --now --quiet longshore.target longshore-agent.service longshore-proxy.service 2>/dev/null
-    systemctl stop --quiet 'longshore-*.service' 2>/dev/null
+    systemctl stop --quiet longshore-agent.service longshore-proxy.service 2>/dev/null
     systemctl is-active --quiet longshore-agent.service longshore-proxy.service || return 0
     echo "cannot stop longshore-agent or longshore-proxy: see systemctl status 'longshore-*'" >&2
     exit 1
@@ -48,5 +48,8 @@ end_containers
 if dpkg-query -W longshore >/dev/null 2>&1; then
     DEBIAN_FRONTEND=noninteractive dpkg --purge --force-remove-reinstreq longshore >&2 || exit 1
     echo "package longshore"
+    # The stop unit refuses to be stopped as long as systemd knows its file.
+    systemctl daemon-reload
+    systemctl stop --quiet longshore.target longshore-shutdown.service 2>/dev/null
 fi
 remove_files "$@"
