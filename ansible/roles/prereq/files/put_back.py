@@ -61,24 +61,17 @@ def remove_cgroups():
     """The slices of pods and of the node's services, once they are empty."""
     for name in SLICES:
         quiet("systemctl", "stop", name)
-        root = Path("/sys/fs/cgroup", name)
-        for directory, _, _ in os.walk(root, topdown=False):
-            try:
-                os.rmdir(directory)
-            except OSError:
-                continue
-            print(directory)
+        remove_empty(f"/sys/fs/cgroup/{name}")
 
 
-def remove_directories(names):
+def remove_empty(root):
     """Empty directories, from the leaves up; what is in them is not ours."""
-    for name in names:
-        for directory, _, _ in os.walk(name, topdown=False):
-            try:
-                os.rmdir(directory)
-            except OSError:
-                continue
-            print(directory)
+    for directory, _, _ in os.walk(root, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            continue
+        print(directory)
 
 
 def main(directories):
@@ -94,7 +87,8 @@ def main(directories):
         Path("/run/xtables.lock").unlink(missing_ok=True)
     if before:
         unload_modules(before["loaded"], legacy_tables="iptables" not in before["packages"])
-    remove_directories(directories)
+    for directory in directories:
+        remove_empty(directory)
     quiet("systemctl", "daemon-reload")
     quiet("systemctl", "reset-failed", "longshore*", "containerd*", "kubepods*")
     if MEMORY.exists():
