@@ -9,7 +9,7 @@ ARGS ?=
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint bench deb clean venv deps lock
+.PHONY: help demo test test-vm unit lint bench deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kern
 
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
+
+test-vm: deps venv ## A node's life on a machine of its own: systemd, reboot, upgrade, reset (make test runs it too).
+	@$(BIN)/pytest tests/vm -s $(ARGS)
 
 lint: venv ## ruff, mypy --strict and the import contracts.
 	@$(BIN)/ruff check
@@ -56,6 +59,9 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-lock: venv ## Resolve pyproject.toml into requirements.lock again.
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra ansible --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+lock: venv ## Resolve pyproject.toml again: requirements.lock for work here, requirements-run.lock for the package.
+	$(COMPILE) --extra dev --extra ansible --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml

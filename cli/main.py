@@ -25,6 +25,7 @@ _COMMANDS = {
     "delete": "cli.delete:delete",
     "backup": "cli.backup:backup",
     "restore": "cli.restore:restore",
+    "shutdown": "cli.shutdown:shutdown",
     "completion": "cli.completion:completion",
 }
 

@@ -29,7 +29,7 @@ def containerd_2_directory() -> Path:
 
     LabError carries the end of what the compiler said.
     """
-    return cached(f"containerd-{CONTAINERD_VERSION}", _build)
+    return cached("containerd", CONTAINERD_VERSION, _build)
 
 
 def _build(place: Path, scratch: Path) -> None:

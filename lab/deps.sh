@@ -3,9 +3,15 @@
 # `deps.sh deb`: only what `make deb` needs.
 set -eu
 
-packages="busybox-static ca-certificates conntrack containerd containernetworking-plugins dpkg-dev e2fsprogs gcc ipset
-    iproute2 iptables kmod libc6-dev libsystemd-dev mmdebstrap nftables openssh-client pkg-config procps python3-dev
-    python3-venv runc systemd user-mode-linux util-linux vagrant"
+# Ubuntu 22.04's own Python is too old; it has a newer one beside it.
+python=python3
+if [ -x /usr/bin/python3 ] && ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=python3.11; fi
+
+build="debhelper dpkg-dev gcc libc6-dev libsystemd-dev make pkg-config $python-dev $python-venv"
+packages="$build busybox-static ca-certificates conntrack containerd containernetworking-plugins dbus e2fsprogs ipset
+    iproute2 iptables kmod lintian man-db mmdebstrap nftables openssh-client procps runc systemd user-mode-linux util-linux
+    vagrant"
+[ "${1:-}" != deb ] || packages=$build
 
 command -v dpkg-query >/dev/null || {
     echo "cannot check Debian packages: this is not Debian; install their peers yourself:" $packages >&2

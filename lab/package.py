@@ -7,7 +7,6 @@ content of all that goes into it, a root by the names of its packages. `python -
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -26,7 +25,6 @@ ROOT_PACKAGES = (
     "bash-completion", "containerd", "containernetworking-plugins", "init-system-helpers", "iproute2", "iptables",
     "kmod", "libsystemd0", "man-db", "procps", "systemd",
 )  # fmt: skip
-_KEPT = 8
 _PYTHON = ROOT / "debian" / "python"
 
 
@@ -41,10 +39,7 @@ def deb_file() -> Path:
 
     LabError carries what the build said.
     """
-    place = cached(f"deb-{_fingerprint()}", _build_deb)
-    os.utime(place)
-    _forget_old(place.parent)
-    return next(place.glob("*.deb"))
+    return next(cached("deb", _fingerprint(), _build_deb, keep=3).glob("*.deb"))
 
 
 def _build_deb(place: Path, _scratch: Path) -> None:
@@ -54,28 +49,31 @@ def _build_deb(place: Path, _scratch: Path) -> None:
 
 def debian_root() -> Path:
     """A tar file: this distribution, minimal, with what the package depends on (half a minute, once)."""
-    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
-    packages = ",".join((*ROOT_PACKAGES, _python()))
-
-    def make(place: Path, _scratch: Path) -> None:
-        print(f"making a root file system of {codename}: about half a minute, once", flush=True)
-        run(
-            [
-                "mmdebstrap",
-                "--quiet",
-                "--variant=minbase",
-                "--format=tar",
-                f"--include={packages}",
-                codename,
-                str(place),
-            ]
-        )
-
-    return cached(f"root-{codename}-{hashlib.sha256(packages.encode()).hexdigest()[:16]}.tar", make)
+    return cached(
+        "root", f"{_codename()}-{hashlib.sha256(_root_packages().encode()).hexdigest()[:16]}.tar", _build_root
+    )
 
 
-def later_version(deb: Path, version: str, scratch: Path, more_configuration: str = "") -> Path:
-    """The same package with another version; `more_configuration` is appended to the agent.yaml that it brings."""
+def _build_root(place: Path, _scratch: Path) -> None:
+    print(f"making a root file system of {_codename()}: about half a minute, once", flush=True)
+    options = ["--quiet", "--variant=minbase", "--format=tar", f"--include={_root_packages()}"]
+    run(["mmdebstrap", *options, _codename(), str(place)])
+
+
+def _root_packages() -> str:
+    return ",".join((*ROOT_PACKAGES, _python()))
+
+
+def _codename() -> str:
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
+
+
+def later_version(
+    deb: Path, version: str, scratch: Path, *, more_configuration: str = "", last_words: str = ""
+) -> Path:
+    """The same package with another version; `more_configuration` is appended to the agent.yaml that it brings,
+    `last_words` to its postinst.
+    """
     tree = scratch / f"tree-{version}"
     run(["dpkg-deb", "--raw-extract", str(deb), str(tree)])
     control = tree / "DEBIAN" / "control"
@@ -85,7 +83,9 @@ def later_version(deb: Path, version: str, scratch: Path, more_configuration: st
     )
     with (tree / "etc/longshore/agent.yaml").open("a") as file:
         file.write(more_configuration)
-    later = scratch / f"longshore_{version}.deb"
+    with (tree / "DEBIAN/postinst").open("a") as file:
+        file.write(last_words)
+    later = scratch / f"longshore_{version}_{deb.stem.rpartition('_')[2]}.deb"
     run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), str(later)])
     shutil.rmtree(tree)
     return later
@@ -115,12 +115,6 @@ def _python() -> str:
     if found.returncode != 0:
         raise LabError(found.stderr.strip())
     return Path(found.stdout.strip()).name
-
-
-def _forget_old(cache: Path) -> None:
-    newest_first = sorted(cache.glob("deb-*/"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in newest_first[_KEPT:]:
-        shutil.rmtree(old)
 
 
 if __name__ == "__main__":

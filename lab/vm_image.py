@@ -92,7 +92,7 @@ def vm_image() -> VmImage:
     release = platform.freedesktop_os_release()["VERSION_ID"]
     content = f"{Path(__file__).read_text()} {_PRELOAD_C.read_text()} {_kernel_release()} {release}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    entry = cached(f"vm-{digest}", _build)
+    entry = cached("vm", digest, _build, keep=2)
     return VmImage(entry / "disk.ext4", entry / "key", entry / "preload.so")
 
 
@@ -162,7 +162,7 @@ def _furnish(root: Path, public_key: str) -> None:
     _write(root / "etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")
     _write(root / "etc/fstab", "/dev/ubda / ext4 defaults 0 1\n")
     _write(root / "etc/machine-id", "")
-    (root / "etc/resolv.conf").unlink(missing_ok=True)
+    _write(root / "etc/resolv.conf", "# no name service here\n")
     (root / "etc/hostname").unlink(missing_ok=True)
     # This kernel has no nf_tables for IP, so Debian's default variant does not work on it.
     for name in ("iptables", "ip6tables"):

@@ -13,7 +13,7 @@ from lab.vm import VirtualMachine
 _SECTIONS = {
     "packages": "dpkg-query -W -f '${Package} ${db:Status-Abbrev}\\n' | grep -v ' un $'",
     "users and groups": "getent passwd; getent group",
-    "units": "systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}' | sort",
+    "units": "systemctl list-unit-files --no-legend --no-pager | awk '!/^session-/ {print $1, $2}' | sort",
     "failed units": "systemctl --failed --no-legend --no-pager | sort",
     "interfaces": "ip -o link | sed 's/^[0-9]*: //; s/@.*//; s/:.*//' | sort",
     "addresses": "ip -o addr show scope global | awk '{print $2, $4}' | sort",
