@@ -21,6 +21,7 @@ from agent.node.facts import read_machine_identity
 from agent.pods.execute import Executor
 from agent.pods.facts import Held
 from agent.pods.record_saver import RecordSaver
+from agent.pods.run_pre_stop import PreStopRunner
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.start_slots import StartSlots, default_bound
 from agent.pods.surroundings import Surroundings
@@ -66,7 +67,7 @@ def assemble(
     root = str(config.root_dir)
     shared = Surroundings(
         view=RuntimeView(runtime, lambda one, status: read_termination_message(root, one, status)),
-        executor=Executor(runtime, images, puller, config, settings.node),
+        executor=Executor(runtime, images, puller, PreStopRunner(runtime, prober.ask_http), config, settings.node),
         puller=puller,
         prober=prober,
         board=board,

@@ -69,6 +69,8 @@ def container_annotations(pod: core_v1.Pod, container: core_v1.Container, restar
     if container.ports:
         ports = [_in_go_order(to_json(port)) for port in container.ports]
         annotations[CONTAINER_PORTS] = json.dumps(ports, separators=(",", ":"))
+    if container.lifecycle and container.lifecycle.preStop:
+        annotations[CONTAINER_PRESTOP_HANDLER] = json.dumps(to_json(container.lifecycle.preStop), separators=(",", ":"))
     return annotations
 
 

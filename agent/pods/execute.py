@@ -27,8 +27,10 @@ from agent.container_spec.sandbox import sandbox_config
 from agent.images.puller import ImagePuller, ImageWaiting
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import StepFailed
+from agent.pods.grace import at_least
 from agent.pods.observe import PodObservation
 from agent.pods.restart import init_containers, main_containers
+from agent.pods.run_pre_stop import PreStopRunner
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
@@ -74,13 +76,20 @@ class Executor:
     """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread."""
 
     def __init__(
-        self, runtime: Runtime, images: Images, puller: ImagePuller, config: AgentConfig, node: NodeFacts
+        self,
+        runtime: Runtime,
+        images: Images,
+        puller: ImagePuller,
+        pre_stop: PreStopRunner,
+        config: AgentConfig,
+        node: NodeFacts,
     ) -> None:
         self.config = config
         self.node = node
         self._runtime = runtime
         self._images = images
         self._puller = puller
+        self._pre_stop = pre_stop
         self._image_users: dict[str, ImageUser] = {}
 
     async def run_step(self, step: Step, target: Target) -> str:
@@ -111,7 +120,7 @@ class Executor:
         if isinstance(step, StartContainer):
             return await self._start_container(step, target)
         if isinstance(step, StopContainer):
-            await self._runtime.stop_container(step.container_id, math.ceil(step.grace_s))
+            await self._stop_container(step, target)
         elif isinstance(step, RemoveContainer):
             await self._remove_container(step, target)
         elif isinstance(step, StopSandbox):
@@ -189,6 +198,17 @@ class Executor:
             _log.warning("cannot make the link %s to a log: %s", link, error.strerror or error)
         await self._runtime.start_container(made)
         return made
+
+    async def _stop_container(self, step: StopContainer, target: Target) -> None:
+        """The preStop hook first, out of the same grace period; SIGTERM is always left the minimum."""
+        left_s = step.grace_s
+        seen = next((one for one in target.seen.all_containers() if one.id == step.container_id), None)
+        if seen is not None and seen.running and seen.pre_stop is not None:
+            sandbox = next((one for one in target.seen.sandboxes if one.id == seen.sandbox_id), None)
+            ip = next(iter((sandbox.ips if sandbox else ()) or self.node.node_ips), "")
+            name = f"{target.namespace}/{target.name}/{step.container}"
+            left_s = at_least(left_s - await self._pre_stop.run(seen.pre_stop, name, step.container_id, ip, left_s))
+        await self._runtime.stop_container(step.container_id, math.ceil(left_s))
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         """Of one whose start was cut off, containerd 2 keeps what it has forgotten in the CRI."""

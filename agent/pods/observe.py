@@ -19,6 +19,7 @@ from agent.container_spec.labels import (
     POD_UID,
     parse_identity,
 )
+from agent.pods.pre_stop import PreStop, parse_pre_stop
 from cri_client.types import Container, ContainerState, ContainerStatus, PodSandbox, PodSandboxState, PodSandboxStatus
 
 NANOSECONDS = 1e9
@@ -56,7 +57,7 @@ class SandboxObservation:
 
 @dataclass(frozen=True, slots=True)
 class ContainerObservation:
-    """One container of any state; `attempt` is the kubelet's restart count."""
+    """One container of any state; `attempt` is the kubelet's restart count, `pre_stop` the hook of before its end."""
 
     id: str
     name: str
@@ -67,6 +68,7 @@ class ContainerObservation:
     spec_hash: str
     image_name: str
     detail: ContainerDetail
+    pre_stop: PreStop | None = None
 
     @property
     def running(self) -> bool:
@@ -245,4 +247,5 @@ def _observe_container(container: Container, details: Mapping[str, ContainerDeta
         spec_hash=container.annotations.get(CONTAINER_HASH, ""),
         image_name=container.image.image if container.image else "",
         detail=detail or ContainerDetail(image_ref=container.image_ref),
+        pre_stop=parse_pre_stop(container.annotations),
     )

@@ -172,6 +172,10 @@ class Prober:
             if kept:
                 self._restored.setdefault(uid, {})[name] = kept
 
+    async def ask_http(self, ask: HttpAsk, pod_ip: str, timeout_s: float) -> ProbeResult:
+        """One request outside any probe, over the same session: hooks ask as probes do."""
+        return await self._http.run(ask, pod_ip, timeout_s)
+
     async def close(self) -> None:
         """Stop everything; states stay readable for a last `dump`."""
         for pod in self._pods.values():

@@ -48,9 +48,17 @@ def _default_container(container: core_v1.Container, host_network: bool) -> None
     for probe in (container.livenessProbe, container.readinessProbe, container.startupProbe):
         if probe is not None:
             _default_probe(probe)
+    if container.lifecycle is not None and container.lifecycle.preStop is not None:
+        _default_http_get(container.lifecycle.preStop.httpGet)
     resources = container.resources
     if resources is not None and resources.limits:
         resources.requests = {**resources.limits, **(resources.requests or {})}
+
+
+def _default_http_get(get: core_v1.HTTPGetAction | None) -> None:
+    if get is not None:
+        get.path = get.path or "/"
+        get.scheme = get.scheme or "HTTP"
 
 
 def _default_probe(probe: core_v1.Probe) -> None:
@@ -58,9 +66,7 @@ def _default_probe(probe: core_v1.Probe) -> None:
     probe.periodSeconds = probe.periodSeconds or 10
     probe.successThreshold = probe.successThreshold or 1
     probe.failureThreshold = probe.failureThreshold or 3
-    if probe.httpGet is not None:
-        probe.httpGet.path = probe.httpGet.path or "/"
-        probe.httpGet.scheme = probe.httpGet.scheme or "HTTP"
+    _default_http_get(probe.httpGet)
 
 
 def _default_volume(volume: core_v1.Volume) -> None:

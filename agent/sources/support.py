@@ -110,12 +110,19 @@ _PROBES = {
     **_under("startupProbe", _PROBE),
 }
 
+_PRE_STOP = {
+    **_used("exec.command", "httpGet.host", "httpGet.httpHeaders", "httpGet.path", "httpGet.port", "httpGet.scheme"),
+    **_used("sleep.seconds"),
+    **_refused("no node agent can run it as a hook", "tcpSocket"),
+}
+
 _SPEC = {
-    **_under("containers[]", {**_CONTAINER, **_PROBES}),
+    **_under("containers[]", {**_CONTAINER, **_PROBES, **_under("lifecycle.preStop", _PRE_STOP)}),
     **_under("initContainers[]", _CONTAINER),
     **_refused("sidecar containers are not supported yet", "initContainers[].restartPolicy"),
     **_refused("init containers have no probes", "initContainers[].livenessProbe", "initContainers[].readinessProbe"),
     **_refused("init containers have no probes", "initContainers[].startupProbe"),
+    **_refused("init containers have no hooks", "initContainers[].lifecycle"),
     **_used("restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy", "dnsConfig", "hostAliases", "hostname"),
     **_used("subdomain", "setHostnameAsFQDN", "hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"),
     **_used("nodeSelector", "os.name", "priorityClassName", "priority", "tolerations"),

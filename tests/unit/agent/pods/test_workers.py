@@ -20,6 +20,7 @@ from agent.pods import act, worker
 from agent.pods.execute import Executor
 from agent.pods.facts import Held
 from agent.pods.record_saver import RecordSaver
+from agent.pods.run_pre_stop import PreStopRunner
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.start_slots import StartSlots
 from agent.pods.surroundings import Surroundings
@@ -84,7 +85,12 @@ class Node:
                 shared = Surroundings(
                     view=RuntimeView(runtime, lambda container, status: ""),
                     executor=Executor(
-                        runtime, runtime, puller, config, NodeFacts(node_name="node1", node_ips=("192.0.2.1",))
+                        runtime,
+                        runtime,
+                        puller,
+                        PreStopRunner(runtime, prober.ask_http),
+                        config,
+                        NodeFacts(node_name="node1", node_ips=("192.0.2.1",)),
                     ),
                     puller=puller,
                     prober=prober,

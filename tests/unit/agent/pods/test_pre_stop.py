@@ -1,0 +1,98 @@
+"""preStop hooks: read back from the container, run within the grace period, and never in the way of the stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from lightkube.models import core_v1
+
+from agent.container_spec.labels import container_annotations
+from agent.pods.pre_stop import PreStop, SleepAsk, parse_pre_stop
+from agent.pods.run_pre_stop import PreStopRunner
+from agent.probes.machine import Outcome, ProbeResult
+from agent.probes.plan import ExecAsk, HttpAsk, Unaskable
+from cri_client.errors import Unavailable
+from cri_client.types import ExecSyncResponse
+
+
+def written(handler: core_v1.LifecycleHandler) -> PreStop | None:
+    """What an agent reads back that knows nothing but the container."""
+    container = core_v1.Container(
+        name="main",
+        ports=[core_v1.ContainerPort(containerPort=8080, name="http")],
+        lifecycle=core_v1.Lifecycle(preStop=handler),
+    )
+    return parse_pre_stop(container_annotations(core_v1.Pod(), container, 0))
+
+
+def test_each_handler_comes_back_from_the_annotations() -> None:
+    assert written(core_v1.LifecycleHandler(exec=core_v1.ExecAction(command=["sh", "-c", "x"]))) == ExecAsk(
+        ("sh", "-c", "x")
+    )
+    assert written(core_v1.LifecycleHandler(sleep=core_v1.SleepAction(seconds=3))) == SleepAsk(3.0)
+    get = core_v1.HTTPGetAction(port="http", path="/bye", scheme="HTTPS", host="example.org")
+    get.httpHeaders = [core_v1.HTTPHeader(name="X", value="1")]
+    assert written(core_v1.LifecycleHandler(httpGet=get)) == HttpAsk(
+        "https", "example.org", 8080, "/bye", (("X", "1"), ("User-Agent", "kube-lifecycle/1.36"))
+    )
+
+
+def test_no_hook_and_a_broken_one() -> None:
+    assert parse_pre_stop({}) is None
+    broken = parse_pre_stop({"io.kubernetes.container.preStopHandler": "{"})
+    assert isinstance(broken, Unaskable)
+    assert "io.kubernetes.container.preStopHandler" in broken.message
+    missing = written(core_v1.LifecycleHandler(httpGet=core_v1.HTTPGetAction(port="other")))
+    assert isinstance(missing, Unaskable)
+
+
+class _Runtime:
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+        self.asked: list[tuple[str, tuple[str, ...], int]] = []
+
+    async def exec_sync(self, container_id: str, cmd: Sequence[str], timeout_s: int = 0) -> ExecSyncResponse:
+        self.asked.append((container_id, tuple(cmd), timeout_s))
+        if self.fails:
+            raise Unavailable("ExecSync", "gone")
+        return ExecSyncResponse(stdout=b"", stderr=b"", exit_code=0)
+
+
+async def no_http(_ask: HttpAsk, _pod_ip: str, _timeout_s: float) -> ProbeResult:
+    raise AssertionError("nothing to get")
+
+
+async def test_a_command_gets_the_grace_period_as_its_time() -> None:
+    runtime = _Runtime()
+    took_s = await PreStopRunner(runtime, no_http).run(ExecAsk(("true",)), "d/web/main", "c1", "", 4.2)
+    assert runtime.asked == [("c1", ("true",), 5)]
+    assert took_s < 4.2
+
+
+@pytest.mark.looptime
+async def test_a_hook_that_takes_too_long_is_given_up_at_the_end_of_the_grace_period(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await PreStopRunner(_Runtime(), no_http).run(SleepAsk(3600), "d/web/main", "c1", "", 10)
+    assert "d/web/main" in caplog.text
+    assert "10 s" in caplog.text
+
+
+@pytest.mark.parametrize("hook", [ExecAsk(("true",)), Unaskable("no such port")])
+async def test_a_hook_that_cannot_run_is_said_and_keeps_nothing(
+    hook: PreStop, caplog: pytest.LogCaptureFixture
+) -> None:
+    await PreStopRunner(_Runtime(fails=True), no_http).run(hook, "d/web/main", "c1", "", 10)
+    assert "cannot run the preStop hook of d/web/main" in caplog.text
+
+
+async def test_a_request_goes_to_the_pod() -> None:
+    asked: list[tuple[str, float]] = []
+
+    async def ask(_ask: HttpAsk, pod_ip: str, timeout_s: float) -> ProbeResult:
+        asked.append((pod_ip, timeout_s))
+        return ProbeResult(Outcome.SUCCESS)
+
+    await PreStopRunner(_Runtime(), ask).run(HttpAsk("http", "", 80, "/"), "d/web/main", "c1", "10.0.0.9", 7)
+    assert asked == [("10.0.0.9", 7)]
