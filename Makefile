@@ -20,13 +20,16 @@ demo: deps venv ## Three pods, a Service, failures and recovery on this machine;
 test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables.
 	@$(BIN)/python -m lab.build
 	@$(BIN)/python -m lab.package
+	@$(BIN)/python -m lab.vm_image
 	@$(BIN)/pytest $(ARGS)
 
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
 test-vm: deps venv ## A node's life on a machine of its own: systemd, reboot, upgrade, reset (make test runs it too).
-	@$(BIN)/pytest tests/vm -s $(ARGS)
+	@$(BIN)/python -m lab.package
+	@$(BIN)/python -m lab.vm_image
+	@$(BIN)/pytest tests/vm -s --durations=0 $(ARGS)
 
 lint: venv ## ruff, mypy --strict and the import contracts.
 	@$(BIN)/ruff check

@@ -182,3 +182,10 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     os.chmod(path, mode)
+
+
+if __name__ == "__main__":
+    try:
+        print(vm_image().disk)
+    except NoMachineError as reason:  # the tests that need one skip, and say the same
+        print(reason)
