@@ -122,9 +122,8 @@ def test_a_stop_of_the_machine_waits_for_the_pods_and_finds_everything_there() -
     assert (unit["Service"]["TimeoutStopSec"], unit["Service"]["RemainAfterExit"]) == ("infinity", "yes")
 
 
-@pytest.mark.parametrize("name", ["kubepods.slice.d", "kubepods-.slice.d"])
-def test_the_slices_of_pods_are_stopped_after_that(name: str) -> None:
-    assert read(f"{name}/longshore.conf")["Unit"]["Before"] == "longshore-shutdown.service"
+def test_containers_are_stopped_after_that() -> None:
+    assert read("cri-containerd-.scope.d/longshore.conf")["Unit"]["Before"] == "longshore-shutdown.service"
 
 
 def test_the_agent_keeps_the_hosts_mount_namespace() -> None:
