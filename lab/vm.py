@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from lab.host import LabHost
 from lab.machine import LabError, LabProcess, wait_until
 from lab.vm_image import VmImage, vm_image
@@ -44,7 +46,7 @@ class VirtualMachine:
     """
 
     def __init__(
-        self, host: LabHost, image: VmImage, root: Path, *, number: int = 0, name: str = "", memory: str = "2048M"
+        self, host: LabHost, image: VmImage, root: Path, *, number: int = 0, name: str = "", memory: str = "1024M"
     ) -> None:
         self.host = host
         self.image = image
@@ -116,9 +118,17 @@ class VirtualMachine:
 
     def pull_the_plug(self) -> None:
         """A power cut: what the machine had not written to its disk is lost."""
-        if self.process is not None:
+        if self.process is None:
+            return
+        # Its helpers and the guest's processes are processes here too, and hold the disk's lock for a moment longer.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parts = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
-            self.process = None
+            for one in parts:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(parts, timeout=30)
+        self.process = None
 
     def boot_id(self) -> str:
         """Another one after each boot."""
