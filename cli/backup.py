@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from agent.state_dir import LAYOUT_VERSION
-from cli.backups.archive import FORMAT, Inventory, is_within, render_archive
+from cli.backups.archive import FORMAT, ArchiveError, Inventory, is_within, parse_archive, render_archive
 from cli.backups.places import DEFAULT_CONFIG_DIR, NodePlaces, read_places
 from cli.backups.show import ARCHIVE, print_inventory, read_archive
 from cli.backups.snapshot import read_snapshot
@@ -94,7 +94,12 @@ def _make(places: NodePlaces) -> tuple[Inventory, bytes]:
         raise Failure(
             f"cannot back up the node: nothing is there of {looked}; say where it is (--root-dir, --config-dir)"
         )
-    return inventory, render_archive(inventory, shot.contents)
+    archive = render_archive(inventory, shot.contents)
+    try:
+        parse_archive(archive)  # what a restore would refuse is worth nothing later
+    except ArchiveError as error:
+        raise Failure(f"cannot back up the node: no restore could take it: {error}; nothing was written") from None
+    return inventory, archive
 
 
 def _check_destination(path: Path, places: NodePlaces) -> None:

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import posixpath
+import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,7 @@ MAX_FILE_BYTES = 32 << 20
 MAX_TOTAL_BYTES = 128 << 20
 MAX_ENTRIES = 20_000
 KEPT = ".before-restore"
+_KEPT_NAME = re.compile(rf".+{re.escape(KEPT)}(\.[0-9]+)?", re.DOTALL)
 _INVENTORY = "longshore-backup.json"
 _MAX_PACKED_BYTES = MAX_TOTAL_BYTES + MAX_ENTRIES * 4096
 _DIGEST_CHARACTERS = 64
@@ -222,7 +224,7 @@ def is_within(path: str, directory: str) -> bool:
 
 def is_reserved(name: str) -> bool:
     """Names that backups leave out: half-written files, and what an earlier restore kept aside."""
-    return (name.startswith(".") and name.endswith(".tmp")) or KEPT in name
+    return (name.startswith(".") and name.endswith(".tmp")) or _KEPT_NAME.fullmatch(name) is not None
 
 
 def parents(path: str) -> Iterable[str]:

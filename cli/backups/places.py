@@ -50,11 +50,17 @@ def read_places(
     status = target.agent_status()
     return NodePlaces(
         node=node_name or str(status.get("nodeName") or socket.gethostname().strip().lower()),
-        root_dir=target.root_dir.absolute(),
-        config=tuple(path.absolute() for path in (config_dir, agent_file, proxy_file, *_drop_ins(units))),
-        pod_manifests=pod_manifests(target, read_raw_config(agent_file)).absolute(),
-        service_manifests=target.services_dir().absolute(),
+        root_dir=_plain(target.root_dir),
+        config=tuple(_plain(path) for path in (config_dir, agent_file, proxy_file, *_drop_ins(units))),
+        pod_manifests=_plain(pod_manifests(target, read_raw_config(agent_file))),
+        service_manifests=_plain(target.services_dir()),
     )
+
+
+def _plain(path: Path) -> Path:
+    """The path as an archive may name it: absolute, one slash at the start; ".." is followed as the kernel does."""
+    absolute = Path("/" + str(path.absolute()).lstrip("/"))
+    return absolute.resolve() if ".." in absolute.parts else absolute
 
 
 def pod_manifests(target: Target, agent_config: Mapping[str, object]) -> Path:

@@ -159,7 +159,10 @@ def _read_entry(path: str, real: str, status: os.stat_result, *, patient: bool) 
     if stat.S_ISDIR(status.st_mode):
         return _entry(path, "directory", status), b""
     if stat.S_ISLNK(status.st_mode):
-        return _entry(path, "symlink", status, target=os.readlink(real)), b""
+        target = os.readlink(real)
+        if not target.isprintable():
+            raise Failure(f"cannot back up {path}: it leads to {target!r}, which cannot be printed; remove the link")
+        return _entry(path, "symlink", status, target=target), b""
     # Without O_NONBLOCK a pipe that somebody puts in the file's place would hold us for ever.
     descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -456,6 +456,32 @@ def test_where_a_backup_may_not_go(home: Home) -> None:
     assert "No such file or directory" in home.backup("nowhere/b.tgz").output
 
 
+def test_each_backup_can_be_restored(home: Home) -> None:
+    """However its directories were named on the command line."""
+    home.options = (
+        f"--root-dir={home.base}/etc/../state", f"--manifest-dir=/{home.manifests}", f"--service-dir={home.services}",
+    )  # fmt: skip
+    made = home.run("backup", str(home.base / "backup.tgz"), f"--config-dir={home.config}", f"--node-name={NAME}")
+    assert made.exit_code == 0, made.output
+    inventory, _ = parse_archive((home.base / "backup.tgz").read_bytes())
+    assert inventory.root_dir == str(home.root_dir)
+    assert str(home.manifests) in inventory.roots
+
+
+def test_a_link_that_cannot_be_written_down(home: Home) -> None:
+    (home.config / "link").symlink_to(os.fsdecode(b"\xff"))
+    result = home.backup()
+    assert (result.exit_code, f"cannot back up {home.config}/link" in result.output) == (1, True), result.output
+
+
+def test_a_manifest_named_like_what_is_kept_aside(home: Home) -> None:
+    (home.manifests / "web.before-restore.yaml").write_text(POD)
+    home.backup()
+    wipe(home)
+    assert home.restore().exit_code == 0
+    assert (home.manifests / "web.before-restore.yaml").read_text() == POD
+
+
 def test_nothing_to_back_up(node: Node) -> None:
     home = Home(node.base)
     shutil.rmtree(home.manifests)
