@@ -24,6 +24,7 @@ from proxy.config import load_config as load_proxy_config
 
 _OLDEST_KERNEL, _GOOD_KERNEL = (4, 19), (5, 8)
 _LEAST_BYTES = 256 << 20
+_LEAST_RUN_BYTES = 16 << 20  # /run is a tenth of the memory, and holds sockets and the runtime's notes only
 _LEAST_PART = 0.1
 _OUR_PACKAGES = ("longshore", "containerd", "runc", "iptables", "containernetworking-plugins")
 _DAY_S = 86400.0
@@ -106,7 +107,8 @@ def disk_finding(path: Path, facts: os.statvfs_result) -> Finding:
     part, kind = (files, "files") if files < room else (room, "bytes")
     detail = f"{path}: {free_bytes >> 20} MiB free, {part:.0%} of its {kind}"
     fix = "make room: crictl rmi --prune, journalctl --vacuum-size=200M, or a larger disk"
-    if free_bytes < _LEAST_BYTES or files < _LEAST_PART / 10:
+    least = _LEAST_RUN_BYTES if path.is_relative_to("/run") else _LEAST_BYTES
+    if free_bytes < least or files < _LEAST_PART / 10:
         return Finding("disk", False, f"{detail}: full", fix)
     if part < _LEAST_PART:
         return Finding("disk", None, f"{detail}: nearly full", fix)
@@ -131,7 +133,7 @@ def wanted_ports(agent: Mapping[str, object] | None, proxy: Mapping[str, object]
         found[healthz] = ("longshore-agent", "healthzPort")
     for field, default in (("healthzBindAddress", 10256), ("metricsBindAddress", 10249)):
         tail = str((proxy or {}).get(field) or "").rpartition(":")[2]
-        found[int(tail) if tail.isdigit() else default] = ("longshore-proxy", field)
+        found[int(tail) if tail.isascii() and tail.isdigit() else default] = ("longshore-proxy", field)
     return found
 
 

@@ -115,6 +115,11 @@ def test_a_disk(facts: os.statvfs_result, ok: bool | None, words: str) -> None:
     assert bool(finding.fix) is (ok is not True)
 
 
+def test_run_is_small_where_memory_is() -> None:
+    assert disk_finding(Path("/run"), room(0.9, size_bytes=97 << 20)).ok
+    assert disk_finding(Path("/run"), room(0.1, size_bytes=97 << 20)).ok is False
+
+
 def test_a_disk_that_several_directories_are_on_is_named_once(tmp_path: Path) -> None:
     (finding,) = disk_findings((tmp_path / "not/yet/there", tmp_path))
     assert finding.detail.startswith(f"{tmp_path}:")
@@ -139,6 +144,7 @@ def test_the_clock() -> None:
 
 def test_the_ports_are_the_configured_ones() -> None:
     assert set(wanted_ports(None, None)) == {10248, 10256, 10249}
+    assert set(wanted_ports(None, {"healthzBindAddress": "127.0.0.1:\u00b2"})) == {10248, 10256, 10249}, "no digit"
     agent, proxy = {"healthzPort": 0}, {"healthzBindAddress": "127.0.0.1:1", "metricsBindAddress": "[::1]:2"}
     assert wanted_ports(agent, proxy) == {
         1: ("longshore-proxy", "healthzBindAddress"),
