@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.package.conftest import Chroot
 
 SERVICE = """
@@ -147,12 +149,49 @@ def test_purge_leaves_nothing(chroot: Chroot, deb: Path, later: Path) -> None:
     assert {name for name in before.keys() - chroot.files().keys() if not NOT_OURS.match(name)} == set()
 
 
-def test_purge_can_be_told_from_remove_while_the_programs_are_there(installed: Chroot) -> None:
-    """prerm ends the pods when a purge begins; this is what it asks dpkg."""
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("dpkg --purge longshore", "purge"),
+        ("apt-get --yes purge longshore", "purge"),
+        ("apt-get --yes --purge remove longshore", "purge"),
+        ("apt-get --yes remove longshore", "remove"),
+        ("dpkg --remove longshore", "remove"),
+    ],
+)
+def test_purge_can_be_told_from_remove_while_the_programs_are_there(
+    installed: Chroot, command: str, wanted: str
+) -> None:
+    """prerm ends the pods when a purge begins; this is what it asks dpkg and apt."""
     prerm = installed.root / "var/lib/dpkg/info/longshore.prerm"
-    question = next(line for line in prerm.read_text().splitlines() if "db:Status-Want" in line)
-    asked = re.search(r"\$\((dpkg-query .*)\)\"", question)
-    assert asked is not None
-    prerm.write_text(f"#!/bin/sh\n{asked[1]} >/tmp/want\n")
-    installed.run("dpkg --purge longshore")
-    assert (installed.root / "tmp/want").read_text() == "purge"
+    functions, found, _ = prerm.read_text().partition('if [ "$1" = remove ]')
+    assert found
+    prerm.write_text(f"{functions}\nif purging; then echo purge; else echo remove; fi >/tmp/want\n")
+    installed.run(command)
+    assert (installed.root / "tmp/want").read_text().strip() == wanted
+
+
+def test_remove_says_when_it_cannot_know_of_pods(installed: Chroot) -> None:
+    """An agent that is down has no pods to name, but they run all the same."""
+    said = installed.run("mkdir -p /run/systemd/system; dpkg --purge longshore; rm -r /run/systemd").stdout
+    assert "the agent does not answer" in said
+
+
+def test_purge_spares_what_somebody_has_mounted(installed: Chroot) -> None:
+    """A bind mount that cannot be taken away holds data of somebody; a state directory that is a mount is emptied."""
+    said = installed.run("""
+        mkdir -p /srv/data /srv/manifests
+        echo mine >/srv/data/file
+        echo mine >/srv/manifests/web.yaml
+        mount -t tmpfs tmpfs /var/lib/longshore
+        mkdir -p '/var/lib/longshore/pods/a/b c'
+        mount --bind /srv/data '/var/lib/longshore/pods/a/b c'
+        mount --bind /srv/manifests /etc/longshore/manifests
+        dpkg --purge longshore
+        echo "left: $(ls -A /var/lib/longshore)."
+    """).stdout
+    assert "/etc/longshore stays" in said
+    assert (installed.root / "srv/data/file").read_text() == "mine\n"
+    assert (installed.root / "srv/manifests/web.yaml").read_text() == "mine\n"
+    assert "left: ." in said
+    assert installed.run("dpkg --audit; dpkg-query --list longshore 2>&1 || true").stdout.startswith("dpkg-query: no")
