@@ -110,6 +110,7 @@ class NodeShutdown:
         self._show = show
         self._record: ShutdownRecord | None = None
         self._down = False
+        self._count = 0
         self._message = ""
         self._workers: Mapping[str, Worker] | None = None
         self._wake = asyncio.Event()
@@ -163,6 +164,7 @@ class NodeShutdown:
         _log.warning("the node is shutting down (%s): no pod starts, all are stopped", trigger)
         self._record = ShutdownRecord(boot_id=self._boot_id, trigger=trigger, since_s=time.time())
         self._down, self._message = False, ""
+        self._count += 1
         self._wake.set()
         self._tell()
 
@@ -221,18 +223,18 @@ class NodeShutdown:
                 await self._take_down(self._record.since_s)
 
     async def _take_down(self, since_s: float) -> None:
-        await self._until(lambda: self._workers is not None, since_s + budget_s(self._periods))
+        count = self._count
+        if not await self._until(count, lambda: self._workers is not None, since_s + budget_s(self._periods)):
+            return
         if self._workers is None:
             self._message = "the container runtime has not answered: its pods were not stopped"
         end_s = time.time()
         for group in self._periods:
             opened_s = await self._open(group)
-            if opened_s is None:
-                return
             end_s = max(end_s, opened_s + group.period_s)
-            await self._until(functools.partial(self._are_down, group), opened_s + group.period_s)
-        await self._until(self._are_down, end_s + CLEANUP_S)
-        if self._record is not None:
+            if not await self._until(count, functools.partial(self._are_down, group), opened_s + group.period_s):
+                return
+        if await self._until(count, self._are_down, end_s + CLEANUP_S):
             self._finish()
 
     def _finish(self) -> None:
@@ -247,24 +249,25 @@ class NodeShutdown:
         self._release()
         self._tell()
 
-    async def _open(self, group: GroupPeriod) -> float | None:
-        """The turn of these pods comes; when it came (perhaps under an earlier agent), None when called off."""
-        if self._record is None:
-            return None
-        opened_s = self._record.opened.get(group.priority)
-        if opened_s is None:
+    async def _open(self, group: GroupPeriod) -> float:
+        """The turn of these pods comes; when it came (perhaps under an earlier agent)."""
+        opened_s = self._record.opened.get(group.priority) if self._record is not None else None
+        if self._record is not None and opened_s is None:
             opened_s = time.time()
             self._record = replace_opened(self._record, group.priority, opened_s)
             await self._save()
             _log.info("shutdown: pods of priority %d and above are stopped in %g s", group.priority, group.period_s)
         self._hurry(group)
-        return opened_s
+        return time.time() if opened_s is None else opened_s
 
-    async def _until(self, done: Callable[[], bool], until_s: float) -> None:
-        """Until it is so, that time has come, or the shutdown was called off."""
-        while self._record is not None and not done() and time.time() < until_s:
+    async def _until(self, count: int, done: Callable[[], bool], until_s: float) -> bool:
+        """Until it is so or that time has come; False when this shutdown was called off, even if another has begun,
+        which has its own turns.
+        """
+        while (goes_on := self._record is not None and self._count == count) and not done() and time.time() < until_s:
             self._tell()
             await asyncio.sleep(LOOK_S)
+        return goes_on
 
     def _are_down(self, group: GroupPeriod | None = None) -> bool:
         return all(one.is_down for one in self._members(group))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from lightkube.models.core_v1 import Container, Pod, PodSpec
 
+from agent.pods.facts import ShutdownTurn
 from agent.pods.wish import Wish
 from agent.shutdown import node_shutdown
 from agent.shutdown.node_shutdown import NodeShutdown, Trigger
@@ -190,6 +191,19 @@ async def test_called_off_pods_are_told_and_a_new_one_can_begin(state: StateDir)
         assert scene.node.turn_of(scene.low.pod) is None
         scene.node.begin(Trigger.LOGIND)
         await until(lambda: scene.low.deadline_s is not None, "the low group's turn again")
+
+
+async def test_one_that_follows_at_once_on_one_called_off_begins_with_the_lowest_group(state: StateDir) -> None:
+    scene = Scene(state)
+    scene.attach()
+    async with running(scene):
+        scene.node.begin(Trigger.LOGIND)
+        await until(lambda: scene.low.deadline_s is not None, "the low group's turn")
+        scene.node.cancel("a test")
+        scene.node.begin(Trigger.LOGIND)
+        assert scene.node.turn_of(scene.low.pod) == ShutdownTurn(None)
+        await until(lambda: scene.node.turn_of(scene.low.pod) != ShutdownTurn(None), "the low group's turn again")
+        assert scene.node.turn_of(scene.high.pod) == ShutdownTurn(None)
 
 
 async def test_without_grace_periods_nothing_begins(state: StateDir) -> None:
