@@ -204,8 +204,7 @@ class Executor:
         left_s = step.grace_s
         seen = next((one for one in target.seen.all_containers() if one.id == step.container_id), None)
         if seen is not None and seen.running and seen.pre_stop is not None:
-            sandbox = next((one for one in target.seen.sandboxes if one.id == seen.sandbox_id), None)
-            ip = next(iter((sandbox.ips if sandbox else ()) or self.node.node_ips), "")
+            ip = address_for_hook(target.seen, seen.sandbox_id, self.node.node_ips)
             name = f"{target.namespace}/{target.name}/{step.container}"
             left_s = at_least(left_s - await self._pre_stop.run(seen.pre_stop, name, step.container_id, ip, left_s))
         await self._runtime.stop_container(step.container_id, math.ceil(left_s))
@@ -263,6 +262,18 @@ class Executor:
     @property
     def _root(self) -> str:
         return str(self.config.root_dir)
+
+
+def address_for_hook(seen: PodObservation, sandbox_id: str, node_ips: tuple[str, ...]) -> str:
+    """Where the hook of a container in that sandbox asks, "" for nowhere. Pure.
+
+    Only a sandbox that is up and has no address shares the node's. One that is down may have lost its own, and what
+    listens at that port of the node is somebody else.
+    """
+    sandbox = next((one for one in seen.sandboxes if one.id == sandbox_id), None)
+    if sandbox is None or not (sandbox.ips or sandbox.ready):
+        return ""
+    return next(iter(sandbox.ips or node_ips), "")
 
 
 def _cri_failure(step: Step, error: CriError) -> StepFailed:

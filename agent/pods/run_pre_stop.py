@@ -48,6 +48,8 @@ class PreStopRunner:
     async def _ask(self, hook: PreStop, container_id: str, pod_ip: str, grace_s: float) -> ProbeResult:
         if isinstance(hook, Unaskable):
             return ProbeResult(Outcome.UNKNOWN, hook.message)
+        if isinstance(hook, HttpAsk) and not (hook.host or pod_ip):
+            return ProbeResult(Outcome.UNKNOWN, "its pod has no address any more")
         try:
             async with asyncio.timeout(grace_s):
                 if isinstance(hook, SleepAsk):

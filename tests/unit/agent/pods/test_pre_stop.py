@@ -8,6 +8,8 @@ import pytest
 from lightkube.models import core_v1
 
 from agent.container_spec.labels import container_annotations
+from agent.pods.execute import address_for_hook
+from agent.pods.observe import PodObservation, SandboxObservation
 from agent.pods.pre_stop import PreStop, SleepAsk, parse_pre_stop
 from agent.pods.run_pre_stop import PreStopRunner
 from agent.probes.machine import Outcome, ProbeResult
@@ -96,3 +98,24 @@ async def test_a_request_goes_to_the_pod() -> None:
 
     await PreStopRunner(_Runtime(), ask).run(HttpAsk("http", "", 80, "/"), "d/web/main", "c1", "10.0.0.9", 7)
     assert asked == [("10.0.0.9", 7)]
+
+
+@pytest.mark.parametrize(
+    ("sandboxes", "address"),
+    [
+        ([SandboxObservation("s1", 0, True, 0.0, ("10.0.0.9",))], "10.0.0.9"),
+        ([SandboxObservation("s1", 0, False, 0.0, ("10.0.0.9",))], "10.0.0.9"),
+        ([SandboxObservation("s1", 0, True, 0.0)], "192.0.2.1"),
+        ([SandboxObservation("s1", 0, False, 0.0)], ""),
+        ([], ""),
+    ],
+    ids=["pod network", "down, its address known", "host network", "down, its address lost", "gone"],
+)
+def test_a_request_never_goes_to_the_node_instead_of_the_pod(sandboxes: list[SandboxObservation], address: str) -> None:
+    seen = PodObservation("uid", sandboxes=tuple(sandboxes))
+    assert address_for_hook(seen, "s1", ("192.0.2.1",)) == address
+
+
+async def test_a_request_to_nowhere_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    await PreStopRunner(_Runtime(), no_http).run(HttpAsk("http", "", 80, "/"), "d/web/main", "c1", "", 7)
+    assert "its pod has no address any more" in caplog.text
