@@ -95,8 +95,9 @@ class LogindWatch:
         elif isinstance(heard, said.ShutdownAhead) and heard.active:
             self._begin()
         elif isinstance(heard, said.ShutdownAhead):
-            self._call_off("logind says so")
-            self._due = True  # a lock that was held meanwhile is of no use for the next time
+            # Called off, or its job was only replaced by another: systemd is asked too. And a lock that was held
+            # meanwhile is of no use for the next time.
+            self._due = True
 
     def _node_is_done(self) -> None:
         """All pods are down; or the shutdown was called off, and the next one has to wait for us again."""
@@ -113,12 +114,21 @@ class LogindWatch:
             self._complaint = "the shutdown had begun before logind was asked to wait"
             self._show(self._lock is not None, self._complaint)
         else:
-            ours = self._shutdown.trigger is Trigger.LOGIND
-            if ours and await asyncio.to_thread(self._system_state) != GOING_DOWN:
+            if await self._is_off():
                 self._call_off("logind knows of no shutdown")
             await self._take_lock(bus, await self._provide_delay(bus))
         self._due = False
         self.spoken.set()
+
+    async def _is_off(self) -> bool:
+        """Whether what logind or the stop unit began is over, now that logind prepares nothing. A stop unit is believed
+        until systemd says otherwise.
+        """
+        trigger = self._shutdown.trigger
+        if trigger in (None, Trigger.PERSON):
+            return False
+        state = await asyncio.to_thread(self._system_state)
+        return state != GOING_DOWN and (state != "" or trigger is Trigger.LOGIND)
 
     def _begin(self) -> None:
         self._shutdown.begin(Trigger.LOGIND)
@@ -126,8 +136,7 @@ class LogindWatch:
             self.release()
 
     def _call_off(self, why: str) -> None:
-        if self._shutdown.trigger is not Trigger.PERSON:
-            self._shutdown.cancel(why)
+        self._shutdown.cancel(why)
         self.release()
 
     async def _take_lock(self, bus: Bus, complaint: str) -> None:

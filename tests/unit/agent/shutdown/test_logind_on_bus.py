@@ -181,6 +181,20 @@ async def test_an_agent_that_comes_in_the_middle_goes_on(bus: str, logind: Stand
         assert logind.locks() == 0
 
 
+@pytest.mark.parametrize("trigger", [Trigger.LOGIND, Trigger.STOP_UNIT])
+@pytest.mark.parametrize(("system_state", "goes_on"), [("running", False), ("stopping", True)])
+async def test_what_logind_calls_off_goes_on_where_systemd_still_stops(
+    bus: str, logind: StandInLogind, tmp_path: Path, trigger: Trigger, system_state: str, goes_on: bool
+) -> None:
+    async with playing(tmp_path, bus, system_state=system_state) as scene:
+        await until(lambda: logind.locks() == 1, "the lock is held")
+        scene.node.begin(trigger)
+        scene.watch.spoken.clear()
+        logind.prepare(False)
+        await asyncio.wait_for(scene.watch.spoken.wait(), 15)
+        assert (scene.node.trigger is trigger) is goes_on
+
+
 @pytest.mark.parametrize(("system_state", "goes_on"), [("running", False), ("stopping", True)])
 async def test_what_logind_has_forgotten_is_over_unless_systemd_knows(
     bus: str, logind: StandInLogind, tmp_path: Path, system_state: str, goes_on: bool
