@@ -18,7 +18,7 @@ from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_containers, plan_debris
 from agent.pods.plan_end import judge_outcome, plan_finished, plan_removal
-from agent.pods.plan_shutdown import plan_shutdown
+from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
 from agent.pods.restart import has_work
 from agent.pods.steps import CreateSandbox, PrepareVolumes, RecordOutcome, Step, StopContainer, StopSandbox
 from agent.pods.waiting import Waiting
@@ -59,6 +59,8 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
         return _hold_back((RecordOutcome(outcome.reason, outcome.phase),), (), facts, now_s, strict=True)
     if facts.shutdown is not None:
         return _hold_back(*plan_shutdown(seen, facts.shutdown, facts, now_s), facts, now_s, strict=True)
+    if half_stopped := plan_half_stopped(wish.pod, seen, facts):
+        return _hold_back(half_stopped, (), facts, now_s, strict=True)
     if seen.current_sandbox is None:
         return _plan_sandbox(wish.pod, seen, facts, now_s)
     steps, waiting = plan_containers(wish.pod, seen, facts, now_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import PodFacts, ShutdownTurn
-from agent.pods.grace import at_least
+from agent.pods.grace import at_least, grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.restart import restart_policy
 from agent.pods.steps import RecordInterrupted, Step, StopContainer, StopSandbox
@@ -40,6 +40,17 @@ def plan_shutdown(
     steps += [StopContainer(WHY, one.name, one.id, left_s, innocent=True) for one in running]
     steps += [StopSandbox(WHY, one.id) for one in seen.sandboxes if one.ready]
     return steps, []
+
+
+def plan_half_stopped(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Step]:
+    """A shutdown was called off while containers were being stopped: they are stopped to the end, and run again.
+
+    Their hook has run or SIGTERM has reached them, so that nobody could say of one left alone whether what it does next
+    is its own end or ours.
+    """
+    why = "the shutdown of the node that was called off had begun to stop it"
+    halfway = [one for one in seen.all_containers() if one.may_run and one.id in facts.interrupted]
+    return [StopContainer(why, one.name, one.id, grace_s(pod), innocent=True) for one in halfway]
 
 
 def is_shut_down(pod: Pod, seen: PodObservation, turn: ShutdownTurn | None, interrupted: frozenset[str]) -> bool:

@@ -126,6 +126,24 @@ def test_called_off_it_runs_again_without_a_back_off() -> None:
     assert model.now_s - before_s < 10
 
 
+@pytest.mark.parametrize(("policy", "runs", "outcome"), [("OnFailure", ["a", "b"], None), ("Never", [], "Failed")])
+def test_called_off_in_the_middle_what_was_being_stopped_is_stopped_to_the_end(
+    policy: str, runs: list[str], outcome: str | None
+) -> None:
+    pod = make_pod("a", "b", policy=policy)
+    model = running(pod)
+    before = {one.id for one in model.containers}
+    go_down(model)
+    note, stop, *_ = model.plan(wanted(pod)).steps
+    model.apply(note)
+    model.apply(stop)
+    model.facts = replace(model.facts, shutdown=None)
+    steps = model.run(wanted(pod))
+    stopped = {one.container_id for one in [stop, *steps] if isinstance(one, StopContainer)}
+    assert stopped == before, "no run goes on that is counted as interrupted, and would be done twice"
+    assert (model.running(), model.facts.outcome) == (runs, outcome)
+
+
 def test_a_pod_that_goes_anyway_is_not_given_more_time() -> None:
     model = running(make_pod(grace_s=600))
     model.facts = replace(model.facts, stop_deadline_s=model.now_s + 600)
