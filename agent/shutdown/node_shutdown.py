@@ -138,6 +138,8 @@ class NodeShutdown:
         goes down. `system_state` as of `daemonkit.system_state`.
         """
         record = self._store.load_shutdown()
+        if record is not None and not self.enabled:
+            self._forget()
         if record is not None and (record.boot_id != self._boot_id or record.trigger not in set(Trigger)):
             record = None
         if record is not None and self.enabled:
@@ -148,6 +150,13 @@ class NodeShutdown:
         elif system_state and self.trigger is Trigger.STOP_UNIT:
             self.cancel(f"the system is {system_state}")
         self._wake.set()
+
+    def _forget(self) -> None:
+        """Pods come back where no grace period is configured any more, and later ones must not go by it again."""
+        try:
+            self._store.write_shutdown(None)
+        except OSError as error:
+            _log.warning("cannot forget the last shutdown of the node: %s; going on", error.strerror or error)
 
     def attach(self, workers: Mapping[str, Worker]) -> None:
         """The pods are known from now on."""
@@ -186,7 +195,9 @@ class NodeShutdown:
             return None
         group = group_of(self._periods, priority_of(pod))
         opened_s = self._record.opened.get(group.priority)
-        return ShutdownTurn(None if opened_s is None else stop_deadline_s(group, opened_s, pod))
+        if opened_s is None:
+            return ShutdownTurn(None)
+        return ShutdownTurn(stop_deadline_s(group, min(opened_s, time.time()), pod))
 
     def progress(self) -> Progress:
         """Where it stands."""
@@ -224,17 +235,17 @@ class NodeShutdown:
 
     async def _take_down(self, since_s: float) -> None:
         count = self._count
-        if not await self._until(count, lambda: self._workers is not None, since_s + budget_s(self._periods)):
+        if not await self._until(count, lambda: self._workers is not None, left_s(since_s, budget_s(self._periods))):
             return
         if self._workers is None:
             self._message = "the container runtime has not answered: its pods were not stopped"
-        end_s = time.time()
+        end_s = time.monotonic()
         for group in self._periods:
-            opened_s = await self._open(group)
-            end_s = max(end_s, opened_s + group.period_s)
-            if not await self._until(count, functools.partial(self._are_down, group), opened_s + group.period_s):
+            for_s = left_s(await self._open(group), group.period_s)
+            end_s = max(end_s, time.monotonic() + for_s)
+            if not await self._until(count, functools.partial(self._are_down, group), for_s):
                 return
-        if await self._until(count, self._are_down, end_s + CLEANUP_S):
+        if await self._until(count, self._are_down, end_s + CLEANUP_S - time.monotonic()):
             self._finish()
 
     def _finish(self) -> None:
@@ -260,11 +271,14 @@ class NodeShutdown:
         self._hurry(group)
         return time.time() if opened_s is None else opened_s
 
-    async def _until(self, count: int, done: Callable[[], bool], until_s: float) -> bool:
-        """Until it is so or that time has come; False when this shutdown was called off, even if another has begun,
-        which has its own turns.
+    async def _until(self, count: int, done: Callable[[], bool], for_s: float) -> bool:
+        """Until it is so or that many seconds are over; False when this shutdown was called off, even if another has
+        begun, which has its own turns.
         """
-        while (goes_on := self._record is not None and self._count == count) and not done() and time.time() < until_s:
+        until_s = time.monotonic() + for_s
+        while (goes_on := self._record is not None and self._count == count) and not done():
+            if time.monotonic() >= until_s:
+                break
             self._tell()
             await asyncio.sleep(LOOK_S)
         return goes_on
@@ -292,6 +306,11 @@ class NodeShutdown:
         if now != self._shown:
             self._shown = now
             self._show(now)
+
+
+def left_s(began_s: float, period_s: float) -> float:
+    """What is left of a period that began at this Unix time: all of it where the clock was set back before that."""
+    return min(period_s, began_s + period_s - time.time())
 
 
 def replace_opened(record: ShutdownRecord, priority: int, at_s: float) -> ShutdownRecord:

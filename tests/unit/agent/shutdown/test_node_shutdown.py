@@ -17,7 +17,7 @@ from agent.pods.wish import Wish
 from agent.shutdown import node_shutdown
 from agent.shutdown.node_shutdown import NodeShutdown, Trigger
 from agent.shutdown.schedule import GroupPeriod
-from agent.state_dir import StateDir
+from agent.state_dir import ShutdownRecord, StateDir
 from daemonkit.tasks import spawn
 
 LOW, HIGH = GroupPeriod(0, 30.0), GroupPeriod(1000, 30.0)
@@ -226,3 +226,27 @@ async def test_an_unknown_trigger_is_no_shutdown(state: StateDir, tmp_path: Path
     scene = Scene(state)
     scene.node.recover("running")
     assert scene.node.trigger is None
+
+
+async def test_what_was_begun_is_over_once_an_agent_ran_without_grace_periods(state: StateDir) -> None:
+    await begun(state, Trigger.PERSON)
+    Scene(state, periods=()).node.recover("")
+    scene = Scene(state)
+    scene.node.recover("running")
+    assert scene.node.trigger is None
+
+
+async def test_a_clock_that_was_set_back_gives_nobody_more_time(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_shutdown, "CLEANUP_S", 0.1)
+    later_s = time.time() + 3600
+    opened = {0: later_s, 1000: later_s}
+    state.write_shutdown(ShutdownRecord(boot_id="boot-1", trigger="person", since_s=later_s, opened=opened))
+    scene = Scene(state, periods=(GroupPeriod(0, 0.2), GroupPeriod(1000, 0.2)))
+    scene.node.recover("")
+    async with running(scene):
+        scene.attach()
+        await until(lambda: scene.node.is_down, "it is given up")
+    assert scene.low.deadline_s is not None
+    assert scene.low.deadline_s < later_s
