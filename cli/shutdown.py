@@ -44,14 +44,29 @@ def shutdown(target: Target, now: bool, cancel: bool) -> None:
     if not now and (state := read_system_state()) != GOING_DOWN:
         click.echo(f"the machine is not going down (systemctl is-system-running: {state or 'no answer'}): pods go on")
         return
-    trigger = "person" if now else "stop-unit"
-    with contextlib.ExitStack() as stack:
-        if not _answers(target):
-            click.echo("no agent answers: starting one to stop the pods")
-            stack.enter_context(_agent(target))
-        last = _follow(target, f"/v1/shutdown?trigger={trigger}")
+    last = _stop_pods(target, "person" if now else "stop-unit")
+    if last["state"] == "idle":
+        raise Failure("cannot stop all pods: the shutdown was called off", FAILED)
     if last["state"] not in ("down", "off") or last.get("message"):
         raise Failure(f"cannot stop all pods: {last.get('message') or last['state']}", FAILED)
+
+
+def _stop_pods(target: Target, trigger: str) -> Json:
+    """Have the agent do it, or one of our own. Raises Failure.
+
+    An agent that dies in the middle is started again by systemd, but not while the machine goes down.
+    """
+    url = f"/v1/shutdown?trigger={trigger}"
+    if _answers(target):
+        try:
+            return _follow(target, url)
+        except Failure as failure:
+            if trigger == "person" or _answers(target):
+                raise
+            click.echo(failure.message)
+    click.echo("no agent answers: starting one to stop the pods")
+    with _agent(target):
+        return _follow(target, url)
 
 
 def _follow(target: Target, url: str) -> Json:
@@ -65,7 +80,7 @@ def _follow(target: Target, url: str) -> Json:
         limit_s = float(line.get("budgetSeconds") or 0) + MARGIN_S
         if time.monotonic() - began_s > limit_s:
             raise Failure(f"cannot stop all pods: the agent is not done after {limit_s:.0f} s", FAILED)
-    if not last:
+    if last.get("state", "stopping") == "stopping":
         raise Failure("cannot stop the pods: the agent ended before it was done", FAILED)
     return last
 

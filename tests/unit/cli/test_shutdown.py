@@ -44,7 +44,8 @@ def test_what_changes_is_printed(live: Node) -> None:
     [
         ([{"state": "off"}], 0, "shutdownGracePeriod is 0"),
         ([{"state": "down", "message": "given up: 1 pods"}], 1, "cannot stop all pods: given up: 1 pods"),
-        ([{"state": "idle"}], 1, "cannot stop all pods: idle"),
+        ([{"state": "idle"}], 1, "cannot stop all pods: the shutdown was called off"),
+        ([{"state": "stopping"}], 1, "the agent ended before it was done"),
         ([], 1, "the agent ended before it was done"),
     ],
 )
@@ -52,6 +53,31 @@ def test_how_it_ends(live: Node, answers: list[dict[str, Any]], exit_code: int, 
     result = agent(live, *answers).run("shutdown", "--now")
     assert result.exit_code == exit_code
     assert said in result.output
+
+
+class _DiesAfter(dict[str, Any]):
+    """The answers of an agent that is killed while it stops pods."""
+
+    def get(self, path: str, default: Any = None) -> Any:
+        found = super().get(path, default)
+        if path == "/v1/shutdown":
+            self.clear()
+        return found
+
+
+def test_an_agent_that_dies_while_the_machine_goes_down_is_replaced(
+    live: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.shutdown.read_system_state", lambda: "stopping")
+    live.agent = _DiesAfter(agent(live, {"state": "stopping", "podsLeft": ["default/a"]}).agent)
+    (live.base / "arguments.json").write_text('["--no-such-flag"]')  # one that ends at once, with an exit status
+    result = live.run("shutdown")
+    assert result.stdout.splitlines() == [
+        "stopping pods, 1 left: default/a",
+        "cannot stop the pods: the agent ended before it was done",
+        "no agent answers: starting one to stop the pods",
+    ]
+    assert "one of our own ended with " in result.stderr
 
 
 @pytest.mark.parametrize("text", [None, "{}", "["])
