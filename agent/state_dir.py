@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -21,6 +22,7 @@ from daemonkit.files import LockFile, quarantine, remove_durably, remove_half_wr
 LAYOUT_VERSION = 1
 RESTORE_MARKER = "restore.json"
 _log = logging.getLogger(__name__)
+_Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]  # Unix seconds that a calendar can show
 
 
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -55,8 +57,8 @@ class ShutdownRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     boot_id: str
     trigger: str
-    since_s: float
-    opened: dict[int, float] = {}
+    since_s: _Time
+    opened: dict[int, _Time] = {}
 
 
 class _Layout(msgspec.Struct):

@@ -215,7 +215,14 @@ async def test_without_grace_periods_nothing_begins(state: StateDir) -> None:
 
 def test_a_record_that_cannot_be_read_is_set_aside(state: StateDir, tmp_path: Path) -> None:
     path = tmp_path / "shutdown.json"
-    for text in ("{", json.dumps({"bootId": "boot-1"}), json.dumps({"bootId": 1, "trigger": "person", "sinceS": 0})):
+    texts = (
+        "{",
+        json.dumps({"bootId": "boot-1"}),
+        json.dumps({"bootId": 1, "trigger": "person", "sinceS": 0}),
+        json.dumps({"bootId": "boot-1", "trigger": "person", "sinceS": 1e300}),
+        json.dumps({"bootId": "boot-1", "trigger": "person", "sinceS": 0, "opened": {"0": -1}}),
+    )
+    for text in texts:
         path.write_text(text)
         assert state.load_shutdown() is None
         assert not path.exists()
