@@ -6,6 +6,8 @@ do the thinking.
 
 from __future__ import annotations
 
+from lightkube.models.core_v1 import Pod
+
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import ProbeFailure
 from agent.pods.memory import PodMemory
@@ -105,9 +107,15 @@ def _status(
         outcome=memory.outcome,
         refused=next((one for one in waiting if one.what == "refused"), None),
         shut_down=is_shut_down(wish.pod, seen, shared.going_down(wish.pod), frozenset(memory.interrupted)),
+        interrupted=_is_interrupted(memory, wish.pod, seen),
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
     return status_to_json(memory.status)
+
+
+def _is_interrupted(memory: PodMemory, pod: Pod, seen: PodObservation) -> bool:
+    told = memory.interrupted | memory.restart_wanted
+    return any((last := seen.latest(main.name)) is not None and last.id in told for main in main_containers(pod))
 
 
 def _verdicts(shared: Surroundings, wish: Wish, seen: PodObservation) -> dict[str, ProbeVerdict]:

@@ -25,7 +25,8 @@ from agent.probes.machine import ProbeVerdict
 class StatusFacts:
     """What the status needs besides the observation. Times in Unix seconds.
 
-    `shut_down`: the pod ends, or has ended, because the node goes down.
+    `shut_down`: the pod ends, or has ended, because the node goes down. `interrupted`: what ended with 0 did so because
+    it was told to, and runs again.
     """
 
     start_time_s: float
@@ -35,6 +36,7 @@ class StatusFacts:
     outcome: str | None = None
     refused: Waiting | None = None
     shut_down: bool = False
+    interrupted: bool = False
 
 
 def pod_status(
@@ -68,6 +70,8 @@ def pod_status(
         for one in main_containers(pod)
     ]
     phase = facts.outcome or ("Failed" if facts.refused else pod_phase(restart_policy(pod), inits, mains, initialized))
+    if phase == "Succeeded" and facts.outcome is None and facts.interrupted:
+        phase = "Running"
     reason, message = (facts.refused.reason, facts.refused.message) if facts.refused else (None, None)
     if facts.shut_down and facts.outcome != "Succeeded" and not any(one.may_run for one in seen.all_containers()):
         phase, reason, message = "Failed", TERMINATED_REASON, TERMINATED

@@ -134,3 +134,10 @@ def test_a_pod_that_the_shutdown_of_its_node_ends() -> None:
     assert status.message == "Pod was terminated in response to imminent node shutdown."
     assert conditions(status)["DisruptionTarget"] == "True"
     assert "DisruptionTarget" not in conditions(status_of(model, pod))
+
+
+def test_what_was_interrupted_and_runs_again_has_not_succeeded() -> None:
+    pod, model = make_pod(policy="OnFailure"), started(make_pod())
+    model.end(model.containers[0].id, 0)
+    assert status_of(model, pod).phase == "Succeeded"
+    assert status_of(model, pod, interrupted=True).phase == "Running"
