@@ -69,6 +69,7 @@ def test_an_agent_that_dies_while_the_machine_goes_down_is_replaced(
     live: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.shutdown.read_system_state", lambda: "stopping")
+    monkeypatch.setattr("sys.argv", [str(Path(sys.executable).with_name("longshore"))])  # xdist has another
     live.agent = _DiesAfter(agent(live, {"state": "stopping", "podsLeft": ["default/a"]}).agent)
     (live.base / "arguments.json").write_text('["--no-such-flag"]')  # one that ends at once, with an exit status
     result = live.run("shutdown")
