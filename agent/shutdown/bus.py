@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from jeepney import DBusAddress, HeaderFields, Message, MessageType, Properties, message_bus, new_method_call
+from jeepney import (
+    DBusAddress,
+    FileDescriptor,
+    HeaderFields,
+    Message,
+    MessageType,
+    Properties,
+    message_bus,
+    new_method_call,
+)
 from jeepney.io.blocking import DBusConnection, open_dbus_connection
 
 CALL_S = 5.0
@@ -25,8 +35,13 @@ class BusError(Exception):
 @contextlib.asynccontextmanager
 async def open_bus(bus: str = "SYSTEM") -> AsyncIterator[Bus]:
     """Connect. `bus`: SYSTEM (also $DBUS_SYSTEM_BUS_ADDRESS) or an address. Raises BusError."""
+    connecting = functools.partial(open_dbus_connection, bus, enable_fds=True)
+    opening = asyncio.get_running_loop().run_in_executor(None, connecting)
     try:
-        connection = await asyncio.to_thread(open_dbus_connection, bus, enable_fds=True)
+        connection = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_late)
+        raise
     except Exception as error:  # OSError, and what jeepney raises for an address or an answer it does not understand
         raise BusError(f"cannot reach the message bus: {getattr(error, 'strerror', None) or error}") from error
     ours = Bus(connection)
@@ -34,6 +49,19 @@ async def open_bus(bus: str = "SYSTEM") -> AsyncIterator[Bus]:
         yield ours
     finally:
         ours.close("closed")
+
+
+def _close_late(opening: asyncio.Future[DBusConnection]) -> None:
+    """Nobody waits for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _drop(message: Message) -> None:
+    """Close what a message brought that nobody takes."""
+    for one in message.body:
+        if isinstance(one, FileDescriptor):
+            one.close()
 
 
 class Bus:
@@ -100,6 +128,10 @@ class Bus:
             self._connection.send(message, serial=serial)
             async with asyncio.timeout(CALL_S):
                 reply = await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                _drop(answer.result())
+            raise
         except OSError as error:  # TimeoutError is one, and says nothing
             raise BusError(f"cannot call {member}: {str(error) or f'no answer in {CALL_S:g} s'}") from error
         finally:
@@ -124,3 +156,5 @@ class Bus:
             answer.set_result(message)
         elif message.header.message_type is MessageType.signal:
             self._signals.put_nowait(message)
+        else:
+            _drop(message)
