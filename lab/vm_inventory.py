@@ -24,14 +24,16 @@ _SECTIONS = {
     "mounts": "awk '{print $5}' /proc/self/mountinfo | grep -v '^/run/user' | sort",
     "cgroups": "find /sys/fs/cgroup -maxdepth 1 -type d -printf '%P\\n' | sort",
     "modules configured": "ls /etc/modules-load.d /etc/sysctl.d",
-    "sysctls": "sysctl -a 2>/dev/null | grep -E 'ip_forward|route_localnet|forwarding|bridge-nf|nf_conntrack_(max|tcp)'"
+    # Not those of modules that stay loaded: they come with the module and its own defaults.
+    "sysctls": "sysctl -a 2>/dev/null | grep -E 'ip_forward|route_localnet|forwarding'"
     " | grep -v 'conf\\.\\(vec0\\|lo\\)' | sort",
     "etc": "find /etc -xdev -not -path '/etc/ssl/*' -printf '%y %p\\n' | grep -vE"
     " '/etc/(mtab|ld.so.cache|.pwd.lock|.updated|(passwd|group|g?shadow|sub[ug]id)-|alternatives|rc[0-6S].d)'"
     " | sort",
     "var": "ls -A /var/lib /var/log /opt /run | grep -vE '^(journal|wtmp|btmp|lastlog|private|apt|dpkg|alternatives"
     "|dpkg.log|xtables.lock|utmp|user|initctl|needrestart|.*\\.log|systemd)' | sort",
-    "processes": "ps -eo comm= | grep -vE '^(sshd|ps|sh|awk|sort|kworker|sleep|python3|systemd|\\(|grep)' | sort -u",
+    "processes": "ps -eo comm= | grep -vE"
+    " '^(sshd|ps|sh|awk|sort|kworker|sleep|python3|systemd|bpfilter_umh|\\(|grep)' | sort -u",
 }
 
 
