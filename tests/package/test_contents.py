@@ -34,7 +34,7 @@ def test_lintian_has_nothing_to_say(deb: Path) -> None:
 
 
 def test_every_unit_is_there(tree: Path) -> None:
-    wanted = {path.name for path in (ROOT / "systemd").iterdir() if path.suffix in UNIT_KINDS}
+    wanted = {path.name for path in (ROOT / "systemd").iterdir() if path.suffix in UNIT_KINDS or path.is_dir()}
     assert {"longshore-agent.service", "longshore-proxy.service"} <= wanted
     units = tree / "usr/lib/systemd/system"
     units = units if units.is_dir() else tree / "lib/systemd/system"
