@@ -29,7 +29,7 @@ NETWORK = "198.19.0"
 GATEWAY = f"{NETWORK}.1"
 BRIDGE = "vms"
 _FIRST_ADDRESS = 10
-BOOT_TIMEOUT_S = 240.0
+BOOT_TIMEOUT_S = 480.0
 
 
 def lay_network(host: LabHost) -> None:
@@ -107,7 +107,7 @@ class VirtualMachine:
         except LabError as error:
             raise LabError(f"{error}\n{self.console_text()}") from error
 
-    def wait_off(self, timeout_s: float = 120.0) -> None:
+    def wait_off(self, timeout_s: float = 300.0) -> None:
         """Until it has powered itself off."""
         if self.process is not None:
             try:
@@ -147,7 +147,7 @@ class VirtualMachine:
         return time.monotonic() - began_s
 
     def run(
-        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 180.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the machine as root; as `Machine.run`."""
         return self.host.run(
@@ -157,7 +157,7 @@ class VirtualMachine:
             timeout_s=timeout_s,
         )
 
-    def shell(self, script: str, *, check: bool = True, timeout_s: float = 60.0) -> str:
+    def shell(self, script: str, *, check: bool = True, timeout_s: float = 180.0) -> str:
         """Run a shell script in the machine; its stdout."""
         return self.run(["sh", "-c", script], check=check, timeout_s=timeout_s).stdout
 

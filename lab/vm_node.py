@@ -47,14 +47,19 @@ class VmNode:
     def play(self, playbook: str, *arguments: str, check: bool = True, **variables: object) -> Played:
         """Run ansible/playbooks/`playbook`.yml; LabError with what it said when it fails and `check`."""
         inventory = self.machine.root / "inventory.json"
-        known = {"longshore_deb": str(self.deb), "longshore_pause_image": PAUSE_IMAGE, **variables}
+        known = {
+            "longshore_deb": str(self.deb),
+            "longshore_pause_image": PAUSE_IMAGE,
+            "longshore_wait_s": 600,
+            **variables,
+        }
         hosts = {self.machine.name: self.machine.inventory_entry()}
         inventory.write_text(json.dumps({"longshore_nodes": {"hosts": hosts, "vars": known}}))
         program = Path(sys.executable).with_name("ansible-playbook")
         env = [f"ANSIBLE_CONFIG={ROOT / 'ansible' / 'ansible.cfg'}", "ANSIBLE_NOCOLOR=1", f"PATH={os.environ['PATH']}"]
         env += [f"ANSIBLE_HOME={self.machine.root / 'ansible'}", "LC_ALL=C.UTF-8"]
         argv = ["env", *env, str(program), "-i", str(inventory), f"{ROOT}/ansible/playbooks/{playbook}.yml"]
-        done = self.machine.host.run([*argv, *arguments], check=False, timeout_s=600)
+        done = self.machine.host.run([*argv, *arguments], check=False, timeout_s=1200)
         played = _read_recap(self.machine.name, done.stdout + done.stderr)
         if check and done.returncode != 0:
             raise LabError(f"cannot play {playbook}.yml: exit status {done.returncode}\n{played.text[-8000:]}")
@@ -93,7 +98,7 @@ class VmNode:
         pods = (entry["pod"] for entry in json.loads(done.stdout)["pods"])
         return {pod["metadata"]["name"].removesuffix(suffix): pod for pod in pods}
 
-    def wait_ready(self, *names: str, timeout_s: float = 90.0) -> dict[str, Json]:
+    def wait_ready(self, *names: str, timeout_s: float = 300.0) -> dict[str, Json]:
         """Until every named pod is Ready; all pods. LabError with the agent's journal."""
 
         def ready() -> dict[str, Json] | None:
@@ -117,7 +122,7 @@ class VmNode:
         """The unit's main process, 0 while there is none."""
         return int(self.machine.run(["systemctl", "show", "-P", "MainPID", unit]).stdout)
 
-    def wait_active(self, unit: str, *, not_pid: int = 0, timeout_s: float = 60.0) -> int:
+    def wait_active(self, unit: str, *, not_pid: int = 0, timeout_s: float = 240.0) -> int:
         """Until the unit is active (ready, as it says itself) in another process than `not_pid`; its main process."""
 
         def active() -> int | None:
