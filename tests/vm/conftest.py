@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from lab import inventory
@@ -20,21 +17,12 @@ from lab.vm_inventory import take
 from lab.vm_node import SERVICE_NETWORK, VmNode
 from tests.conftest import OUTCOME
 
-ENOUGH_MEMORY_BYTES = 8 << 30
-
 
 @pytest.fixture(scope="session")
 def deb() -> Path:
     if missing := missing_tool():
         pytest.skip(f"cannot build a package: no {missing} here; run `make deps`")
     return deb_file()
-
-
-def disk_in_memory() -> Path | None:
-    """A directory for what the machine writes: dpkg syncs after every file, which a slow disk here makes minutes of."""
-    if psutil.virtual_memory().available < ENOUGH_MEMORY_BYTES or not Path("/dev/shm").is_mount():
-        return None
-    return Path(tempfile.mkdtemp(prefix="longshore-vm-", dir="/dev/shm"))
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +33,7 @@ def machine() -> Iterator[VirtualMachine]:
         image = vm_image()
     except NoMachineError as error:
         pytest.skip(str(error))
-    host = LabHost("vm", disk_in_memory())
+    host = LabHost("vm")
     marks = [host.base.name]
     before = inventory.take(marks)
     with host:
@@ -53,7 +41,6 @@ def machine() -> Iterator[VirtualMachine]:
         with VirtualMachine(host, image, host.base / "node-1") as machine:
             host.run(["ip", "route", "add", SERVICE_NETWORK, "via", machine.address])
             yield machine
-    shutil.rmtree(host.base, ignore_errors=True)  # ours when it is in memory
     assert inventory.diff(before, inventory.take(marks)) == []
 
 
