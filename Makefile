@@ -17,16 +17,15 @@ help: ## List the targets.
 demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
 	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep)
 
-test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables.
+test: deps venv ## Every test but test-vm, as root: real containerd (1.x and 2.x), real kernel, real iptables.
 	@$(BIN)/python -m lab.build
 	@$(BIN)/python -m lab.package
-	@$(BIN)/python -m lab.vm_image
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --ignore=tests/vm $(ARGS)
 
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
-test-vm: deps venv ## A node's life on a machine of its own: systemd, reboot, upgrade, reset (make test runs it too).
+test-vm: deps venv ## A node's life on a machine of its own: systemd, reboot, upgrade, reset (10-25 minutes).
 	@$(BIN)/python -m lab.package
 	@$(BIN)/python -m lab.vm_image
 	@$(BIN)/pytest tests/vm -s --durations=0 $(ARGS)
