@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from daemonkit.files import LockFile, quarantine, remove_durably, remove_half_wr
 
 LAYOUT_VERSION = 1
 RESTORE_MARKER = "restore.json"
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]  # Unix seconds that a calendar can show
 
@@ -141,14 +142,7 @@ class StateDir:
 
     def load_manifests(self) -> dict[str, bytes]:
         """The last good text of each manifest, by path."""
-        path = self.root / "manifests.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=dict[str, bytes])
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            self._set_aside(path, error)
-            return {}
+        return self._read(self.root / "manifests.json", dict[str, bytes]) or {}
 
     def write_manifests(self, raw: Mapping[str, bytes]) -> None:
         """Replace the last good texts. Raises OSError."""
@@ -156,14 +150,7 @@ class StateDir:
 
     def load_shutdown(self) -> ShutdownRecord | None:
         """What an earlier agent wrote down of a shutdown of the node."""
-        path = self.root / "shutdown.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=ShutdownRecord)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            self._set_aside(path, error)
-            return None
+        return self._read(self.root / "shutdown.json", ShutdownRecord)
 
     def write_shutdown(self, record: ShutdownRecord | None) -> None:
         """Replace it, durably; None removes it. Raises OSError."""
@@ -207,13 +194,7 @@ class StateDir:
 
     def _check_layout(self) -> None:
         path = self.root / "layout.json"
-        try:
-            layout = msgspec.json.decode(path.read_bytes(), type=_Layout)
-        except FileNotFoundError:
-            layout = None
-        except (OSError, ValueError) as error:
-            self._set_aside(path, error)
-            layout = None
+        layout = self._read(path, _Layout)
         if layout is not None and layout.version > LAYOUT_VERSION:
             self._lock.release()
             raise StateDirError(
@@ -223,6 +204,16 @@ class StateDir:
         if layout is None:
             with _logged(f"cannot write {path}"):
                 write_atomic(path, msgspec.json.encode({"version": LAYOUT_VERSION}) + b"\n")
+
+    def _read(self, path: Path, kind: type[T]) -> T | None:
+        """A JSON file of ours; None where there is none, and where one that is no good was set aside."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:  # what msgspec raises is one, and so is a UnicodeDecodeError
+            self._set_aside(path, error)
+            return None
 
     @staticmethod
     def _set_aside(path: Path, cause: Exception) -> None:
