@@ -104,6 +104,11 @@ class PodObservation:
         return not self.sandboxes and not self.containers
 
     @property
+    def is_down(self) -> bool:
+        """Whether no process of it may be alive and no sandbox holds an address."""
+        return not any(one.may_run for one in self.all_containers()) and not any(one.ready for one in self.sandboxes)
+
+    @property
     def current_sandbox(self) -> SandboxObservation | None:
         """The newest sandbox if it is ready: the one that containers belong in."""
         return self.sandboxes[0] if self.sandboxes and self.sandboxes[0].ready else None

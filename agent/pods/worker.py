@@ -91,10 +91,7 @@ class PodWorker:
     @property
     def is_down(self) -> bool:
         """Whether nothing of the pod runs, has an address, or is under way."""
-        seen = self.seen
-        if seen is None or not self.idle or self._hurried:
-            return False
-        return not any(one.may_run for one in seen.all_containers()) and not any(one.ready for one in seen.sandboxes)
+        return self.seen is not None and self.idle and not self._hurried and self.seen.is_down
 
     def runtime_came_back(self) -> None:
         """Try again at once what failed only because the runtime was away."""
@@ -223,7 +220,7 @@ class PodWorker:
             self._turn_to(Turn.FINISHED)
         if self.phase is Phase.SYNCING:
             return
-        if not any(one.may_run for one in seen.all_containers()) and not any(one.ready for one in seen.sandboxes):
+        if seen.is_down:
             self._turn_to(Turn.NOTHING_RUNS)
         if self.phase is Phase.TERMINATED and self.wish.ending is not None and plan.empty and not plan.waiting:
             self._turn_to(Turn.NOTHING_LEFT)
