@@ -27,7 +27,7 @@ MAX_ENTRIES = 20_000
 KEPT = ".before-restore"
 _KEPT_NAME = re.compile(rf".+{re.escape(KEPT)}(\.[0-9]+)?", re.DOTALL)
 _INVENTORY = "longshore-backup.json"
-_MAX_PACKED_BYTES = MAX_TOTAL_BYTES + MAX_ENTRIES * 4096
+MAX_PACKED_BYTES = MAX_TOTAL_BYTES + MAX_ENTRIES * 4096
 _DIGEST_CHARACTERS = 64
 
 Kind: TypeAlias = Literal["file", "directory", "symlink"]
@@ -128,11 +128,11 @@ def parse_archive(data: bytes) -> tuple[Inventory, dict[str, bytes]]:
 def _unpack(data: bytes) -> bytes:
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)  # 16: a gzip, whose checksum and length zlib compares
     try:
-        found = unpacker.decompress(data, _MAX_PACKED_BYTES)
+        found = unpacker.decompress(data, MAX_PACKED_BYTES)
     except zlib.error as error:
         raise ArchiveError(f"it is damaged or no backup ({error})") from None
     if unpacker.unconsumed_tail:
-        raise ArchiveError(f"it unpacks to more than {_MAX_PACKED_BYTES >> 20} MiB")
+        raise ArchiveError(f"it unpacks to more than {MAX_PACKED_BYTES >> 20} MiB")
     if not unpacker.eof:
         raise ArchiveError("it is cut off" if data else "it is empty")
     if unpacker.unused_data:

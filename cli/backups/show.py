@@ -11,8 +11,7 @@ import click
 import msgspec
 
 from cli.backups.archive import (
-    MAX_ENTRIES,
-    MAX_TOTAL_BYTES,
+    MAX_PACKED_BYTES,
     ArchiveError,
     Entry,
     Inventory,
@@ -22,7 +21,6 @@ from cli.failure import Failure
 from cli.output import print_table, print_value
 
 ARCHIVE = click.Path(dir_okay=False, allow_dash=True)
-_MAX_BYTES = MAX_TOTAL_BYTES + MAX_ENTRIES * 4096
 _FORMATS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
 
@@ -31,11 +29,11 @@ def read_archive(file: str) -> tuple[Inventory, dict[str, bytes]]:
     name = "standard input" if file == "-" else file
     try:
         with click.open_file(file, "rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
+            data = stream.read(MAX_PACKED_BYTES + 1)
     except OSError as error:
         raise Failure(f"cannot read {name}: {error.strerror}") from None
-    if len(data) > _MAX_BYTES:
-        raise Failure(f"cannot read {name}: larger than any backup ({_MAX_BYTES >> 20} MiB)")
+    if len(data) > MAX_PACKED_BYTES:
+        raise Failure(f"cannot read {name}: larger than any backup ({MAX_PACKED_BYTES >> 20} MiB)")
     try:
         return parse_archive(data)
     except ArchiveError as error:

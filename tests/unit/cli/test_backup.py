@@ -353,7 +353,7 @@ def test_what_is_no_backup(data: bytes, words: str) -> None:
 
 
 def test_what_unpacks_without_end_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.backups.archive._MAX_PACKED_BYTES", 1 << 20)
+    monkeypatch.setattr("cli.backups.archive.MAX_PACKED_BYTES", 1 << 20)
     with pytest.raises(ArchiveError, match="unpacks to more than 1 MiB"):
         parse_archive(gzip.compress(bytes(2 << 20)))
 
