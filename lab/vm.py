@@ -161,11 +161,6 @@ class VirtualMachine:
         """Run a shell script in the machine; its stdout."""
         return self.run(["sh", "-c", script], check=check, timeout_s=timeout_s).stdout
 
-    def put(self, source: Path, target: str) -> None:
-        """Copy a file into the machine."""
-        options = self.ssh_command()[1:]
-        self.host.run(["scp", "-q", *options, str(source), f"root@{self.address}:{target}"], timeout_s=120)
-
     def ssh_command(self) -> list[str]:
         """ssh with all its options but no host."""
         return ["ssh", *(word for key, value in self.ssh_options().items() for word in ("-o", f"{key}={value}"))]
