@@ -35,6 +35,16 @@ class BackendUnusableError(BackendError):
     """No retry helps (no root, no iptables): the message says what to do."""
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class RefusedRoute:
+    """A route that was left out, because the backend's program or the kernel refuses its rules."""
+
+    name: PortName
+    family: int
+    cause: str
+    """Its words, in one line."""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncReport:
     """What one `apply` did."""
@@ -44,8 +54,7 @@ class SyncReport:
     full: bool
     """True when everything was written anew instead of the changes only."""
     duration_s: float
-    refused: tuple[tuple[PortName, str], ...] = ()
-    """Routes that were left out, because iptables or the kernel refuses their rules, with its words."""
+    refused: tuple[RefusedRoute, ...] = ()
     failed_writes: int = 0
     """Writes that failed on the way, before others succeeded."""
 

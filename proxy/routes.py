@@ -8,6 +8,9 @@ terminating endpoints and topology were resolved once, before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["ACCEPT", "REJECT", "DROP"]
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -37,7 +40,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRoute:
-    """Everything a backend needs to carry one service port of one IP family."""
+    """Everything a backend needs to carry one service port of one IP family.
+
+    All addresses in it are of that family.  A dual-stack service port has two routes of one name.
+    """
 
     name: PortName
     family: int
@@ -49,15 +55,108 @@ class ServiceRoute:
     affinity_timeout_s: int | None
     """Seconds of ClientIP session affinity; None spreads every connection."""
     endpoints: tuple[Endpoint, ...]
-    """Cluster policy: ready ones, or serving terminating ones when none is ready; sorted, unique."""
+    """Cluster policy: ready ones that topology prefers, or serving terminating ones when none is ready; sorted."""
     local_endpoints: tuple[Endpoint, ...]
-    """Local policy: the same choice made among this node's endpoints only; sorted, unique."""
+    """Local policy: the same choice made among this node's endpoints only, without topology; sorted."""
     internal_local: bool
     """internalTrafficPolicy: Local."""
     external_local: bool
     """externalTrafficPolicy: Local."""
     draining: tuple[Endpoint, ...] = ()
-    """UDP only: further endpoints that still serve.  No new flow goes there; those that do already may stay."""
+    """UDP and SCTP: further endpoints that still serve.  No new flow goes there; those that do already may stay."""
+    external_ips: tuple[str, ...] = ()
+    """spec.externalIPs that are not denied and that no other service owns; sorted."""
+    load_balancer_ips: tuple[str, ...] = ()
+    """status.loadBalancer.ingress of ipMode VIP (those of mode Proxy are reached through the balancer); sorted."""
+    allowed_sources: tuple[str, ...] = ()
+    """CIDRs that may connect to `load_balancer_ips`, all others are dropped; () lets everybody in; sorted.
+
+    Only to those: node port, external IPs and cluster IP are not subject to loadBalancerSourceRanges.  The load
+    balancer's own addresses are among them where this node is in a range, since the node's own packets may carry them.
+    """
+    health_check_node_port: int = 0
+    """TCP port on the node's addresses that must stay reachable; who answers there is in `RoutingTable`."""
+    app_protocol: str = ""
+
+    @property
+    def external_addresses(self) -> tuple[str, ...]:
+        """Every address but the cluster IP at which `port` is served."""
+        return (*self.external_ips, *self.load_balancer_ips)
+
+    @property
+    def is_external(self) -> bool:
+        """Clients outside the cluster have a way to it."""
+        return bool(self.node_port or self.external_ips or self.load_balancer_ips)
+
+    @property
+    def internal_endpoints(self) -> tuple[Endpoint, ...]:
+        """Targets of connections to the cluster IP."""
+        return self.local_endpoints if self.internal_local else self.endpoints
+
+    @property
+    def external_endpoints(self) -> tuple[Endpoint, ...]:
+        """Targets of connections from outside to node port, external IPs and load balancer IPs.
+
+        Pods of this node and the node itself reach these addresses as under policy Cluster: they go to `endpoints`.
+        """
+        return self.local_endpoints if self.external_local else self.endpoints
+
+    @property
+    def internal_verdict(self) -> Verdict:
+        """What becomes of connections to the cluster IP."""
+        return _verdict(self.endpoints, self.internal_endpoints)
+
+    @property
+    def external_verdict(self) -> Verdict:
+        """What becomes of connections from outside; DROP lets a balancer's health check move the client elsewhere."""
+        return _verdict(self.endpoints, self.external_endpoints)
+
+
+def _verdict(anywhere: tuple[Endpoint, ...], chosen: tuple[Endpoint, ...]) -> Verdict:
+    if not anywhere:
+        return "REJECT"
+    return "ACCEPT" if chosen else "DROP"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class HealthCheck:
+    """What a load balancer may ask this node about one service of externalTrafficPolicy Local."""
+
+    namespace: str
+    service: str
+    port: int
+    """spec.healthCheckNodePort."""
+    local_endpoints: int
+    """Ready endpoints on this node, each address once, of both families."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficSettings:
+    """What of the node's configuration shapes rules, alike in every backend; names follow KubeProxyConfiguration."""
+
+    masquerade_all: bool = False
+    """Every connection to a cluster IP is masqueraded."""
+    masquerade_bit: int = 14
+    """0..31; the bit of the packet mark that asks for masquerading."""
+    cluster_cidrs: tuple[str, ...] = ()
+    """Pod address ranges, one per family at most: a connection from there is a pod's (detectLocalMode ClusterCIDR).
+
+    Where pods can be told, connections to a cluster IP from elsewhere are masqueraded, and pods reach external
+    addresses as under policy Cluster.  At most one of the three ways is set.
+    """
+    pod_bridge: str = ""
+    """Name of the interface behind which all pods are (BridgeInterface); "" when pods are not told this way."""
+    pod_interface_prefix: str = ""
+    """What names of the pods' interfaces begin with (InterfaceNamePrefix); "" when pods are not told this way."""
+    node_port_addresses: tuple[str, ...] = ()
+    """CIDRs of both families, "primary" resolved: node ports answer on the node's addresses in them.
+
+    A family without any answers on every address of the node.
+    """
+    localhost_node_ports: bool = True
+    """iptables only: node ports answer on 127.0.0.1 as well (IPv4 only; needs the sysctl route_localnet)."""
+    conntrack_tcp_be_liberal: bool = False
+    """The kernel accepts out-of-window packets, so packets of INVALID state are not dropped."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -82,5 +181,7 @@ class RoutingTable:
     """The whole desired state of this node's service traffic."""
 
     routes: tuple[ServiceRoute, ...]
-    """Sorted by name."""
+    """Sorted by name, then family."""
     errors: tuple[ServiceProblem, ...] = ()
+    health_checks: tuple[HealthCheck, ...] = ()
+    """Sorted; each port once."""

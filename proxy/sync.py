@@ -13,9 +13,9 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from proxy.backend import Backend, BackendBusyError, BackendError, BackendUnusableError, SyncReport
+from proxy.backend import Backend, BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
-from proxy.routes import PortName, RoutingTable, ServiceProblem
+from proxy.routes import RoutingTable, ServiceProblem
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.directory import DirectoryState
@@ -70,7 +70,7 @@ class Synchronizer:
         self._agent = AgentView()
         self._resolution: Resolution = NOTHING_RESOLVED
         self._held_back: tuple[ServiceProblem, ...] = ()
-        self._refused: tuple[tuple[PortName, str], ...] = ()
+        self._refused: tuple[RefusedRoute, ...] = ()
         self._stale = True
         self._applied: RoutingTable | None = None
         self._not_before_s = 0.0
@@ -85,10 +85,11 @@ class Synchronizer:
         resolved = self._resolution.table
         if not self._held_back and not self._refused:
             return resolved
-        left_out = {name for name, _ in self._refused}
+        left_out = {(refused.name, refused.family) for refused in self._refused}
         return RoutingTable(
-            tuple(route for route in resolved.routes if route.name not in left_out),
+            tuple(route for route in resolved.routes if (route.name, route.family) not in left_out),
             (*resolved.errors, *self._held_back, *self._refusals()),
+            resolved.health_checks,
         )
 
     @property
@@ -215,12 +216,13 @@ class Synchronizer:
         return [service for service in directory.services if not service.needs_pods], tuple(problems)
 
     def _refusals(self) -> Iterator[ServiceProblem]:
-        for name, cause in self._refused:
+        for refused in self._refused:
+            name = refused.name
             part = self._resolution.parts.get((name.namespace, name.service))
             if part is not None:
                 index = next((n for n, port in enumerate(part.service.ports) if port.name == name.port), 0)
                 field = f"spec.ports[{index}]"
-                yield ServiceProblem(name.namespace, name.service, field, cause, part.service.source)
+                yield ServiceProblem(name.namespace, name.service, field, refused.cause, part.service.source)
 
     def _queue(self) -> None:
         if self.status.pending_since_s is None:

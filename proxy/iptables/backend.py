@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from proxy.backend import SyncReport
+from proxy.backend import RefusedRoute, SyncReport
 from proxy.conntrack import StaleFlows
 from proxy.iptables.cleanup import remove_all
 from proxy.iptables.engine import Engine
 from proxy.iptables.frame import RenderConfig
-from proxy.routes import PortName, RoutingTable
+from proxy.routes import RoutingTable
 
 
 class IptablesBackend:
@@ -32,14 +32,14 @@ class IptablesBackend:
         started_s = time.monotonic()
         changed, full = 0, False
         failed_before = sum(engine.failed_writes for engine in self._engines)
-        refused: list[tuple[PortName, str]] = []
+        refused: list[RefusedRoute] = []
         for engine in self._engines:
             outcome = await engine.apply(table.routes)
             changed += outcome.chains
             full = full or outcome.full
             refused += outcome.refused
-        left_out = {name for name, _ in refused}
-        await self._flows.drop_stale(route for route in table.routes if route.name not in left_out)
+        left_out = {(each.name, each.family) for each in refused}
+        await self._flows.drop_stale(route for route in table.routes if (route.name, route.family) not in left_out)
         failed = sum(engine.failed_writes for engine in self._engines) - failed_before
         return SyncReport(changed, full, time.monotonic() - started_s, tuple(refused), failed)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
+from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
 from proxy.iptables import sysctls
 from proxy.iptables.apply import apply_restore
 from proxy.iptables.commands import Tools
@@ -28,7 +28,7 @@ from proxy.iptables.observe import observe, route_localnet_before
 from proxy.iptables.render import Renderer
 from proxy.iptables.verify import Inspection
 from proxy.iptables.watch import Watch, open_watch
-from proxy.routes import PortName, ServiceRoute
+from proxy.routes import ServiceRoute
 
 _log = logging.getLogger(__name__)
 _SAY_CHANGED_S = 60.0
@@ -54,7 +54,7 @@ class Outcome:
     """Chains written."""
     full: bool
     """The kernel held nothing of ours before."""
-    refused: tuple[tuple[PortName, str], ...]
+    refused: tuple[RefusedRoute, ...]
     """Routes left out, and why."""
 
 
@@ -99,7 +99,8 @@ class Engine:
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
             chains, wrote_all = await self._commit_what_is_taken(tools, taken, again=remembered)
-        return Outcome(chains, wrote_all, tuple((route.name, cause) for route, cause in self._refused.items()))
+        refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
+        return Outcome(chains, wrote_all, tuple(refused))
 
     async def _commit(self, tools: Tools, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """Make the kernel hold these and no others; how many chains were written, and whether that was all."""

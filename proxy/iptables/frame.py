@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from proxy.iptables import model
 from proxy.iptables.model import Chain, Jump, Rule, Table
 from proxy.iptables.names import comment
+from proxy.routes import TrafficSettings
 
 # Classic BPF over the IP header, run by xt_bpf: is the source address the destination address?
 _SAME_ADDRESS_4 = "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0"
@@ -22,20 +23,9 @@ _SAME_ADDRESS_6 = f"18,{_WORDS_6}6 0 0 65535,6 0 0 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenderConfig:
-    """What of the configuration shapes rules; field names follow KubeProxyConfiguration."""
+class RenderConfig(TrafficSettings):
+    """What shapes rules: the settings that every backend obeys, and what this backend found out about its kernel."""
 
-    masquerade_all: bool = False
-    masquerade_bit: int = 14
-    """0..31; the bit of the packet mark that asks for masquerading."""
-    cluster_cidrs: tuple[str, ...] = ()
-    """Pod address ranges, one per family at most; connections to a cluster IP from elsewhere are masqueraded."""
-    node_port_addresses: tuple[str, ...] = ()
-    """CIDRs; node ports answer on the node's addresses in them.  Empty means on every address of the node."""
-    localhost_node_ports: bool = True
-    """Node ports answer on 127.0.0.1 as well (IPv4 only; needs the sysctl route_localnet)."""
-    conntrack_tcp_be_liberal: bool = False
-    """The kernel accepts out-of-window packets, so packets of INVALID state are not dropped."""
     hairpin_by_bpf: bool = True
     """False where the kernel has no xt_bpf: then one hairpin rule per endpoint address is written."""
     route_localnet_before: str = ""

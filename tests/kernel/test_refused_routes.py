@@ -14,7 +14,7 @@ from tests.kernel.routes_of import PORT, VIP, many, route, table
 
 
 def refused(report: SyncReport) -> list[PortName]:
-    return sorted(name for name, _ in report.refused)
+    return sorted(each.name for each in report.refused)
 
 
 def bad(of: ServiceRoute) -> ServiceRoute:
@@ -29,8 +29,8 @@ async def test_the_refused_ones_are_found_among_many(node: Node, proxy: Proxy) -
     backend = proxy.start()
     report = await backend.apply(wanted)
     assert refused(report) == [few[number].name for number in (7, 8, 41)]
-    assert "10.0.0.999" in report.refused[0][1]
-    assert "refused by iptables" in report.refused[0][1]
+    assert "10.0.0.999" in report.refused[0].cause
+    assert "refused by iptables" in report.refused[0].cause
     assert ask(node.neighbour, VIP, PORT)[0] == "pod-0"
     rules = node.save()
     assert sum(f"-d {each.cluster_ip}/32" in rules for each in few) == 57

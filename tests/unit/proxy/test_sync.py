@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, SyncReport
+from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
 from proxy.endpoints import PodFacts
 from proxy.routes import PortName, RoutingTable
 from proxy.services import ServiceFacts
@@ -30,7 +30,7 @@ class FakeBackend:
         self.intact = True
         self.resyncs = 0
         self.closed = False
-        self.refuses: tuple[PortName, str] | None = None
+        self.refuses: RefusedRoute | None = None
         self.stray_chains = 0
         self._busy = False
 
@@ -196,7 +196,7 @@ async def test_a_route_that_the_kernel_refuses_is_a_problem_of_its_service_alone
     bad, good = service("bad", "10.96.0.11"), service()
     async with running(backend) as sync:
         sync.put_directory(directory(bad, good))
-        backend.refuses = (PortName("default", "bad", "", "TCP"), "no module for it")
+        backend.refuses = RefusedRoute(PortName("default", "bad", "", "TCP"), 4, "no module for it")
         await asyncio.sleep(1)
         assert [route.name.service for route in sync.table.routes] == ["web"]
         (problem,) = sync.table.errors
