@@ -9,7 +9,7 @@ ARGS ?=
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm unit lint bench deb clean venv deps lock
+.PHONY: help demo test test-vm unit lint docs bench deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: venv ## ruff, mypy --strict and the import contracts.
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: venv ## Write docs/pod-support.md from the code's table and tests/cases/pod-support.yaml.
+	@$(BIN)/python -m lab.pod_support
 
 bench: deps venv ## The measurements of docs/benchmarks.md, as ratios within one run.
 	@$(BIN)/python -m lab.build

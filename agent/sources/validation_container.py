@@ -59,8 +59,6 @@ def validate_container(
         probe = getattr(container, name)
         if probe is not None:
             yield from _probe(probe, (*where, name), container, once=name != "readinessProbe")
-            if name == "readinessProbe" and probe.terminationGracePeriodSeconds is not None:
-                yield (*where, name, "terminationGracePeriodSeconds"), "must not be set for readinessProbe"
 
 
 def _pre_stop(container: core_v1.Container, where: Path, spec: core_v1.PodSpec) -> Problems:

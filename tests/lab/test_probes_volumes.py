@@ -124,6 +124,16 @@ def test_a_failed_liveness_probe_restarts_the_container_and_only_it(lab: Lab, ru
     assert running.container_id("live", "other") == other
 
 
+def test_the_grace_period_of_a_probe_counts_instead_of_the_pods(running: LabNode) -> None:
+    failing = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 2}
+    probe = {**failing, "terminationGracePeriodSeconds": 1}
+    deaf = "trap '' TERM; while :; do sleep 0.1; done"
+    path = running.put_pod(pod("deaf", container(script=deaf, livenessProbe=probe), terminationGracePeriodSeconds=600))
+    first = stays_running(running, "deaf")
+    running.wait(lambda: running.container_id("deaf") not in ("", first), "the container to be killed", timeout_s=90)
+    path.write_text(path.read_text().replace("600", "1"))
+
+
 def test_a_command_that_hangs_is_a_failed_probe(lab: Lab, running: LabNode) -> None:
     """Each runtime says in its own way that the time was over; all must count as a failure."""
     script = "test ! -e /tmp/stuck || sleep 300"
