@@ -236,7 +236,8 @@ class Agent:
             shared.view, workers, connected=self._report.set_connected, missed=self._report.set_missed_events
         )
         try:
-            wanted = await feed.first()
+            wanted, objects = await feed.first()
+            workers.learn_objects(objects)
             workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
             self._board.expect(workers.workers)
             self._shutdown.attach(workers.workers)

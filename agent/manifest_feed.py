@@ -1,4 +1,4 @@
-"""Feeds the pods of the manifests to the workers, picture by picture.
+"""Feeds the pods of the manifests, and the ConfigMaps and Secrets they refer to, to the workers, picture by picture.
 
 Before: `sources/manifest_dir` yields whole pictures. Next: `pods/workers` acts on the pods, the board shows the errors,
 the state directory keeps the last good text of each file for the next agent.
@@ -15,6 +15,7 @@ from agent.pods.workers import PodWorkers, Wanted
 from agent.server.board import StatusBoard
 from agent.sources.manifest_dir import ManifestState, remember, watch_manifests
 from agent.state_dir import StateDir
+from kube_objects.config_data import ConfigObjects
 
 GATHER_S = 0.2  # a pod that starts has its files written at the same time: it must not wait for ours
 RETRY_S = 10.0
@@ -34,16 +35,17 @@ class ManifestFeed:
         self._unsaved = asyncio.Event()
         self._complaint = ""
 
-    async def first(self) -> list[Wanted]:
-        """The pods wanted at the start."""
+    async def first(self) -> tuple[list[Wanted], ConfigObjects]:
+        """The pods wanted at the start, and what they may refer to."""
         picture = await anext(self._pictures)
         self._show(picture)
-        return wanted_of(picture)
+        return wanted_of(picture), objects_of(picture)
 
     async def follow(self, workers: PodWorkers) -> None:
         """Hand every further picture to the workers, for ever."""
         async for picture in self._pictures:
             self._show(picture)
+            workers.learn_objects(objects_of(picture))
             workers.want(wanted_of(picture))
 
     async def keep(self) -> None:
@@ -99,3 +101,8 @@ class ManifestFeed:
 def wanted_of(picture: ManifestState) -> list[Wanted]:
     """The pods of a picture, each with the file it is written in. Pure."""
     return [Wanted(one.pod, one.path) for one in picture.pods.values()]
+
+
+def objects_of(picture: ManifestState) -> ConfigObjects:
+    """The ConfigMaps and Secrets of a picture. Pure."""
+    return ConfigObjects(picture.objects.values())

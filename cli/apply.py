@@ -30,7 +30,7 @@ from daemonkit.files import write_atomic
 @click.option("-f", "--filename", "files", type=MANIFEST, multiple=True, required=True, help="A file; - is stdin.")
 @pass_target
 def apply(target: Target, files: tuple[str, ...]) -> None:
-    """Validate manifests of Pods, Services and EndpointSlices and hand them to the daemons.
+    """Validate manifests of Pods, ConfigMaps, Secrets, Services and EndpointSlices and hand them to the daemons.
 
     All of them are validated before the first is written.
     """

@@ -84,7 +84,9 @@ def _matches(known: list[StoredManifest], text: str, namespace: str | None, node
     prefix, _, base = text.rpartition("/")
     kind = ALIASES.get(prefix.lower()) if prefix else None
     if prefix and kind is None:
-        raise click.UsageError(f"{prefix!r} is no kind that can be deleted (known: pod, service, endpointslice)")
+        raise click.UsageError(
+            f"{prefix!r} is no kind that can be deleted (known: pod, configmap, secret, service, endpointslice)"
+        )
     for one in known:
         if not prefix and one.path.name == base:
             yield one

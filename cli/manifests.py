@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import click
 
-from agent.sources.manifest import parse_static_pod
+from agent.sources.config_manifest import may_be_secret, without_values
+from agent.sources.manifest import parse_manifest as parse_agent_manifest
 from cli.failure import BAD_MANIFEST, Failure
 from cli.target import Target
 from daemonkit.watch_dir import MAX_FILE_BYTES, accept_manifest
@@ -23,10 +24,16 @@ from proxy.sources.manifest import parse_manifest
 
 _ANYTHING = cast(type, dict[str, Any])  # for the moment when only the kind is looked at
 MANIFEST = click.Path(exists=True, dir_okay=False, allow_dash=True)
-POD, SERVICE, SLICE = "pod", "service", "endpointslice"
-_KINDS = {("v1", "Pod"): POD, ("v1", "Service"): SERVICE, ("discovery.k8s.io/v1", "EndpointSlice"): SLICE}
+POD, CONFIG_MAP, SECRET = "pod", "configmap", "secret"
+SERVICE, SLICE = "service", "endpointslice"
+_KINDS = {
+    ("v1", "Pod"): POD, ("v1", "ConfigMap"): CONFIG_MAP, ("v1", "Secret"): SECRET, ("v1", "Service"): SERVICE,
+    ("discovery.k8s.io/v1", "EndpointSlice"): SLICE,
+}  # fmt: skip
+_AGENT_KINDS = (POD, CONFIG_MAP, SECRET)
 ALIASES = {
-    "po": POD, "pod": POD, "pods": POD, "svc": SERVICE, "service": SERVICE, "services": SERVICE,
+    "po": POD, "pod": POD, "pods": POD, "cm": CONFIG_MAP, "configmap": CONFIG_MAP, "configmaps": CONFIG_MAP,
+    "secret": SECRET, "secrets": SECRET, "svc": SERVICE, "service": SERVICE, "services": SERVICE,
     "endpointslice": SLICE, "endpointslices": SLICE,
 }  # fmt: skip
 
@@ -71,15 +78,16 @@ def identify(data: bytes, source: str) -> ObjectName:
             read_document(document, source, dict.fromkeys(_KINDS, _ANYTHING))
             raise ManifestError(source, "required field is missing", "metadata.name", document.line_of(("metadata",)))
     except ManifestError as error:
-        raise Failure(str(error), BAD_MANIFEST) from None
+        shown = without_values(error) if may_be_secret(data) else error
+        raise Failure(str(shown), BAD_MANIFEST) from None
     return found
 
 
 def validate(data: bytes, name: ObjectName, path: Path, source: str, node_name: str) -> None:
     """What the daemon itself would do with the file at `path`. Raises Failure that names `source`."""
     try:
-        if name.kind == POD:
-            parse_static_pod(data, str(path), node_name)
+        if name.kind in _AGENT_KINDS:
+            parse_agent_manifest(data, str(path), node_name)
         else:
             parse_manifest(data, str(path))
     except ManifestError as error:
@@ -88,7 +96,7 @@ def validate(data: bytes, name: ObjectName, path: Path, source: str, node_name: 
 
 def directory_of(target: Target, kind: str) -> Path:
     """Where manifests of that kind lie."""
-    return target.pods_dir() if kind == POD else target.services_dir()
+    return target.pods_dir() if kind in _AGENT_KINDS else target.services_dir()
 
 
 def stored(directory: Path) -> Iterator[StoredManifest]:

@@ -34,6 +34,14 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def first_problem(problems: Iterable[tuple[Path, str]], document: Document, path: str) -> ManifestError:
+    """The problem that stands first in the file, as an error that names field and line."""
+    located = [(document.line_of(where) or 0, field_path(where), message) for where, message in problems]
+    line, field, message = min(located, key=lambda one: one[0])
+    more = f" (and {len(located) - 1} more)" if len(located) > 1 else ""
+    return ManifestError(path, message + more, field, line or None)
+
+
 def read_object(data: bytes, path: str, allowed: Mapping[tuple[str, str], type]) -> object:
     """The only object of the file, decoded strictly as the type that `allowed` gives for its (apiVersion, kind).
 

@@ -12,6 +12,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+\Z")
 _PORT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 
 
@@ -96,6 +97,19 @@ def is_env_name(name: str) -> str | None:
         return "must not be empty"
     if any(char == "=" or not " " <= char <= "~" for char in name):
         return f"{name!r} must be printable ASCII characters other than '='"
+    return None
+
+
+def is_config_key(name: str) -> str | None:
+    """Key of a ConfigMap or Secret, which is also a file name: at most 253 letters, digits, '-', '_', '.'."""
+    if not name:
+        return "must not be empty"
+    if len(name) > 253:
+        return f"must have at most 253 characters, has {len(name)}"
+    if not _CONFIG_KEY.match(name):
+        return f"{name!r} must be letters, digits, '-', '_' and '.'"
+    if name == "." or name.startswith(".."):
+        return f"{name!r} must not be '.' and not begin with '..'"
     return None
 
 

@@ -1,8 +1,10 @@
-"""The environment of a container: `env` entries with `$(VAR)` expansion, fieldRef and resourceFieldRef.
+"""The environment of a container: `envFrom`, then `env` with `$(VAR)` expansion, keys of local ConfigMaps and Secrets,
+fieldRef and resourceFieldRef.
 
 Pure.  Before: sources/validation has refused what cannot be resolved on a node of its own.  Next: container.py puts
-the result into the ContainerConfig and expands command and args with it.  Sources: API field `Container.env`,
-KEP-less downward API rules of the kubelet. Service variables (`KUBERNETES_SERVICE_HOST` …) come from an API server
+the result into the ContainerConfig and expands command and args with it.  Sources: API fields `Container.env` and
+`envFrom`, KEP-4369 (every key of a ConfigMap or Secret is a variable's name), the downward API rules of the kubelet.
+Service variables (`KUBERNETES_SERVICE_HOST` …) come from an API server
 and are therefore absent here.
 """
 
@@ -15,6 +17,7 @@ from lightkube.models import core_v1
 
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.resources import ceil_divide, milli_value, value
+from kube_objects.config_data import CONFIG_MAP, SECRET, ConfigData, ObjectMissing
 
 _REFERENCE = re.compile(r"\$(?:(\$)|\(([^)]*)\))")
 _SUBSCRIPT = re.compile(r"^(metadata\.(?:labels|annotations))\['(.*)'\]$", re.DOTALL)
@@ -37,16 +40,20 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 def container_environment(pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts) -> dict[str, str]:
     """All variables of the container, in the order they are declared; of two with one name the later value counts.
 
-    A value may refer to variables declared before it.  Raises SpecError for a reference that cannot be resolved.
+    A value may refer to variables declared before it, and to all of `envFrom`.  What is optional and absent sets
+    nothing.  Raises SpecError for a reference that cannot be resolved.
     """
     variables: dict[str, str] = {}
+    for source in container.envFrom or []:
+        variables.update(_all_of(pod, source, facts))
     for entry in container.env or []:
-        text = entry.value or ""
+        text: str | None = entry.value or ""
         if text:
             text = expand(text, variables)
         elif entry.valueFrom is not None:
             text = _resolve_source(pod, container, entry.valueFrom, facts)
-        variables[entry.name] = text
+        if text is not None:
+            variables[entry.name] = text
     return variables
 
 
@@ -57,12 +64,65 @@ def expand_all(texts: Sequence[str] | None, variables: Mapping[str, str]) -> tup
 
 def _resolve_source(
     pod: core_v1.Pod, container: core_v1.Container, source: core_v1.EnvVarSource, facts: SpecFacts
-) -> str:
+) -> str | None:
     if source.fieldRef is not None:
         return field_value(pod, source.fieldRef.fieldPath, facts)
     if source.resourceFieldRef is not None:
         return resource_field_value(pod, container, source.resourceFieldRef, facts)
+    if source.configMapKeyRef is not None:
+        return _key_of(pod, CONFIG_MAP, source.configMapKeyRef, facts)
+    if source.secretKeyRef is not None:
+        return _key_of(pod, SECRET, source.secretKeyRef, facts)
     raise SpecError("this source of a variable needs an API server")
+
+
+def _key_of(
+    pod: core_v1.Pod,
+    resource: str,
+    reference: core_v1.ConfigMapKeySelector | core_v1.SecretKeySelector,
+    facts: SpecFacts,
+) -> str | None:
+    found = _object(pod, resource, reference.name or "", bool(reference.optional), facts)
+    if found is None:
+        return None
+    if reference.key in found.data:
+        return _text(found, reference.key)
+    if reference.optional:
+        return None
+    raise SpecError(f"couldn't find key {reference.key} in {found.kind} {found.namespace}/{found.name}")
+
+
+def _all_of(pod: core_v1.Pod, source: core_v1.EnvFromSource, facts: SpecFacts) -> dict[str, str]:
+    resource, reference = (
+        (CONFIG_MAP, source.configMapRef) if source.configMapRef is not None else (SECRET, source.secretRef)
+    )
+    if reference is None:
+        return {}
+    found = _object(pod, resource, reference.name or "", bool(reference.optional), facts)
+    if found is None:
+        return {}
+    return {f"{source.prefix or ''}{key}": _text(found, key) for key in sorted(found.data)}
+
+
+def _object(pod: core_v1.Pod, resource: str, name: str, optional: bool, facts: SpecFacts) -> ConfigData | None:
+    """The object, None when it is absent and may be. Raises SpecError when it may not."""
+    namespace = (pod.metadata.namespace if pod.metadata else None) or ""
+    try:
+        return facts.objects.get(resource, namespace, name)
+    except ObjectMissing as missing:
+        if optional:
+            return None
+        raise SpecError(str(missing)) from None
+
+
+def _text(found: ConfigData, key: str) -> str:
+    """A value as a variable's; the CRI carries text only."""
+    try:
+        return found.data[key].decode()
+    except UnicodeDecodeError:
+        raise SpecError(
+            f"cannot use key {key} of {found.kind} {found.namespace}/{found.name} as a variable: it is not UTF-8 text"
+        ) from None
 
 
 def field_value(pod: core_v1.Pod, field_path: str, facts: SpecFacts) -> str:

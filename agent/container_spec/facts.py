@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kube_objects.config_data import ConfigObjects
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
@@ -46,7 +48,7 @@ class SpecFacts:
 
     `cgroup_parent` is the pod's own cgroup as agent/cgroups names it for the CRI.  `pod_ips` is empty before the
     sandbox has a network and for the sandbox message itself; for a host-network pod it is the node's addresses.
-    `root_dir` and `pod_logs_dir` are absolute.
+    `root_dir` and `pod_logs_dir` are absolute.  `objects` are the local ConfigMaps and Secrets.
     """
 
     node: NodeFacts
@@ -62,6 +64,7 @@ class SpecFacts:
     cpu_cfs_quota_period_us: int = 100_000
     single_process_oom_kill: bool | None = None
     selinux: bool = False
+    objects: ConfigObjects = field(default_factory=ConfigObjects)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ from agent.volumes.pod_files import create_termination_log, remove_termination_l
 from cri_client.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec
+from kube_objects.config_data import ConfigObjects
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,9 @@ class Target:
 
 
 class Executor:
-    """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread."""
+    """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread,
+    `objects` (the local ConfigMaps and Secrets) when their manifests change.
+    """
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Executor:
     ) -> None:
         self.config = config
         self.node = node
+        self.objects = ConfigObjects()
         self._runtime = runtime
         self._images = images
         self._puller = puller
@@ -257,6 +261,7 @@ class Executor:
             seccomp_default=config.seccomp_default,
             cpu_cfs_quota=config.cpu_cfs_quota,
             single_process_oom_kill=config.single_process_oom_kill,
+            objects=self.objects,
         )
 
     @property

@@ -25,6 +25,7 @@ from agent.state_dir import PodRecord, backoff_notes
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
+MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedMount")
 LATE_EFFECTS_S = 5.0
 
 
@@ -34,7 +35,8 @@ class PodMemory:
 
     `image_refs` (by container name) is what the image of the next start was found to be: each start asks anew, because
     tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
-    is published. Times in Unix seconds.
+    is published. `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up
+    to where a step that was begun knows them. Times in Unix seconds.
     """
 
     uid: str
@@ -61,6 +63,8 @@ class PodMemory:
     grace_s: float = 30.0
     pod_json: dict[str, object] | None = None
     status: PodStatus | None = None
+    objects_seen: int = 0
+    objects_used: dict[str, int] = field(default_factory=dict)
     probes: dict[str, object] = field(default_factory=dict)
     verdicts: dict[str, ProbeVerdict] = field(default_factory=dict)
 
@@ -121,6 +125,7 @@ class PodMemory:
 
     def note_begin(self, step: Step) -> None:
         """A step is about to be taken: what must be known even if it fails."""
+        self.objects_used[step.key] = self.objects_seen
         if isinstance(step, StartContainer) and step.backoff is not None:
             self.backoff[step.container] = step.backoff
         if isinstance(step, StopContainer) and step.restart:
@@ -137,6 +142,7 @@ class PodMemory:
     def note_done(self, step: Step, made: str) -> None:
         """A step succeeded; `made` is what it made."""
         self.held.pop(step.key, None)
+        self.objects_used.pop(step.key, None)
         if isinstance(step, PrepareVolumes):
             self.volumes_ready = True
         elif isinstance(step, PullImage):
@@ -151,6 +157,8 @@ class PodMemory:
         failures = 1 + (before.failures if before is not None and not failure.runtime_away else 0)
         delay_s = min(RETRY_FIRST_S * 2.0 ** min(failures - 1, 8), RETRY_MAX_S)
         until_s = now_s + delay_s if failure.retry_at_s is None else failure.retry_at_s
+        if self.objects_used.pop(step.key, 0) != self.objects_seen and failure.reason in MAY_LACK_OBJECT:
+            until_s = now_s  # what it lacked may have come meanwhile
         self.held[step.key] = Held(failure.reason, failure.message, until_s, failures, failure.runtime_away)
         if failure.name_taken and isinstance(step, CreateSandbox):
             self.attempts_used[""] = step.attempt
@@ -175,6 +183,11 @@ class PodMemory:
     def note_runtime_back(self) -> None:
         """The runtime answers again: what only waited for it need not wait longer."""
         self.held = {key: one for key, one in self.held.items() if not one.runtime_away}
+
+    def note_objects_changed(self) -> None:
+        """A ConfigMap or Secret of the pod is another: what may have failed for want of it need not wait longer."""
+        self.objects_seen += 1
+        self.held = {key: one for key, one in self.held.items() if one.reason not in MAY_LACK_OBJECT}
 
     def since(self, waiting: tuple[Waiting, ...], now_s: float) -> tuple[tuple[Waiting, float], ...]:
         """Each wait with the time it began."""

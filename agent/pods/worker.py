@@ -13,6 +13,7 @@ import os
 import time
 
 from agent.container_spec.paths import volumes_dir
+from agent.container_spec.references import config_references
 from agent.pods.act import StepTaker
 from agent.pods.execute import Target
 from agent.pods.facts import Leftovers
@@ -26,6 +27,7 @@ from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish, merge_wishes
 from cri_client.errors import CriError, Unavailable
 from daemonkit.mailbox import Mailbox
+from kube_objects.config_data import ObjectKey
 
 LOOK_AGAIN_S = 1.0
 LOOK_PATIENCE_S = 2.0
@@ -97,6 +99,12 @@ class PodWorker:
         """Try again at once what failed only because the runtime was away."""
         self.memory.note_runtime_back()
         self._wake.set()
+
+    def objects_changed(self, changed: frozenset[ObjectKey]) -> None:
+        """These ConfigMaps and Secrets are not what they were."""
+        if self.wish.pod is not None and changed & config_references(self.wish.pod):
+            self.memory.note_objects_changed()
+            self._wake.set()
 
     async def run(self) -> None:
         """Work until nothing of the pod is left. A mistake of ours in one pod must not end the others."""

@@ -25,6 +25,7 @@ from agent.pods.wish import Ending, Wish
 from agent.pods.worker import PodWorker
 from agent.state_dir import PodRecord
 from daemonkit.tasks import spawn
+from kube_objects.config_data import ConfigObjects
 
 STATIC_SOURCE = "file"
 _log = logging.getLogger(__name__)
@@ -79,6 +80,13 @@ class PodWorkers:
             if uid not in self._wanted and not worker.told_to_end:
                 worker.tell(Wish(uid, None, ending=Ending("its manifest was removed or replaced")))
         self._start_due()
+
+    def learn_objects(self, objects: ConfigObjects) -> None:
+        """The local ConfigMaps and Secrets as they are now; the pods that refer to what changed look again at once."""
+        changed = objects.differing(self._shared.executor.objects)
+        self._shared.executor.objects = objects
+        for worker in self.workers.values() if changed else ():
+            worker.objects_changed(changed)
 
     def adopt(self, seen: Mapping[str, PodObservation], on_disk: frozenset[str] = frozenset()) -> None:
         """Take over what the runtime, and the disk, hold of static pods that nobody wants: it is to go.

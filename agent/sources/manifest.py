@@ -1,4 +1,5 @@
-"""One manifest file -> the Pod that runs: decoded strictly, defaulted, validated, given the identity of a static pod.
+"""One manifest file -> the Pod that runs: decoded strictly, defaulted, validated, given the identity of a static pod;
+or the ConfigMap or Secret that pods refer to.
 
 Pure.  Before: manifest_dir.py has the bytes.  Next: admission, then agent/pods.  Upstream refuses the same and names
 pods the same; the uid has the kubelet's form (32 hexadecimal digits over node name, path and the decoded object) but
@@ -9,22 +10,50 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import cast
 
 from lightkube.models import core_v1, meta_v1
 
 from agent.container_spec import labels
+from agent.sources.config_manifest import may_be_secret, parse_config_map, parse_secret, without_values
 from agent.sources.defaults import apply_defaults
 from agent.sources.support import unsupported_fields
 from agent.sources.validation import validate_pod
 from daemonkit.strict import field_path
 from daemonkit.yaml_text import Document, Path
+from kube_objects.config_data import ConfigData
 from kube_objects.encode import to_json
-from kube_objects.manifest import ManifestError, read_document, read_single
+from kube_objects.manifest import ManifestError, first_problem, read_document, read_single
 from kube_objects.names import is_dns_subdomain
 
 DEFAULT_NAMESPACE = "default"
+_KINDS: Mapping[tuple[str, str], type] = {
+    ("v1", "Pod"): core_v1.Pod,
+    ("v1", "ConfigMap"): core_v1.ConfigMap,
+    ("v1", "Secret"): core_v1.Secret,
+}
 SOURCE = "file"
+
+
+def parse_manifest(data: bytes, path: str, node_name: str) -> core_v1.Pod | ConfigData:
+    """What a file of the manifest directory holds; `path` and `node_name` as for `parse_static_pod`.
+
+    Raises ManifestError, which quotes nothing of a file that may be a Secret.
+    """
+    try:
+        document = read_single(data, path)
+        value = document.value
+        named = (value.get("apiVersion"), value.get("kind")) if isinstance(value, dict) else None
+        if named == ("v1", "ConfigMap"):
+            return parse_config_map(document, path)
+        if named == ("v1", "Secret"):
+            return parse_secret(document, path)
+        return _static_pod(document, path, node_name)
+    except ManifestError as error:
+        if may_be_secret(data):
+            raise without_values(error) from None
+        raise
 
 
 def parse_static_pod(data: bytes, path: str, node_name: str) -> core_v1.Pod:
@@ -34,8 +63,11 @@ def parse_static_pod(data: bytes, path: str, node_name: str) -> core_v1.Pod:
     `metadata.uid` and the annotation kubernetes.io/config.hash are the hash, kubernetes.io/config.source is "file".
     kubernetes.io/config.seen is not set here (`seen`): it is no part of the identity.  Raises ManifestError.
     """
-    document = read_single(data, path)
-    pod = cast(core_v1.Pod, read_document(document, path, {("v1", "Pod"): core_v1.Pod}))
+    return _static_pod(read_single(data, path), path, node_name)
+
+
+def _static_pod(document: Document, path: str, node_name: str) -> core_v1.Pod:
+    pod = cast(core_v1.Pod, read_document(document, path, _KINDS))
     problems = list(unsupported_fields(document.value))
     if not problems:
         apply_defaults(pod)
@@ -63,14 +95,6 @@ def full_name(pod: core_v1.Pod) -> str:
 def name_line(data: bytes, path: str) -> int | None:
     """The line of `metadata.name` in a manifest that `parse_static_pod` has accepted."""
     return read_single(data, path).line_of(("metadata", "name"))
-
-
-def first_problem(problems: list[tuple[Path, str]], document: Document, path: str) -> ManifestError:
-    """The problem that stands first in the file, as an error that names field and line."""
-    located = [(document.line_of(where) or 0, field_path(where), message) for where, message in problems]
-    line, field, message = min(located, key=lambda one: one[0])
-    more = f" (and {len(located) - 1} more)" if len(located) > 1 else ""
-    return ManifestError(path, message + more, field, line or None)
 
 
 def _set_identity(pod: core_v1.Pod, path: str, node_name: str) -> None:

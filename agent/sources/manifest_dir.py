@@ -1,4 +1,5 @@
-"""The directory of manifests as a stream of whole pictures: which static pods there are, and which files are bad.
+"""The directory of manifests as a stream of whole pictures: which static pods there are, which ConfigMaps and Secrets
+they may refer to, and which files are bad.
 
 Before: daemonkit.watch_dir reads the files.  Next: agent/pods runs the pods of the newest picture and shows the
 errors.  The merge is pure; `watch_manifests` is the thin shell around it.
@@ -12,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from lightkube.models import core_v1
 
-from agent.sources.manifest import full_name, name_line, parse_static_pod, seen
+from agent.sources.config_manifest import check_immutable
+from agent.sources.manifest import full_name, name_line, parse_manifest, seen
 from daemonkit.watch_dir import DirectorySnapshot, FileProblem, accept_manifest, watch_directory
+from kube_objects.config_data import ConfigData
 from kube_objects.encode import rfc3339
 from kube_objects.manifest import ManifestError
 
@@ -38,14 +42,18 @@ class SourcedPod:
 class ManifestState:
     """One whole picture; all maps are keyed by the absolute path of a file.
 
-    `pods`: what must run, which for a bad file is its last good version.  `errors`: the bad files (and the directory
-    itself, when it cannot be read); an error that stays the same stays the same object.  `raw`: the bytes each pod
-    was read from.
+    `pods`: what must run, which for a bad file is its last good version.  `objects`: the ConfigMaps and Secrets, by
+    the same rule.  `errors`: the bad files (and the directory itself, when it cannot be read); an error that stays the
+    same stays the same object.  `raw`: the bytes that each pod and object was read from.
     """
 
     pods: Mapping[str, SourcedPod] = field(default_factory=dict)
     errors: Mapping[str, ManifestError] = field(default_factory=dict)
-    raw: Mapping[str, bytes] = field(default_factory=dict)
+    raw: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    objects: Mapping[str, ConfigData] = field(default_factory=dict)
+
+
+Content: TypeAlias = SourcedPod | ConfigData
 
 
 class ManifestSettings(Protocol):
@@ -72,14 +80,14 @@ def remember(raw: Mapping[str, bytes], node_name: str, seen_at: str = "") -> Man
 
     What no longer parses becomes an error and runs no pod.
     """
-    pods: dict[str, SourcedPod] = {}
+    found: dict[str, tuple[Content, bytes]] = {}
     errors: dict[str, ManifestError] = {}
     for path, data in raw.items():
         try:
-            pods[path] = SourcedPod(seen(parse_static_pod(data, path, node_name), seen_at), path)
+            found[path] = _read(data, path, node_name, seen_at), data
         except ManifestError as error:
             errors[path] = error
-    return ManifestState(pods, errors, {path: raw[path] for path in pods})
+    return _picture(found, errors)
 
 
 def merge_snapshot(
@@ -93,7 +101,7 @@ def merge_snapshot(
     directory = str(snapshot.path)
     if snapshot.error is not None:
         error = _same(previous, ManifestError(directory, snapshot.error))
-        return ManifestState(previous.pods, {**previous.errors, directory: error}, previous.raw)
+        return dataclasses.replace(previous, errors={**previous.errors, directory: error})
     if snapshot.missing:
         return ManifestState(errors={directory: _same(previous, ManifestError(directory, "no such directory"))})
     merge = _Merge(previous, node_name, seen_at)
@@ -109,8 +117,9 @@ class _Merge:
         self._previous = previous
         self._node_name = node_name
         self._seen_at = seen_at
-        self._good: dict[str, tuple[SourcedPod, bytes]] = {}
+        self._good: dict[str, tuple[Content, bytes]] = {}
         self._errors: dict[str, ManifestError] = {}
+        self._frozen = {one.key: one for one in previous.objects.values() if one.immutable}
 
     def read(self, path: str, content: bytes | FileProblem) -> None:
         if isinstance(content, FileProblem):
@@ -121,19 +130,21 @@ class _Merge:
             self._good[path] = known
             return
         try:
-            pod = parse_static_pod(content, path, self._node_name)
+            found = _read(content, path, self._node_name, self._seen_at)
+            if isinstance(found, ConfigData):
+                check_immutable(found, self._frozen.get(found.key), content, path)
         except ManifestError as error:
             self._errors[path] = error
             return
-        self._good[path] = SourcedPod(seen(pod, self._seen_at), path), content
+        self._good[path] = found, content
 
     def result(self) -> ManifestState:
         owners: dict[str, str] = {}
-        chosen: dict[str, tuple[SourcedPod, bytes]] = {}
+        chosen: dict[str, tuple[Content, bytes]] = {}
         for path in sorted(self._good, key=lambda one: (not self._runs_already(one), one)):
-            name = full_name(self._good[path][0].pod)
+            name = _title(self._good[path][0])
             if name in owners:
-                message = f"pod {name} is already defined by {owners[name]}"
+                message = f"{name} is already defined by {owners[name]}"
                 line = name_line(self._good[path][1], path)
                 self._errors[path] = ManifestError(path, message, "metadata.name", line)
             else:
@@ -141,22 +152,41 @@ class _Merge:
                 chosen[path] = self._good[path]
         for path in sorted(self._errors):
             known = self._last_good(path)
-            if known is not None and full_name(known[0].pod) not in owners:
-                owners[full_name(known[0].pod)] = path
+            if known is not None and _title(known[0]) not in owners:
+                owners[_title(known[0])] = path
                 chosen[path] = known
-        return ManifestState(
-            {path: chosen[path][0] for path in sorted(chosen)},
-            {path: _same(self._previous, error) for path, error in sorted(self._errors.items())},
-            {path: chosen[path][1] for path in sorted(chosen)},
-        )
+        return _picture(chosen, {path: _same(self._previous, error) for path, error in sorted(self._errors.items())})
 
-    def _last_good(self, path: str) -> tuple[SourcedPod, bytes] | None:
-        pod, data = self._previous.pods.get(path), self._previous.raw.get(path)
-        return None if pod is None or data is None else (pod, data)
+    def _last_good(self, path: str) -> tuple[Content, bytes] | None:
+        found, data = self._previous.pods.get(path) or self._previous.objects.get(path), self._previous.raw.get(path)
+        return None if found is None or data is None else (found, data)
 
     def _runs_already(self, path: str) -> bool:
-        known = self._previous.pods.get(path)
-        return known is not None and full_name(known.pod) == full_name(self._good[path][0].pod)
+        known = self._last_good(path)
+        return known is not None and _title(known[0]) == _title(self._good[path][0])
+
+
+def _read(data: bytes, path: str, node_name: str, seen_at: str) -> Content:
+    found = parse_manifest(data, path, node_name)
+    return found if isinstance(found, ConfigData) else SourcedPod(seen(found, seen_at), path)
+
+
+def _picture(chosen: Mapping[str, tuple[Content, bytes]], errors: Mapping[str, ManifestError]) -> ManifestState:
+    paths = sorted(chosen)
+    found = {path: chosen[path][0] for path in paths}
+    return ManifestState(
+        pods={path: one for path, one in found.items() if isinstance(one, SourcedPod)},
+        errors=errors,
+        raw={path: chosen[path][1] for path in paths},
+        objects={path: one for path, one in found.items() if isinstance(one, ConfigData)},
+    )
+
+
+def _title(found: Content) -> str:
+    """By what two files clash: `pod NAMESPACE/NAME`."""
+    if isinstance(found, ConfigData):
+        return f"{found.resource} {found.namespace}/{found.name}"
+    return f"pod {full_name(found.pod)}"
 
 
 def _same(previous: ManifestState, error: ManifestError) -> ManifestError:

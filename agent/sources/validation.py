@@ -49,7 +49,7 @@ SAFE_SYSCTLS = frozenset(
 
 def validate_pod(pod: core_v1.Pod) -> Problems:
     """Every problem of the pod, in no particular order."""
-    yield from _metadata(pod.metadata or meta_v1.ObjectMeta())
+    yield from validate_metadata(pod.metadata or meta_v1.ObjectMeta())
     spec = pod.spec
     if spec is None:
         yield ("spec",), "required field is missing"
@@ -65,7 +65,8 @@ def validate_pod(pod: core_v1.Pod) -> Problems:
         yield ("spec", "terminationGracePeriodSeconds"), "must not be negative"
 
 
-def _metadata(metadata: meta_v1.ObjectMeta) -> Problems:
+def validate_metadata(metadata: meta_v1.ObjectMeta) -> Problems:
+    """Every problem of an object's name, namespace, labels and annotations."""
     if not metadata.name:
         yield ("metadata", "name"), "required field is missing"
     elif problem := is_dns_subdomain(metadata.name):

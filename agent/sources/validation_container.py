@@ -14,7 +14,15 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from daemonkit.yaml_text import Path
-from kube_objects.names import is_dns_label, is_env_name, is_port_name, is_port_number, is_qualified_name
+from kube_objects.names import (
+    is_config_key,
+    is_dns_label,
+    is_dns_subdomain,
+    is_env_name,
+    is_port_name,
+    is_port_number,
+    is_qualified_name,
+)
 from kube_objects.quantity import parse_quantity
 
 Problems: TypeAlias = Iterator[tuple[Path, str]]
@@ -120,13 +128,39 @@ def _environment(container: core_v1.Container, where: Path, spec: core_v1.PodSpe
             continue
         if entry.value:
             yield (*here, "valueFrom"), "may not be set together with value"
-        chosen = [one for one in (source.fieldRef, source.resourceFieldRef) if one is not None]
+        keys = {"configMapKeyRef": source.configMapKeyRef, "secretKeyRef": source.secretKeyRef}
+        chosen = [one for one in (source.fieldRef, source.resourceFieldRef, *keys.values()) if one is not None]
         if len(chosen) != 1:
             yield (*here, "valueFrom"), "must have exactly one source"
         if source.fieldRef is not None:
             yield from _field_reference(source.fieldRef, (*here, "valueFrom", "fieldRef"))
         if source.resourceFieldRef is not None:
             yield from _resource_reference(source.resourceFieldRef, (*here, "valueFrom", "resourceFieldRef"), names)
+        for name, reference in keys.items():
+            if reference is not None:
+                yield from _object_name(reference.name, (*here, "valueFrom", name, "name"))
+                if problem := is_config_key(reference.key):
+                    yield (*here, "valueFrom", name, "key"), problem
+    for index, origin in enumerate(container.envFrom or []):
+        yield from _environment_from(origin, (*where, "envFrom", index))
+
+
+def _environment_from(source: core_v1.EnvFromSource, where: Path) -> Problems:
+    if source.prefix and (problem := is_env_name(source.prefix)):
+        yield (*where, "prefix"), problem
+    references = {"configMapRef": source.configMapRef, "secretRef": source.secretRef}
+    if sum(one is not None for one in references.values()) != 1:
+        yield where, "must have exactly one of configMapRef and secretRef"
+    for name, reference in references.items():
+        if reference is not None:
+            yield from _object_name(reference.name, (*where, name, "name"))
+
+
+def _object_name(name: str | None, where: Path) -> Problems:
+    if not name:
+        yield where, "required field is missing"
+    elif problem := is_dns_subdomain(name):
+        yield where, problem
 
 
 def _field_reference(reference: core_v1.ObjectFieldSelector, where: Path) -> Problems:

@@ -56,7 +56,7 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
 
 async def wanted_after_a_start(state: StateDir, manifests: Path) -> list[str]:
     feed = ManifestFeed(load_config([f"--pod-manifest-path={manifests}"]), StatusBoard(), state)
-    wanted = await feed.first()
+    wanted, _ = await feed.first()
     async with asyncio.TaskGroup() as group:
         keeper = spawn(group, feed.keep(), name="keeper")
         await asyncio.sleep(0.1)

@@ -245,3 +245,18 @@ def test_a_pod_that_runs_on_from_a_file_that_broke_is_deleted_by_its_name(live: 
     live.options = (f"--manifest-dir={live.manifests}", f"--service-dir={live.services}")
     result = live.run("delete", "pod/web")
     assert (result.exit_code, broken.exists()) == (0, False), result.stderr
+
+
+def test_config_maps_and_secrets_lie_beside_the_pods(node: Node) -> None:
+    config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {a: b}\n"
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web}\nstringData: {a: canary}\n"
+    for text in (config, secret):
+        assert node.run("apply", "-f", "-", stdin=text).exit_code == 0, text
+    placed = node.manifests / "web.secret.yaml"
+    assert placed.read_text() == secret
+    assert placed.stat().st_mode & 0o777 == 0o600
+    refused = node.run("apply", "-f", "-", stdin=secret.replace("{a: canary}", "canary"))
+    assert refused.exit_code == 65
+    assert "canary" not in refused.output
+    assert node.run("delete", "cm/web").exit_code == 0
+    assert [path.name for path in node.manifests.iterdir()] == ["web.secret.yaml"]

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from agent.container_spec.container import container_config
-from agent.container_spec.facts import ImageUser, NodeFacts, SpecFacts
+from agent.container_spec.facts import ImageUser, NodeFacts, SpecError, SpecFacts
 from agent.container_spec.sandbox import sandbox_config
 from agent.sources.manifest import parse_static_pod
+from kube_objects.config_data import ConfigData, ConfigObjects
 from kube_objects.encode import to_json
 from kube_objects.manifest import ManifestError
 
 CASES = Path(__file__).parents[3] / "cases" / "manifests"
-EXPECTATION = re.compile(r"# expect (error|pod|sandbox|container [a-z]+): (.*)")
+EXPECTATION = re.compile(r"# expect (error|spec error|pod|sandbox|container [a-z]+): (.*)")
+GIVEN = re.compile(r"# given (configmap|secret) ([a-z-]+): (.*)")
 STEP = re.compile(r'\["([^"]+)"\]|\[(\d+)\]|\.?([A-Za-z_]+)')
 
 FACTS = SpecFacts(
@@ -56,6 +58,14 @@ def look_up(value: Any, path: str) -> Any:
     return value
 
 
+def objects_of(text: str) -> ConfigObjects:
+    """The ConfigMaps and Secrets that a case says there are, in the namespace default."""
+    return ConfigObjects(
+        ConfigData(resource, "default", name, {key: value.encode() for key, value in json.loads(data).items()})
+        for resource, name, data in GIVEN.findall(text)
+    )
+
+
 @pytest.mark.parametrize("case", sorted(CASES.iterdir()), ids=lambda path: path.stem)
 def test_case(case: Path) -> None:
     data = case.read_bytes()
@@ -74,10 +84,17 @@ def test_case(case: Path) -> None:
     assert pod.spec is not None
     assert pod.metadata is not None
     assert pod.metadata.uid is not None
+    facts = dataclasses.replace(FACTS, objects=objects_of(data.decode()))
+    if expectations[0][0] == "spec error":
+        with pytest.raises(SpecError) as refused:
+            container_config(pod, pod.spec.containers[0], 3, facts, {}, image_user=ImageUser(uid=0))
+        assert str(refused.value) == expectations[0][1]
+        assert refused.value.reason == "CreateContainerConfigError"
+        return
     made = {"pod": to_json(pod), "sandbox": plain(sandbox_config(pod, 0, FACTS))}
     volumes = {volume.name: f"/volumes/{volume.name}" for volume in pod.spec.volumes or []}
     for container in pod.spec.containers:
-        config = container_config(pod, container, 3, FACTS, volumes, image_user=ImageUser(uid=0))
+        config = container_config(pod, container, 3, facts, volumes, image_user=ImageUser(uid=0))
         made[f"container {container.name}"] = plain(config)
     for thing, text in expectations:
         where, _, expected = text.partition(" = ")
