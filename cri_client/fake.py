@@ -140,12 +140,19 @@ class FakeRuntime(FakeRest):
         if container.state != _RUNNING:
             return
         if timeout_s > 0:
-            if container.program.term_exit_code is not None:
-                self.exit_container(container.id, container.program.term_exit_code)
+            await self._send_term(container)
             with suppress(TimeoutError):
                 await asyncio.wait_for(container.ended.wait(), timeout_s)
         if container.id in self.containers:
             self.exit_container(container.id, KILLED_EXIT_CODE)
+
+    async def _send_term(self, container: ContainerRecord) -> None:
+        if container.term_noted:
+            return
+        container.term_noted = True
+        await asyncio.sleep(container.program.term_takes_s)
+        if container.program.term_exit_code is not None:
+            self.exit_container(container.id, container.program.term_exit_code)
 
     @faulty
     async def remove_container(self, container_id: str) -> None:

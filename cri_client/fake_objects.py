@@ -18,7 +18,8 @@ from cri_client.errors import CriError
 class FakeProgram:
     """What a container's command does: its output, how long it runs (None: until it is ended) and how it ends.
 
-    `term_exit_code` None ignores SIGTERM; `start_error` makes StartContainer fail as runc does for an absent binary.
+    `term_exit_code` None ignores SIGTERM, which takes `term_takes_s` to arrive; `start_error` makes StartContainer fail
+    as runc does for an absent binary.
     """
 
     stdout: bytes = b""
@@ -26,6 +27,7 @@ class FakeProgram:
     runs_s: float | None = None
     exit_code: int = 0
     term_exit_code: int | None = 0
+    term_takes_s: float = 0.0
     start_error: str = ""
 
 
@@ -92,7 +94,8 @@ class SandboxRecord:
 class ContainerRecord:
     """One container; times in Unix nanoseconds, 0 when not reached.
 
-    `stray`: a task of it is left that the CRI does not see.
+    `stray`: a task of it is left that the CRI does not see. `term_noted`: a call has set about sending SIGTERM; whether
+    it was taken back before it did is not asked, and no other call sends it (as containerd).
     """
 
     id: str
@@ -109,6 +112,7 @@ class ContainerRecord:
     reason: str = ""
     message: str = ""
     stray: bool = False
+    term_noted: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

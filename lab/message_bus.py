@@ -15,6 +15,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from jeepney import (
     DBusAddress,
@@ -79,6 +81,14 @@ class StandInLogind:
             self._connection.send_and_get_reply(message_bus.RequestName(name), timeout=5)
         self._thread = threading.Thread(target=self._serve, name="stand-in logind", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def locks(self) -> int:
         """How many inhibitor locks are held now."""

@@ -53,6 +53,7 @@ from agent.volumes.pod_files import create_termination_log, remove_termination_l
 from cri_client.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec
+from daemonkit.tasks import to_the_end
 from kube_objects.config_data import ConfigObjects
 
 _log = logging.getLogger(__name__)
@@ -211,7 +212,8 @@ class Executor:
             ip = address_for_hook(target.seen, seen.sandbox_id, self.node.node_ips)
             name = f"{target.namespace}/{target.name}/{step.container}"
             left_s = at_least(left_s - await self._pre_stop.run(seen.pre_stop, name, step.container_id, ip, left_s))
-        await self._runtime.stop_container(step.container_id, math.ceil(left_s))
+        # containerd takes a call that is cancelled early for one that has sent the signal, and never sends it again.
+        await to_the_end(self._runtime.stop_container(step.container_id, math.ceil(left_s)))
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         """Of one whose start was cut off, containerd 2 keeps what it has forgotten in the CRI."""

@@ -169,9 +169,8 @@ def test_logind_waits_for_the_pods_also_of_an_agent_that_was_killed(
     agent.put_pod(pod_of("web", ends_after(3)))
     wait_up(agent, "web")
     agent.stop_agent()
-    with private_bus(tmp_path) as bus:
+    with private_bus(tmp_path) as bus, StandInLogind(bus, tmp_path / "unused", delay_s=60) as logind:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
-        logind = StandInLogind(bus, tmp_path / "unused", delay_s=60)
         agent.start_agent()
         agent.wait(lambda: logind.locks() == 1, "the lock to be held")
         assert shutdown_of(agent)["inhibitor"] is True
@@ -187,7 +186,6 @@ def test_logind_waits_for_the_pods_also_of_an_agent_that_was_killed(
         wait_up(agent, "web")
         agent.wait(lambda: logind.locks() == 1, "the lock to be held again")
         agent.stop_agent()
-        logind.close()
 
 
 @ONE_VERSION

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from daemonkit.tasks import EternalTaskError, spawn, spawn_eternal
+from daemonkit.tasks import EternalTaskError, spawn, spawn_eternal, to_the_end
 
 
 async def nothing() -> int:
@@ -35,3 +35,24 @@ async def test_an_eternal_task_may_be_cancelled() -> None:
         await asyncio.sleep(0)
         task.cancel()
     assert task.cancelled()
+
+
+async def test_what_must_not_be_taken_back_goes_on_without_its_caller() -> None:
+    go_on, done = asyncio.Event(), asyncio.Event()
+
+    async def request() -> None:
+        await go_on.wait()
+        done.set()
+        raise OSError("nobody hears this")
+
+    async with asyncio.TaskGroup() as group:
+        caller = spawn(group, to_the_end(request()), name="caller")
+        await asyncio.sleep(0)
+        caller.cancel()
+    go_on.set()
+    async with asyncio.timeout(5):
+        await done.wait()
+
+
+async def test_what_must_not_be_taken_back_answers_its_caller() -> None:
+    assert await to_the_end(nothing()) == 7

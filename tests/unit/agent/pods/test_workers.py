@@ -208,6 +208,21 @@ async def test_the_same_pod_that_comes_back_while_it_goes_is_started_afresh(node
         assert len(node.ready_sandboxes()) == 1
 
 
+async def test_a_stop_that_is_made_more_urgent_still_sends_sigterm(node: Node) -> None:
+    node.runtime.programs[()] = FakeProgram(term_exit_code=3, term_takes_s=0.2)
+    async with node.running(manifest("a")):
+        await node.until(node.running_containers)
+        (container_id,) = node.running_containers()
+        node.want()
+        await node.until(lambda: node.runtime.containers[container_id].term_noted)
+        hold = node.runtime.faults.hold("remove_container")
+        for one in node.workers.workers.values():
+            one.hurry()
+        await hold.arrived.wait()
+        assert node.runtime.containers[container_id].exit_code == 3
+        hold.release()
+
+
 async def test_a_pod_that_hangs_in_the_runtime_holds_up_nobody(node: Node) -> None:
     async with node.running():
         hold = node.runtime.faults.hold("run_pod_sandbox")

@@ -85,9 +85,8 @@ def bus(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def logind(bus: str, tmp_path: Path) -> Iterator[StandInLogind]:
-    stand_in = StandInLogind(bus, drop_in_of(tmp_path), delay_s=45)
-    yield stand_in
-    stand_in.close()
+    with StandInLogind(bus, drop_in_of(tmp_path), delay_s=45) as stand_in:
+        yield stand_in
 
 
 async def test_the_lock_is_held_until_the_pods_are_down(bus: str, logind: StandInLogind, tmp_path: Path) -> None:
