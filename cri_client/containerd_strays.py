@@ -11,27 +11,49 @@ such a sandbox and `drop_container` leaves containerd's record of it, without a 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from contextlib import suppress
 
 from cri_client.channel import Channel
 from cri_client.containerd_api import CONTAINERS_PATH, METADATA, TASKS_PATH, id_request
-from cri_client.errors import NotFound, Unimplemented
+from cri_client.errors import CriError, NotFound, Unimplemented
 
 _PATIENCE_S = 10.0
+_LOOKS = 20
+_LOOK_AGAIN_S = 0.1
 
 
 async def end_task(channel: Channel, some_id: str) -> None:
     """Kill the task of that id, wait for its end and have it forgotten."""
-    plain = id_request(some_id)
-    try:
-        await _call(channel, f"{TASKS_PATH}/Get", plain)
-    except (NotFound, Unimplemented):
+    if not await _is_there(channel, some_id):
         return
-    for method, request in (("Kill", id_request(some_id, signal.SIGKILL)), ("Wait", plain), ("Delete", plain)):
-        # Kill says NotFound of a process that has ended by itself, and its task is still there.
-        with suppress(NotFound):
-            await _call(channel, f"{TASKS_PATH}/{method}", request)
+    try:
+        for method, signal_number in (("Kill", signal.SIGKILL), ("Wait", 0), ("Delete", 0)):
+            # Kill says NotFound of a process that has ended by itself, and its task is still there.
+            with suppress(NotFound):
+                await _call(channel, f"{TASKS_PATH}/{method}", id_request(some_id, signal_number))
+    except CriError:
+        # The CRI forgets a task that ends, too: whoever comes second may find the shim's connection closed.
+        if not await _soon_gone(channel, some_id):
+            raise
+
+
+async def _is_there(channel: Channel, some_id: str) -> bool:
+    try:
+        await _call(channel, f"{TASKS_PATH}/Get", id_request(some_id))
+    except (NotFound, Unimplemented):
+        return False
+    return True
+
+
+async def _soon_gone(channel: Channel, some_id: str) -> bool:
+    with suppress(CriError):
+        for _ in range(_LOOKS):
+            if not await _is_there(channel, some_id):
+                return True
+            await asyncio.sleep(_LOOK_AGAIN_S)
+    return False
 
 
 async def drop_container(channel: Channel, some_id: str) -> None:
