@@ -8,14 +8,14 @@ starts as soon as the other is gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts
-from agent.container_spec.resources import milli_value, pod_requests, value
+from agent.container_spec.pod_resources import HUGEPAGES, is_sidecar, milli_value, page_size_name, pod_requests, value
 
 OS_LABEL = "kubernetes.io/os"
 ANY_ADDRESS = "0.0.0.0"
@@ -112,7 +112,9 @@ def _port_clash(pod: core_v1.Pod, rivals: list[core_v1.Pod]) -> NotYet | None:
 
 
 def _host_ports(pod: core_v1.Pod) -> Iterator[tuple[str, str, int]]:
-    for container in pod.spec.containers if pod.spec else []:
+    spec = pod.spec
+    sidecars = [one for one in (spec.initContainers or [] if spec else []) if is_sidecar(one)]
+    for container in [*spec.containers, *sidecars] if spec else []:
         for port in container.ports or []:
             if port.hostPort:
                 yield port.protocol or "TCP", port.hostIP or ANY_ADDRESS, port.hostPort
@@ -128,7 +130,15 @@ def _shortage(pod: core_v1.Pod, node: NodeFacts, rivals: list[core_v1.Pod]) -> N
     asked = pod_requests(pod)
     cpu_milli = node.cpu_milli if node.allocatable_cpu_milli is None else node.allocatable_cpu_milli
     memory_bytes = node.memory_bytes if node.allocatable_memory_bytes is None else node.allocatable_memory_bytes
-    for name, measure, capacity in (("cpu", milli_value, cpu_milli), ("memory", value, memory_bytes)):
+    measured: list[tuple[str, Callable[[object], int], int]] = [
+        ("cpu", milli_value, cpu_milli),
+        ("memory", value, memory_bytes),
+    ]
+    for name in asked:
+        if name.startswith(HUGEPAGES):
+            size = page_size_name(value(name.removeprefix(HUGEPAGES)))
+            measured.append((name, value, node.hugepages_bytes.get(size, 0)))
+    for name, measure, capacity in measured:
         requested = measure(asked.get(name))
         if not requested:
             continue

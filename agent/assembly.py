@@ -14,6 +14,7 @@ from typing import Any
 from lightkube.models.core_v1 import Pod
 
 from agent.admission import NotYet, Refused, admit
+from agent.cgroups.keeper import CgroupKeeper
 from agent.config import AgentConfig
 from agent.container_spec.facts import NodeFacts
 from agent.images.puller import ImagePuller
@@ -51,7 +52,7 @@ def assemble(
     board: StatusBoard,
     state: StateDir,
     shutdown: NodeShutdown,
-) -> tuple[Surroundings, PodWorkers]:
+) -> tuple[Surroundings, PodWorkers, CgroupKeeper]:
     """Everything around the pods; `group` will own the tasks of workers, probes and pulls."""
     config = settings.config
     records = state.load_records()
@@ -64,10 +65,18 @@ def assemble(
     prober = Prober(runtime, own, lambda uid: workers.poke(uid))
     for uid, record in records.items():
         prober.restore(uid, record.probes)
+    cgroups = CgroupKeeper(settings, lambda: workers.active_pods())
+
+    def moved(uid: str) -> None:
+        workers.moved(uid)
+        cgroups.poke()
+
     root = str(config.root_dir)
     shared = Surroundings(
         view=RuntimeView(runtime, lambda one, status: read_termination_message(root, one, status)),
-        executor=Executor(runtime, images, puller, PreStopRunner(runtime, prober.ask_http), config, settings.node),
+        executor=Executor(
+            runtime, images, puller, PreStopRunner(runtime, prober.ask_http), cgroups, config, settings.node
+        ),
         puller=puller,
         prober=prober,
         board=board,
@@ -75,12 +84,12 @@ def assemble(
         saver=RecordSaver(state, lambda uid: workers.record_of(uid)),
         slots=StartSlots(default_bound()),
         not_admitted=lambda pod: not_admitted(pod, settings.node, workers.active_pods),
-        moved=lambda uid: workers.moved(uid),
+        moved=moved,
         going_down=shutdown.turn_of,
     )
     boot_id = read_machine_identity().boot_id
     workers = PodWorkers(shared, group, records, boot_id, lambda: settings.config.crash_loop_max_s)
-    return shared, workers
+    return shared, workers, cgroups
 
 
 def not_admitted(pod: Pod, node: NodeFacts, active_pods: Callable[[], tuple[Pod, ...]]) -> Held | None:

@@ -19,10 +19,20 @@ from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
+from kube_objects.quantity import parse_quantity
 
 __all__ = ["AgentConfig", "ConfigError", "load_config"]
 
 MAX_CONFIG_BYTES = 1 << 20
+RESERVABLE = ("cpu", "memory", "ephemeral-storage", "pid")
+ENFORCEABLE = (
+    "pods",
+    "system-reserved",
+    "kube-reserved",
+    "system-reserved-compressible",
+    "kube-reserved-compressible",
+    "none",
+)
 
 T = TypeVar("T")
 
@@ -51,6 +61,12 @@ class AgentConfig:
     pod_logs_dir: Path
     cgroup_driver: str
     cgroup_root: str
+    pod_pids_limit: int
+    enforce_node_allocatable: tuple[str, ...]
+    kube_reserved: Mapping[str, str]
+    system_reserved: Mapping[str, str]
+    kube_reserved_cgroup: str
+    system_reserved_cgroup: str
     cluster_dns: tuple[str, ...]
     cluster_domain: str
     resolv_conf: str
@@ -114,6 +130,12 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         pod_logs_dir=Path(get.absolute("podLogsDir")),
         cgroup_driver=get.text("cgroupDriver"),
         cgroup_root=get.absolute("cgroupRoot") or "/",
+        pod_pids_limit=get.typed("podPidsLimit", int),
+        enforce_node_allocatable=get.enforced(),
+        kube_reserved=get.reserved("kubeReserved"),
+        system_reserved=get.reserved("systemReserved"),
+        kube_reserved_cgroup=get.absolute("kubeReservedCgroup"),
+        system_reserved_cgroup=get.absolute("systemReservedCgroup"),
         cluster_dns=get.addresses("clusterDNS"),
         cluster_domain=get.domain("clusterDomain"),
         resolv_conf=get.file("resolvConf"),
@@ -233,6 +255,33 @@ class _Getter:
             if problem := is_qualified_name(key) or is_label_value(value):
                 raise setting.error(problem)
         return labels
+
+    def reserved(self, name: str) -> dict[str, str]:
+        setting = self.setting(name)
+        amounts: dict[str, str] = dict(setting.value) if isinstance(setting.value, dict) else {}
+        for key, amount in amounts.items():
+            if key not in RESERVABLE:
+                raise setting.error(f"{key!r} cannot be reserved, only {', '.join(RESERVABLE)}")
+            try:
+                if parse_quantity(amount).value < 0:
+                    raise ValueError(f"{key} must not be negative, not {amount}")
+            except ValueError as error:
+                raise setting.error(str(error)) from None
+        return amounts
+
+    def enforced(self) -> tuple[str, ...]:
+        """What of enforceNodeAllocatable is to be enforced; each reservation needs its cgroup."""
+        setting = self.setting("enforceNodeAllocatable")
+        words = tuple(word for word in (setting.value if isinstance(setting.value, tuple) else ()) if word)
+        for word in words:
+            if word not in ENFORCEABLE:
+                raise setting.error(f"{word!r} must be one of {', '.join(ENFORCEABLE)}")
+            field = {"kube": "kubeReservedCgroup", "system": "systemReservedCgroup"}.get(word.partition("-")[0])
+            if field and not self.absolute(field):
+                raise setting.error(f"{word} needs {field}")
+        if "none" in words and len(words) > 1:
+            raise setting.error("none must stand alone")
+        return tuple(word for word in words if word != "none")
 
     def node_name(self, host_name: Callable[[], str]) -> str:
         setting = self.setting("hostname-override")

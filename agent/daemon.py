@@ -228,7 +228,7 @@ class Agent:
     ) -> None:
         """Build everything around the pods, pass the gate, and go on for ever."""
         runtime = RuntimeClient(channel)
-        shared, workers = assemble(
+        shared, workers, cgroups = assemble(
             group, runtime, ImageClient(image_channel), settings, self._board, self._state, self._shutdown
         )
         feed = ManifestFeed(settings.config, self._board, self._state)
@@ -244,6 +244,7 @@ class Agent:
             self._now_ready(len(wanted))
             spawn(group, self._warm_up(), name="warm-up")
             spawn_eternal(group, shared.saver.run(), name="records")
+            spawn_eternal(group, cgroups.run(), name="cgroups")
             spawn_eternal(group, feed.keep(), name="last good manifests")
             spawn_eternal(group, lookout.follow_events(runtime_events(runtime, channel)), name="runtime events")
             spawn_eternal(group, lookout.look_now_and_then(), name="relist")

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import SpecError, SpecFacts
-from agent.container_spec.resources import ceil_divide, milli_value, value
+from agent.container_spec.pod_resources import milli_value, value
+from agent.container_spec.resources import ceil_divide
 from kube_objects.config_data import CONFIG_MAP, SECRET, ConfigData, ObjectMissing
 
 _REFERENCE = re.compile(r"\$(?:(\$)|\(([^)]*)\))")

@@ -21,7 +21,8 @@ class NodeFacts:
     `node_ips`: first the primary one, at most one of each family.  `memory_bytes` and `cpu_milli` are the machine's
     capacity and the `allocatable_` pair what is left for pods (equal to capacity while nothing is reserved).
     `resolv_conf` is the text of the resolver file the configuration names, None when it names none.
-    `swap_controller`: the kernel can limit swap of a cgroup. `hugepage_sizes` as the CRI writes them ("2MB", "1GB").
+    `swap_controller`: the kernel can limit swap of a cgroup. `hugepage_sizes` as the CRI writes them ("2MB", "1GB"),
+    `hugepages_bytes` what the machine has set aside of each.  `max_pids`: processes of the machine, 0 for unknown.
     `thermal_throttle_paths` are the directories under /sys/devices/system/cpu that containers must not see.
     """
 
@@ -39,6 +40,8 @@ class NodeFacts:
     cgroup_version: int = 1
     swap_controller: bool = False
     hugepage_sizes: tuple[str, ...] = ()
+    hugepages_bytes: Mapping[str, int] = field(default_factory=dict)
+    max_pids: int = 0
     thermal_throttle_paths: tuple[str, ...] = ()
 
 

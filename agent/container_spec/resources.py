@@ -1,20 +1,29 @@
-"""CPU, memory, OOM score and QoS class of a pod and its containers, as the kubelet computes them for the CRI.
+"""CPU, memory and OOM score of a pod's containers, as the kubelet computes them for the CRI.
 
-Pure.  Before: sources/defaults has copied limits to missing requests.  Next: container.py and sandbox.py put the
-messages into their configs; agent/cgroups and agent/pods use `qos_class`; agent/admission uses `pod_requests`.
-Sources: cgroup-v1 cpu.shares and cpu.cfs_quota_us, Documentation/filesystems/proc.rst (oom_score_adj), API field
-`PodStatus.qosClass`.
+Pure.  Before: pod_resources.py adds up.  Next: container.py and sandbox.py put the messages into their configs,
+agent/cgroups/values uses the same conversions for the pod's own cgroup.  Sources: cgroup-v1 cpu.shares and
+cpu.cfs_quota_us, Documentation/filesystems/proc.rst (oom_score_adj).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts, SpecFacts
+from agent.container_spec.pod_resources import (
+    container_sum,
+    hugepage_amounts,
+    is_sidecar,
+    milli_value,
+    pod_level,
+    pod_limits,
+    pod_requests,
+    qos_class,
+    value,
+)
 from cri_client import types as cri
-from kube_objects.quantity import parse_quantity
 
 MIN_SHARES = 2
 MAX_SHARES = 262_144
@@ -23,18 +32,6 @@ MIN_QUOTA_US = 1000
 GUARANTEED_OOM_SCORE = -997
 BEST_EFFORT_OOM_SCORE = 1000
 NODE_CRITICAL = "system-node-critical"
-
-_HUGEPAGES = "hugepages-"
-
-
-def milli_value(quantity: object) -> int:
-    """Thousandths of a quantity, rounded up ("100m" is 100, 2 is 2000); absent is 0."""
-    return 0 if quantity is None else parse_quantity(str(quantity)).milli()
-
-
-def value(quantity: object) -> int:
-    """A quantity in whole units, rounded up ("1Ki" is 1024, "100m" is 1); absent is 0."""
-    return 0 if quantity is None else parse_quantity(str(quantity)).bytes()
 
 
 def ceil_divide(amount: int, unit: int) -> int:
@@ -56,29 +53,6 @@ def cpu_quota_us(milli_cpu: int, period_us: int) -> int:
     return max(MIN_QUOTA_US, milli_cpu * period_us // 1000)
 
 
-def qos_class(pod: core_v1.Pod) -> str:
-    """Guaranteed, Burstable or BestEffort, from CPU and memory of all containers and init containers."""
-    spec = pod.spec
-    if spec is None:
-        return "BestEffort"
-    containers = [*spec.containers, *(spec.initContainers or [])]
-    needs = [_cpu_and_memory(container) for container in containers]
-    if not any(requests or limits for requests, limits in needs):
-        return "BestEffort"
-    if all(len(limits) == 2 and requests == limits for requests, limits in needs):
-        return "Guaranteed"
-    return "Burstable"
-
-
-def _cpu_and_memory(container: core_v1.Container) -> tuple[dict[str, int], dict[str, int]]:
-    resources = container.resources or core_v1.ResourceRequirements()
-    pair: list[dict[str, int]] = []
-    for quantities in (resources.requests or {}, resources.limits or {}):
-        amounts = {"cpu": milli_value(quantities.get("cpu")), "memory": value(quantities.get("memory"))}
-        pair.append({name: amount for name, amount in amounts.items() if amount > 0})
-    return pair[0], pair[1]
-
-
 def oom_score_adj(pod: core_v1.Pod, container: core_v1.Container, memory_capacity_bytes: int) -> int:
     """How early the kernel kills this container when memory runs out: -997 (last) to 1000 (first).
 
@@ -93,10 +67,25 @@ def oom_score_adj(pod: core_v1.Pod, container: core_v1.Container, memory_capacit
         return GUARANTEED_OOM_SCORE
     if quality == "BestEffort" or memory_capacity_bytes <= 0:
         return BEST_EFFORT_OOM_SCORE
-    resources = container.resources or core_v1.ResourceRequirements()
-    request_bytes = value((resources.requests or {}).get("memory"))
-    score = 1000 - 1000 * request_bytes // memory_capacity_bytes
+    spare_bytes = _spare_memory_bytes(pod)
+    score = 1000 - 1000 * (_memory_request(container) + spare_bytes) // memory_capacity_bytes
+    if spec is not None and is_sidecar(container):  # it must not die before those it serves
+        least_bytes = min(_memory_request(main) for main in spec.containers) + spare_bytes
+        score = min(score, 1000 - 1000 * least_bytes // memory_capacity_bytes)
     return min(max(score, 1000 + GUARANTEED_OOM_SCORE), BEST_EFFORT_OOM_SCORE - 1)
+
+
+def _memory_request(container: core_v1.Container) -> int:
+    return value(((container.resources.requests if container.resources else None) or {}).get("memory"))
+
+
+def _spare_memory_bytes(pod: core_v1.Pod) -> int:
+    """Of what the pod asks for as a whole, each container's share of what no container asks for."""
+    whole_bytes = value(pod_level(pod, "requests", "memory"))
+    if not whole_bytes or pod.spec is None:
+        return 0
+    asked_bytes = container_sum(pod, "requests").get("memory", 0) // 1000
+    return (whole_bytes - asked_bytes) // (len(pod.spec.containers) + len(pod.spec.initContainers or []))
 
 
 def container_resources(
@@ -104,7 +93,11 @@ def container_resources(
 ) -> cri.LinuxContainerResources:
     """The cgroup settings of one container."""
     resources = container.resources or core_v1.ResourceRequirements()
-    requests, limits = resources.requests or {}, resources.limits or {}
+    requests, limits = resources.requests or {}, dict(resources.limits or {})
+    for name in ("cpu", "memory"):  # a pod's own limit is what a container without one can reach
+        whole = pod_level(pod, "limits", name)
+        if whole is not None and not value(limits.get(name)):
+            limits[name] = str(whole)
     base = _linux_resources(requests, limits, facts)
     unified = dict(base.unified)
     memory_swap_bytes = 0
@@ -146,51 +139,5 @@ def _linux_resources(
 
 
 def _hugepage_limits(limits: Mapping[str, object], node: NodeFacts) -> tuple[cri.HugepageLimit, ...]:
-    wanted = {
-        _page_size_name(value(name.removeprefix(_HUGEPAGES))): value(amount)
-        for name, amount in limits.items()
-        if name.startswith(_HUGEPAGES)
-    }
+    wanted = hugepage_amounts(limits)
     return tuple(cri.HugepageLimit(page_size=size, limit=wanted.get(size, 0)) for size in node.hugepage_sizes)
-
-
-def _page_size_name(size_bytes: int) -> str:
-    for unit, scale in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
-        if size_bytes >= scale and size_bytes % scale == 0:
-            return f"{size_bytes // scale}{unit}"
-    return f"{size_bytes}B"
-
-
-def pod_requests(pod: core_v1.Pod) -> dict[str, str]:
-    """Sum of the containers' requests, or the largest init container's where that is more."""
-    return _aggregate(pod, "requests")
-
-
-def pod_limits(pod: core_v1.Pod) -> dict[str, str]:
-    """Like `pod_requests` for limits; a container without a limit adds nothing, as upstream counts."""
-    return _aggregate(pod, "limits")
-
-
-def _aggregate(pod: core_v1.Pod, kind: str) -> dict[str, str]:
-    spec = pod.spec
-    if spec is None:
-        return {}
-    total = _sum(_amounts(container, kind) for container in spec.containers)
-    for container in spec.initContainers or []:
-        for name, amount in _amounts(container, kind).items():
-            total[name] = max(total.get(name, 0), amount)
-    return {name: f"{amount}m" for name, amount in total.items()}
-
-
-def _amounts(container: core_v1.Container, kind: str) -> dict[str, int]:
-    resources = container.resources or core_v1.ResourceRequirements()
-    quantities = (resources.requests if kind == "requests" else resources.limits) or {}
-    return {name: milli_value(amount) for name, amount in quantities.items()}
-
-
-def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for name, amount in part.items():
-            total[name] = total.get(name, 0) + amount
-    return total

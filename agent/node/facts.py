@@ -19,6 +19,7 @@ from typing import Protocol
 import psutil
 
 from agent.container_spec.facts import NodeFacts
+from agent.container_spec.pod_resources import milli_value, page_size_name, value
 from agent.node.addresses import Interface, IPAddress, choose_node_ips, default_route_interfaces
 
 _RESOLVE_S = 2.0
@@ -49,6 +50,16 @@ class NodeSettings(Protocol):
         ...
 
     @property
+    def kube_reserved(self) -> Mapping[str, str]:
+        """Quantities kept back for the node agent and the runtime."""
+        ...
+
+    @property
+    def system_reserved(self) -> Mapping[str, str]:
+        """Quantities kept back for the system."""
+        ...
+
+    @property
     def resolv_conf(self) -> str:
         """Path of the resolver file for pods with DNS policy Default; "" for none."""
         ...
@@ -73,19 +84,28 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
     resolved = () if _is_told(settings.node_ip) else await _resolve(name)
     interfaces = read_interfaces()
     route_table = _read_or_empty("/proc/net/route")
+    hugepages = read_hugepages()
+    memory_bytes, cpu_milli = psutil.virtual_memory().total, (psutil.cpu_count() or 1) * 1000
+    reserved = [settings.kube_reserved, settings.system_reserved]
+    free_bytes = memory_bytes - sum(hugepages.values()) - sum(value(one.get("memory")) for one in reserved)
+    free_milli = cpu_milli - sum(milli_value(one.get("cpu")) for one in reserved)
     addresses = choose_node_ips(settings.node_ip, name, resolved, interfaces, default_route_interfaces(route_table))
     return NodeFacts(
         node_name=name,
         node_ips=addresses,
-        memory_bytes=psutil.virtual_memory().total,
-        cpu_milli=(psutil.cpu_count() or 1) * 1000,
+        memory_bytes=memory_bytes,
+        cpu_milli=cpu_milli,
+        allocatable_memory_bytes=max(0, free_bytes),
+        allocatable_cpu_milli=max(0, free_milli),
         max_pods=settings.max_pods,
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         labels={"kubernetes.io/hostname": name, **settings.node_labels},
         resolv_conf=_read_resolv_conf(settings.resolv_conf),
         cgroup_version=cgroup_version(),
         swap_controller=has_swap_controller(),
-        hugepage_sizes=read_hugepage_sizes(),
+        hugepage_sizes=tuple(hugepages),
+        hugepages_bytes=hugepages,
+        max_pids=read_max_pids(),
         thermal_throttle_paths=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
     )
 
@@ -121,19 +141,18 @@ def has_swap_controller(mount_point: str = "/sys/fs/cgroup") -> bool:
     return os.path.exists(f"{mount_point}/memory/memory.memsw.limit_in_bytes")
 
 
-def read_hugepage_sizes(directory: str = "/sys/kernel/mm/hugepages") -> tuple[str, ...]:
-    """The sizes of huge pages this kernel has, as the CRI writes them ("2MB", "1GB"), the smallest first."""
+def read_hugepages(directory: str = "/sys/kernel/mm/hugepages") -> dict[str, int]:
+    """Bytes set aside by size of the page, as the CRI writes it ("2MB", "1GB"), the smallest size first."""
     found = glob.glob(f"{directory}/hugepages-*kB")
     sizes_kib = sorted(int(path.rpartition("-")[2].removesuffix("kB")) for path in found)
-    return tuple(_size_name(size) for size in sizes_kib)
+    counts = {kib: int(_read_or_empty(f"{directory}/hugepages-{kib}kB/nr_hugepages") or 0) for kib in sizes_kib}
+    return {page_size_name(kib * 1024): kib * 1024 * count for kib, count in counts.items()}
 
 
-def _size_name(kib: int) -> str:
-    for unit in ("KB", "MB"):
-        if kib % 1024:
-            return f"{kib}{unit}"
-        kib //= 1024
-    return f"{kib}GB"
+def read_max_pids() -> int:
+    """How many processes and threads the machine can have; 0 where that cannot be read."""
+    limits = [_read_or_empty(f"/proc/sys/kernel/{name}").strip() for name in ("pid_max", "threads-max")]
+    return min((int(limit) for limit in limits if limit), default=0)
 
 
 def read_machine_identity() -> MachineIdentity:

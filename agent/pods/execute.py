@@ -14,10 +14,12 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from lightkube.models.core_v1 import Container, Pod
 
-from agent.cgroups import CgroupError, pod_cgroup_exists, pod_cgroup_parent, remove_pod_cgroup
+from agent.cgroups.hierarchy import CgroupError
+from agent.cgroups.names import pod_cgroup_parent
 from agent.config import AgentConfig
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import pod_hostname
@@ -74,6 +76,22 @@ class Target:
     image_ref: Callable[[str], str]
 
 
+class PodCgroups(Protocol):
+    """The part of `agent.cgroups.keeper.CgroupKeeper` that is used here."""
+
+    async def prepare(self, pod: Pod) -> None:
+        """Make the pod's cgroup and set its limits. Raises CgroupError."""
+        ...
+
+    async def remove(self, uid: str) -> None:
+        """Remove what is left of it. Raises CgroupError."""
+        ...
+
+    def exists(self, uid: str) -> bool:
+        """Whether the pod has left one."""
+        ...
+
+
 class Executor:
     """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread,
     `objects` (the local ConfigMaps and Secrets) when their manifests change.
@@ -85,6 +103,7 @@ class Executor:
         images: Images,
         puller: ImagePuller,
         pre_stop: PreStopRunner,
+        cgroups: PodCgroups,
         config: AgentConfig,
         node: NodeFacts,
     ) -> None:
@@ -95,6 +114,7 @@ class Executor:
         self._images = images
         self._puller = puller
         self._pre_stop = pre_stop
+        self._cgroups = cgroups
         self._image_users: dict[str, ImageUser] = {}
 
     async def run_step(self, step: Step, target: Target) -> str:
@@ -145,7 +165,7 @@ class Executor:
         elif isinstance(step, RemovePodDir):
             await remove_pod_dir(self._root, target.uid)
         elif isinstance(step, RemovePodCgroup):
-            await remove_pod_cgroup(self.config, target.uid)
+            await self._cgroups.remove(target.uid)
         elif isinstance(step, RemovePodLogs):
             logs = (str(self.config.pod_logs_dir), target.namespace, target.name, self.log_dir(target))
             await asyncio.to_thread(remove_pod_logs, *logs)
@@ -162,7 +182,7 @@ class Executor:
 
     def has_cgroup(self, uid: str) -> bool:
         """Whether the pod has left a cgroup."""
-        return pod_cgroup_exists(self.config, uid)
+        return self._cgroups.exists(uid)
 
     def has_logs(self, target: Target) -> bool:
         """Whether the pod has left logs."""
@@ -171,6 +191,10 @@ class Executor:
     async def _create_sandbox(self, step: CreateSandbox, target: Target) -> str:
         os.makedirs(self.log_dir(target), 0o755, exist_ok=True)
         facts = self._spec_facts(_pod(target), ())
+        try:
+            await self._cgroups.prepare(_pod(target))
+        except CgroupError as error:
+            raise StepFailed("FailedCreatePodContainer", str(error)) from error
         return await self._runtime.run_pod_sandbox(sandbox_config(_pod(target), step.attempt, facts))
 
     async def _start_container(self, step: StartContainer, target: Target) -> str:

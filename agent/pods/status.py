@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lightkube.models import core_v1
 
-from agent.container_spec.resources import qos_class
+from agent.container_spec.pod_resources import qos_class
 from agent.pods.container_status import at, container_status
 from agent.pods.observe import PodObservation
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON

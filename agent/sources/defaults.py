@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from lightkube.models import core_v1
 
+from agent.container_spec.pod_resources import container_sum, is_pod_level
+
 TERMINATION_GRACE_S = 30
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 
@@ -29,6 +31,7 @@ def apply_defaults(pod: core_v1.Pod) -> None:
         spec.enableServiceLinks = True
     for container in [*spec.containers, *(spec.initContainers or [])]:
         _default_container(container, bool(spec.hostNetwork))
+    _default_pod_resources(pod)
     for volume in spec.volumes or []:
         _default_volume(volume)
 
@@ -53,6 +56,19 @@ def _default_container(container: core_v1.Container, host_network: bool) -> None
     resources = container.resources
     if resources is not None and resources.limits:
         resources.requests = {**resources.limits, **(resources.requests or {})}
+
+
+def _default_pod_resources(pod: core_v1.Pod) -> None:
+    """What the pod as a whole is limited in and does not ask for: what its containers ask for, else the limit."""
+    whole = pod.spec.resources if pod.spec else None
+    if whole is None or not (whole.limits or whole.requests):
+        return
+    try:
+        of_containers = container_sum(pod, "requests")
+    except ValueError:  # not a quantity: validation says so
+        return
+    known = {name: f"{amount}m" for name, amount in of_containers.items() if is_pod_level(name)}
+    whole.requests = {**(whole.limits or {}), **known, **(whole.requests or {})}
 
 
 def _default_http_get(get: core_v1.HTTPGetAction | None) -> None:

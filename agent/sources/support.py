@@ -136,6 +136,7 @@ _SPEC = {
     **_refused("init containers have no hooks", "initContainers[].lifecycle"),
     **_used("restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy", "dnsConfig", "hostAliases", "hostname"),
     **_used("subdomain", "setHostnameAsFQDN", "hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"),
+    **_used("resources.limits", "resources.requests"),
     **_used("nodeSelector", "os.name", "priorityClassName", "priority", "tolerations"),
     **_used("securityContext.runAsUser", "securityContext.runAsGroup", "securityContext.runAsNonRoot"),
     **_used("securityContext.supplementalGroups", "securityContext.sysctls"),
@@ -153,7 +154,7 @@ _SPEC = {
     **_refused(f"static pods may not reference serviceaccounts ({_NEEDS_API})", "serviceAccountName", "serviceAccount"),
     **_refused(f"static pods may not reference secrets ({_NEEDS_API})", "imagePullSecrets", "volumes[].secret"),
     **_refused(f"static pods may not reference configmaps ({_NEEDS_API})", "volumes[].configMap"),
-    **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resourceClaims"),
+    **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resourceClaims", "resources.claims"),
     **_refused(
         f"static pods may not reference persistentvolumeclaims ({_NEEDS_API})",
         "volumes[].persistentVolumeClaim",

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from lightkube.models import core_v1, meta_v1
 
 from agent.sources.validation_container import validate_container
+from agent.sources.validation_resources import validate_pod_resources
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_label_value, is_qualified_name
 from kube_objects.quantity import parse_quantity
@@ -55,6 +56,7 @@ def validate_pod(pod: core_v1.Pod) -> Problems:
         yield ("spec",), "required field is missing"
         return
     yield from _containers(spec)
+    yield from validate_pod_resources(pod)
     yield from _volumes(spec)
     yield from _choice(spec.restartPolicy, RESTART_POLICIES, ("spec", "restartPolicy"))
     yield from _host_names(spec)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
+from agent.sources.validation_resources import RESOURCES, validate_quantity, validate_resources
 from daemonkit.yaml_text import Path
 from kube_objects.names import (
     is_config_key,
@@ -23,7 +24,6 @@ from kube_objects.names import (
     is_port_number,
     is_qualified_name,
 )
-from kube_objects.quantity import parse_quantity
 
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 
@@ -31,7 +31,6 @@ PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 TERMINATION_POLICIES = ("File", "FallbackToLogsOnError")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 PROPAGATIONS = ("None", "HostToContainer", "Bidirectional")
-RESOURCES = ("cpu", "memory", "ephemeral-storage")
 FIELD_PATHS = (
     "metadata.name",
     "metadata.namespace",
@@ -60,7 +59,7 @@ def validate_container(
     yield from _ports(container, where, bool(spec.hostNetwork))
     yield from _environment(container, where, spec)
     yield from _volume_mounts(container, where, volumes)
-    yield from _resources(container.resources, (*where, "resources"))
+    yield from validate_resources(container.resources, (*where, "resources"))
     yield from _security(container.securityContext, (*where, "securityContext"))
     yield from _pre_stop(container, (*where, "lifecycle", "preStop"), spec)
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
@@ -183,7 +182,7 @@ def _resource_reference(reference: core_v1.ResourceFieldSelector, where: Path, c
     if reference.containerName and reference.containerName not in containers:
         yield (*where, "containerName"), f"the pod has no container {reference.containerName!r}"
     if reference.divisor is not None:
-        yield from _quantity(str(reference.divisor), (*where, "divisor"))
+        yield from validate_quantity(str(reference.divisor), (*where, "divisor"))
 
 
 def _volume_mounts(container: core_v1.Container, where: Path, volumes: Collection[str]) -> Problems:
@@ -202,38 +201,6 @@ def _volume_mounts(container: core_v1.Container, where: Path, volumes: Collectio
             yield from _choice(mount.mountPropagation, PROPAGATIONS, (*here, "mountPropagation"))
             if mount.mountPropagation == "Bidirectional" and not privileged:
                 yield (*here, "mountPropagation"), "Bidirectional is available only to privileged containers"
-
-
-def _resources(resources: core_v1.ResourceRequirements | None, where: Path) -> Problems:
-    if resources is None:
-        return
-    bad = False
-    limits = resources.limits or {}
-    for kind in ("limits", "requests"):
-        for name, amount in (getattr(resources, kind) or {}).items():
-            if kind == "requests" and limits.get(name) == amount:
-                continue
-            here: Path = (*where, kind, name)
-            if name not in RESOURCES and not name.startswith("hugepages-"):
-                yield here, f"resource {name!r} is not supported yet, only {', '.join(RESOURCES)} and hugepages"
-            problems = list(_quantity(str(amount), here))
-            bad = bad or bool(problems)
-            yield from problems
-    if bad:
-        return
-    for name, amount in (resources.requests or {}).items():
-        if name in limits and parse_quantity(str(amount)) > parse_quantity(str(limits[name])):
-            yield (*where, "requests", name), f"must be less than or equal to the limit {limits[name]}, not {amount}"
-        if name.startswith("hugepages-") and amount != limits.get(name):
-            yield (*where, "requests", name), "must equal the limit"
-
-
-def _quantity(text: str, where: Path) -> Problems:
-    try:
-        if parse_quantity(text).value < 0:
-            yield where, f"must not be negative, not {text}"
-    except ValueError as error:
-        yield where, str(error)
 
 
 def _security(context: core_v1.SecurityContext | None, where: Path) -> Problems:

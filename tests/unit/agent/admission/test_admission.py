@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from lightkube.models import core_v1, meta_v1
 
-from agent.admission import Admitted, NotYet, Refused, admit
+from agent.admission import Admitted, NotYet, Refused, Verdict, admit
 from agent.container_spec.facts import NodeFacts
 
 NODE = NodeFacts(node_name="node1", cpu_milli=1000, memory_bytes=1 << 30, max_pods=3, labels={"disk": "ssd"})
@@ -114,3 +116,34 @@ def test_other_operating_systems_are_refused() -> None:
     by_label = admit(make_pod("a", labels={"kubernetes.io/os": "windows"}), NODE, [])
     assert isinstance(by_label, Refused)
     assert by_label.reason == "PodOSSelectorNodeLabelDoesNotMatch"
+
+
+def test_huge_pages_are_the_nodes_and_counted() -> None:
+    node = dataclasses.replace(NODE, hugepages_bytes={"2MB": 4 << 20})
+    first = make_pod("a", requests={"hugepages-2Mi": "4Mi"})
+    assert admit(first, node, []) == Admitted()
+    second = admit(make_pod("b", requests={"hugepages-2Mi": "2Mi"}), node, [first])
+    assert isinstance(second, NotYet)
+    assert second.reason == "OutOfhugepages-2Mi"
+    assert isinstance(admit(make_pod("c", requests={"hugepages-1Gi": "1Gi"}), node, []), NotYet)
+
+
+def test_a_pod_asks_for_its_sidecars_its_overhead_or_for_what_it_says_as_a_whole() -> None:
+    def asks(
+        inits: list[core_v1.Container] | None = None,
+        overhead: dict[str, str] | None = None,
+        whole: core_v1.ResourceRequirements | None = None,
+    ) -> Verdict:
+        pod = make_pod("a", None, {"cpu": "600m"}, None, initContainers=inits, overhead=overhead, resources=whole)
+        return admit(pod, NODE, [])
+
+    def init(cpu: str, policy: str | None) -> core_v1.Container:
+        resources = core_v1.ResourceRequirements(requests={"cpu": cpu})
+        return core_v1.Container(name=f"i{cpu}", image="x", restartPolicy=policy, resources=resources)
+
+    assert asks(inits=[init("900m", None)]) == Admitted()
+    assert isinstance(asks(inits=[init("500m", "Always")]), NotYet)
+    assert isinstance(asks(inits=[init("300m", "Always"), init("800m", None)]), NotYet)
+    assert isinstance(asks(overhead={"cpu": "500m"}), NotYet)
+    assert isinstance(asks(whole=core_v1.ResourceRequirements(requests={"cpu": "1100m"})), NotYet)
+    assert asks(whole=core_v1.ResourceRequirements(requests={"cpu": "700m"})) == Admitted()

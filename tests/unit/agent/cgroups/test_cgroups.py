@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from lightkube.models import core_v1, meta_v1
 
-from agent.cgroups import hierarchies, pod_cgroup_parent, remove_pod_cgroup
+from agent.cgroups.hierarchy import hierarchies
+from agent.cgroups.names import pod_cgroup_parent
+from agent.cgroups.removal import remove_pod_cgroup
 
 
 @dataclass(frozen=True)

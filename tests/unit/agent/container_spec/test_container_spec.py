@@ -16,7 +16,8 @@ from agent.container_spec.dns import hosts_file, kernel_hostname, parse_resolv_c
 from agent.container_spec.env import expand
 from agent.container_spec.facts import ImageUser, NodeFacts, SpecError, SpecFacts
 from agent.container_spec.hashing import container_hash
-from agent.container_spec.resources import cpu_quota_us, cpu_shares, oom_score_adj, qos_class
+from agent.container_spec.pod_resources import qos_class
+from agent.container_spec.resources import cpu_quota_us, cpu_shares, oom_score_adj
 from agent.container_spec.sandbox import port_mappings, sandbox_config
 from cri_client import types as cri
 

@@ -13,7 +13,7 @@ from agent.node.facts import (
     cgroup_version,
     has_swap_controller,
     node_name,
-    read_hugepage_sizes,
+    read_hugepages,
     read_machine_identity,
     read_node_facts,
 )
@@ -25,6 +25,8 @@ class Settings:
     node_ip: str | None = None
     max_pods: int = 42
     resolv_conf: str = ""
+    kube_reserved: Mapping[str, str] = field(default_factory=dict)
+    system_reserved: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "1Mi"})
     node_labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -40,6 +42,8 @@ async def test_this_machine(tmp_path: Path) -> None:
     assert facts.cpu_milli == (os.cpu_count() or 1) * 1000
     total_kib = int(text_of("/proc/meminfo").split()[1])
     assert facts.memory_bytes == total_kib * 1024
+    assert facts.allocatable_cpu_milli == facts.cpu_milli - 100
+    assert facts.allocatable_memory_bytes == facts.memory_bytes - sum(facts.hugepages_bytes.values()) - (1 << 20)
     assert facts.max_pods == 42
     assert facts.resolv_conf == "nameserver 192.0.2.53\n"
     assert facts.cgroup_version in (1, 2)
@@ -67,4 +71,5 @@ def test_cgroup_versions_and_huge_pages(tmp_path: Path) -> None:
     assert cgroup_version(str(tmp_path)) == 2
     for size in ("2048", "1048576", "64"):
         (tmp_path / f"hugepages-{size}kB").mkdir()
-    assert read_hugepage_sizes(str(tmp_path)) == ("64KB", "2MB", "1GB")
+    (tmp_path / "hugepages-2048kB/nr_hugepages").write_text("3\n")
+    assert list(read_hugepages(str(tmp_path)).items()) == [("64KB", 0), ("2MB", 6 << 20), ("1GB", 0)]

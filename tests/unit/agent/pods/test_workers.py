@@ -52,6 +52,19 @@ def wanted(*pods: Pod) -> list[Wanted]:
     return [Wanted(pod, f"/manifests/{pod.metadata.name}.yaml") for pod in pods if pod.metadata]
 
 
+class NoCgroups:
+    """Where pods have no cgroups of their own: these are no real containers."""
+
+    async def prepare(self, pod: Pod) -> None:
+        pass
+
+    async def remove(self, uid: str) -> None:
+        pass
+
+    def exists(self, uid: str) -> bool:
+        return False
+
+
 class Node:
     """The agent's pods without its daemon."""
 
@@ -89,6 +102,7 @@ class Node:
                         runtime,
                         puller,
                         PreStopRunner(runtime, prober.ask_http),
+                        NoCgroups(),
                         config,
                         NodeFacts(node_name="node1", node_ips=("192.0.2.1",)),
                     ),

@@ -1,0 +1,195 @@
+"""What stands in the cgroups of the node, of a QoS class and of a pod: computed, and written as files or properties.
+
+Pure.  Before: container_spec/pod_resources adds a pod up.  Next: keeper.py writes the files of `v1_files` or
+`v2_files`, and for the systemd driver tells systemd the `slice_properties`, so that a reload of it does not undo them.
+Sources: the kubelet's container manager (1.36); Documentation/admin-guide/cgroup-v1 and cgroup-v2;
+systemd.resource-control(5); the conversion of shares to weights is that of runc 1.3.2 and crun 1.23.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lightkube.models import core_v1
+
+from agent.container_spec.facts import NodeFacts
+from agent.container_spec.pod_resources import (
+    declares_limit,
+    hugepage_amounts,
+    milli_value,
+    pod_limits,
+    pod_requests,
+    qos_class,
+    value,
+)
+from agent.container_spec.resources import MIN_SHARES, cpu_quota_us, cpu_shares
+
+UNLIMITED = -1
+HUGEPAGES_UNBOUNDED = 1 << 62
+PERIOD_US = 100_000
+MAX_WEIGHT = 10_000
+_NO_LIMIT = (1 << 64) - 1  # systemd's "infinity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CgroupValues:
+    """One cgroup.  None leaves a setting alone, UNLIMITED takes a limit away.
+
+    `hugepages` is page size ("2MB") -> bytes, `memory_min_bytes` is for cgroup v2 only.
+    """
+
+    cpu_shares: int | None = None
+    cpu_quota_us: int | None = None
+    cpu_period_us: int = PERIOD_US
+    memory_bytes: int | None = None
+    memory_min_bytes: int | None = None
+    pids: int | None = None
+    hugepages: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodRules:
+    """What the configuration says of every pod's cgroup.  `pids_limit` UNLIMITED (and 0) is none."""
+
+    cpu_cfs_quota: bool = True
+    cpu_period_us: int = PERIOD_US
+    pids_limit: int = UNLIMITED
+    memory_qos: bool = False
+
+
+def pod_values(pod: core_v1.Pod, node: NodeFacts, rules: PodRules) -> CgroupValues:
+    """The pod's cgroup: its CPU weight, and a limit only where nothing of the pod is without one."""
+    requests, limits = pod_requests(pod), pod_limits(pod)
+    best_effort = qos_class(pod) == "BestEffort"
+    quota_us = memory_bytes = UNLIMITED
+    if not best_effort and rules.cpu_cfs_quota and declares_limit(pod, "cpu"):
+        quota_us = cpu_quota_us(milli_value(limits.get("cpu")), rules.cpu_period_us) or UNLIMITED
+    if not best_effort and declares_limit(pod, "memory"):
+        memory_bytes = value(limits.get("memory")) or UNLIMITED
+    asked = hugepage_amounts(requests)
+    return CgroupValues(
+        cpu_shares=MIN_SHARES if best_effort else cpu_shares(milli_value(requests.get("cpu"))),
+        cpu_quota_us=quota_us,
+        cpu_period_us=rules.cpu_period_us,
+        memory_bytes=memory_bytes,
+        memory_min_bytes=value(requests.get("memory")) if rules.memory_qos else None,
+        pids=rules.pids_limit if rules.pids_limit > 0 else None,
+        hugepages={size: asked.get(size, 0) for size in node.hugepage_sizes},
+    )
+
+
+def qos_values(pods: Iterable[core_v1.Pod], node: NodeFacts, *, memory_qos: bool = False) -> dict[str, CgroupValues]:
+    """The cgroups `burstable`, which weighs as much as its pods ask for, and `besteffort`, the lightest there is."""
+    burstable = [pod_requests(pod) for pod in pods if qos_class(pod) == "Burstable"]
+    milli = sum(milli_value(requests.get("cpu")) for requests in burstable)
+    memory_bytes = sum(value(requests.get("memory")) for requests in burstable)
+    unbounded = dict.fromkeys(node.hugepage_sizes, HUGEPAGES_UNBOUNDED)
+    return {
+        "burstable": CgroupValues(
+            cpu_shares=cpu_shares(milli),
+            hugepages=unbounded,
+            memory_min_bytes=memory_bytes if memory_qos else None,
+        ),
+        "besteffort": CgroupValues(cpu_shares=MIN_SHARES, hugepages=unbounded),
+    }
+
+
+def node_values(node: NodeFacts, reserved: Mapping[str, str], *, enforce: bool) -> CgroupValues:
+    """The cgroup of all pods: what the machine has, less what is `reserved` where that is enforced.
+
+    `reserved` has cpu, memory and pid.
+    """
+    held = reserved if enforce else {}
+    hugepages = dict(node.hugepages_bytes)
+    memory_bytes = node.memory_bytes - value(held.get("memory")) - (sum(hugepages.values()) if enforce else 0)
+    pids = node.max_pids - value(held.get("pid")) if node.max_pids else None
+    return CgroupValues(
+        cpu_shares=cpu_shares(max(0, node.cpu_milli - milli_value(held.get("cpu")))),
+        memory_bytes=max(0, memory_bytes),
+        pids=None if pids is None else max(0, pids),
+        hugepages=hugepages,
+    )
+
+
+def reserved_values(reserved: Mapping[str, str], *, only_cpu: bool) -> CgroupValues:
+    """The cgroup of a reservation that is enforced; `only_cpu`: of it what can be compressed."""
+    whole = {} if only_cpu else reserved
+    return CgroupValues(
+        cpu_shares=cpu_shares(milli_value(reserved["cpu"])) if "cpu" in reserved else None,
+        memory_bytes=value(whole["memory"]) if "memory" in whole else None,
+        pids=value(whole["pid"]) if "pid" in whole else None,
+    )
+
+
+def cpu_weight(shares: int) -> int:
+    """cpu.weight for cpu.shares: the curve through 2 -> 1, 1024 -> 100 and 262144 -> 10000."""
+    if shares <= MIN_SHARES:
+        return 1
+    if shares >= 262_144:
+        return MAX_WEIGHT
+    power = math.log2(shares)
+    return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))
+
+
+def v1_files(values: CgroupValues) -> Iterator[tuple[str, str, str]]:
+    """(controller, file, text), in the order to write them; a file that begins with "?" may be missing."""
+    if values.cpu_shares is not None:
+        yield "cpu", "cpu.shares", str(values.cpu_shares)
+    if values.cpu_quota_us is not None:
+        if values.cpu_quota_us != UNLIMITED:
+            yield "cpu", "cpu.cfs_period_us", str(values.cpu_period_us)
+        yield "cpu", "cpu.cfs_quota_us", str(values.cpu_quota_us)
+    if values.memory_bytes is not None:
+        yield "memory", "memory.limit_in_bytes", str(values.memory_bytes)
+    if values.pids is not None:
+        yield "pids", "pids.max", "max" if values.pids == UNLIMITED else str(values.pids)
+    for size, limit in values.hugepages.items():
+        yield "hugetlb", f"hugetlb.{size}.limit_in_bytes", str(limit)
+        yield "hugetlb", f"?hugetlb.{size}.rsvd.limit_in_bytes", str(limit)
+
+
+def v2_files(values: CgroupValues) -> Iterator[tuple[str, str, str]]:
+    """The same for the unified hierarchy; the controller is the one that must be switched on."""
+    if values.cpu_shares is not None:
+        yield "cpu", "cpu.weight", str(cpu_weight(values.cpu_shares))
+    if values.cpu_quota_us is not None:
+        yield "cpu", "cpu.max", f"{_or_max(values.cpu_quota_us)} {values.cpu_period_us}"
+    if values.memory_bytes is not None:
+        yield "memory", "memory.max", _or_max(values.memory_bytes)
+    if values.memory_min_bytes is not None:
+        yield "memory", "memory.min", str(values.memory_min_bytes)
+    if values.pids is not None:
+        yield "pids", "pids.max", _or_max(values.pids)
+    for size, limit in values.hugepages.items():
+        yield "hugetlb", f"hugetlb.{size}.max", str(limit)
+        yield "hugetlb", f"?hugetlb.{size}.rsvd.max", str(limit)
+
+
+def slice_properties(values: CgroupValues, cgroup_version: int) -> list[tuple[str, tuple[str, object]]]:
+    """D-Bus properties of a slice unit: name and (signature, value)."""
+    properties: list[tuple[str, tuple[str, object]]] = []
+    if values.cpu_shares is not None:
+        old = cgroup_version == 1
+        weight = values.cpu_shares if old else cpu_weight(values.cpu_shares)
+        properties.append(("CPUShares" if old else "CPUWeight", ("t", weight)))
+    if values.cpu_quota_us is not None:
+        per_second = _NO_LIMIT
+        if values.cpu_quota_us != UNLIMITED:
+            exact = values.cpu_quota_us * 1_000_000 // values.cpu_period_us
+            per_second = -(-exact // 10_000) * 10_000  # systemd keeps whole percents
+        properties.append(("CPUQuotaPerSecUSec", ("t", per_second)))
+        properties.append(("CPUQuotaPeriodUSec", ("t", values.cpu_period_us)))
+    if values.memory_bytes is not None:
+        limit = _NO_LIMIT if values.memory_bytes == UNLIMITED else values.memory_bytes
+        properties.append(("MemoryLimit" if cgroup_version == 1 else "MemoryMax", ("t", limit)))
+    if values.memory_min_bytes is not None and cgroup_version == 2:
+        properties.append(("MemoryMin", ("t", values.memory_min_bytes)))
+    if values.pids is not None:
+        properties.append(("TasksMax", ("t", _NO_LIMIT if values.pids == UNLIMITED else values.pids)))
+    return properties
+
+
+def _or_max(number: int) -> str:
+    return "max" if number == UNLIMITED else str(number)
