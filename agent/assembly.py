@@ -22,7 +22,7 @@ from agent.node.facts import read_machine_identity
 from agent.pods.execute import Executor
 from agent.pods.facts import Held
 from agent.pods.record_saver import RecordSaver
-from agent.pods.run_pre_stop import PreStopRunner
+from agent.pods.run_hook import HookRunner
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.start_slots import StartSlots, default_bound
 from agent.pods.surroundings import Surroundings
@@ -75,7 +75,7 @@ def assemble(
     shared = Surroundings(
         view=RuntimeView(runtime, lambda one, status: read_termination_message(root, one, status)),
         executor=Executor(
-            runtime, images, puller, PreStopRunner(runtime, prober.ask_http), cgroups, config, settings.node
+            runtime, images, puller, HookRunner(runtime, prober.ask_http), cgroups, config, settings.node
         ),
         puller=puller,
         prober=prober,

@@ -26,6 +26,7 @@ from agent.pods.steps import (
     RemoveContainer,
     RemoveRecord,
     RemoveSandbox,
+    RunPostStart,
     Step,
     StopContainer,
 )
@@ -94,7 +95,7 @@ class StepTaker:
         if isinstance(steps[0], CreateSandbox) and not await self._take_slot():
             return []
         work = _all_of([self._take(step, target) for step in steps])
-        if isinstance(steps[0], (PullImage, StopContainer)):
+        if isinstance(steps[0], (PullImage, RunPostStart, StopContainer)):
             return await self._unless_urgent(work) or []
         return await work
 
@@ -103,7 +104,7 @@ class StepTaker:
         self._memory.note_begin(step)
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(STEP_PATIENCE_S, self._show_slow, step)]
-        if isinstance(step, PullImage):  # a slow pull must not keep other pods from starting
+        if isinstance(step, (PullImage, RunPostStart)):  # a slow one must not keep other pods from starting
             timers.append(loop.call_later(PULL_PATIENCE_S, self.give_back_slot))
         try:
             made = await self._run_step(step, target)

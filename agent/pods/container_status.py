@@ -6,7 +6,7 @@ Called by `status`. The states are the kubelet's: waiting (with the reason a pla
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from lightkube.models import core_v1
 
@@ -22,19 +22,24 @@ def container_status(
     seen: PodObservation,
     waiting: Iterable[Waiting],
     verdicts: Mapping[str, ProbeVerdict],
+    unhooked: Collection[str],
     *,
     initializing: bool,
-    is_init: bool,
+    creating: str,
+    runs_once: bool,
     pod_over: bool,
 ) -> core_v1.ContainerStatus:
     """The status of one container of the pod's spec.
 
     `waiting` are the plan's waits; `verdicts` the probes' words by container name. `initializing`: init containers are
-    still to run before this one. `pod_over`: no further attempt will be made.
+    still to run before this one, `creating`: the reason of one that waits without a reason of its own. `runs_once`: an
+    init container that is no sidecar. `unhooked` are the ids of containers whose postStart hook is not done: they run,
+    and do not count as running. `pod_over`: no further attempt will be made.
     """
     latest = seen.latest(container.name)
     wait = next((one for one in waiting if one.container == container.name), None)
-    state = _state(latest, wait, initializing=initializing, pod_over=pod_over)
+    runs = latest is not None and latest.running and latest.id not in unhooked
+    state = _state(latest, wait, runs=runs, initializing=initializing, creating=creating, pod_over=pod_over)
     previous = _previous(latest, seen, state)
     verdict = verdicts.get(container.name, ProbeVerdict(started=False, ready=False))
     succeeded = state.terminated is not None and state.terminated.exitCode == 0
@@ -45,8 +50,8 @@ def container_status(
         imageID=latest.detail.image_ref if latest else "",
         containerID=_container_id(latest) if latest else None,
         restartCount=latest.attempt if latest else 0,
-        ready=(succeeded if is_init else running and verdict.ready),
-        started=(running if is_init else running and verdict.started),
+        ready=(succeeded if runs_once else running and verdict.ready),
+        started=(running if runs_once else running and verdict.started),
         state=state,
         lastState=core_v1.ContainerState(terminated=terminated_state(previous)) if previous else None,
     )
@@ -71,9 +76,15 @@ def at(time_s: float) -> datetime.datetime | None:
 
 
 def _state(
-    latest: ContainerObservation | None, wait: Waiting | None, *, initializing: bool, pod_over: bool
+    latest: ContainerObservation | None,
+    wait: Waiting | None,
+    *,
+    runs: bool,
+    initializing: bool,
+    creating: str,
+    pod_over: bool,
 ) -> core_v1.ContainerState:
-    if latest is not None and latest.running:
+    if latest is not None and runs:
         return core_v1.ContainerState(running=core_v1.ContainerStateRunning(startedAt=at(latest.detail.started_at_s)))
     if wait is not None and not pod_over and wait.reason:
         return core_v1.ContainerState(
@@ -81,8 +92,7 @@ def _state(
         )
     if latest is not None and latest.exited and not initializing:
         return core_v1.ContainerState(terminated=terminated_state(latest))
-    reason = "PodInitializing" if initializing else "ContainerCreating"
-    return core_v1.ContainerState(waiting=core_v1.ContainerStateWaiting(reason=reason))
+    return core_v1.ContainerState(waiting=core_v1.ContainerStateWaiting(reason=creating))
 
 
 def _previous(

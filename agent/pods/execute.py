@@ -30,9 +30,10 @@ from agent.images.puller import ImagePuller, ImageWaiting
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import StepFailed
 from agent.pods.grace import at_least
+from agent.pods.hook import post_start_of
 from agent.pods.observe import PodObservation
 from agent.pods.restart import init_containers, main_containers
-from agent.pods.run_pre_stop import PreStopRunner
+from agent.pods.run_hook import HookRunner
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
@@ -43,11 +44,13 @@ from agent.pods.steps import (
     RemovePodLogs,
     RemoveSandbox,
     RemoveVolumes,
+    RunPostStart,
     StartContainer,
     Step,
     StopContainer,
     StopSandbox,
 )
+from agent.pods.stop_turns import StopTurns
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volumes
@@ -65,7 +68,8 @@ _log = logging.getLogger(__name__)
 class Target:
     """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
 
-    `image_ref` gives what the image of a container, by its name, was found to be.
+    `image_ref` gives what the image of a container, by its name, was found to be, `hook_due` the id of the one whose
+    postStart hook is to run.
     """
 
     uid: str
@@ -74,6 +78,8 @@ class Target:
     pod: Pod | None
     seen: PodObservation
     image_ref: Callable[[str], str]
+    hook_due: Callable[[str], str]
+    turns: StopTurns
 
 
 class PodCgroups(Protocol):
@@ -102,7 +108,7 @@ class Executor:
         runtime: Runtime,
         images: Images,
         puller: ImagePuller,
-        pre_stop: PreStopRunner,
+        hooks: HookRunner,
         cgroups: PodCgroups,
         config: AgentConfig,
         node: NodeFacts,
@@ -113,7 +119,7 @@ class Executor:
         self._runtime = runtime
         self._images = images
         self._puller = puller
-        self._pre_stop = pre_stop
+        self._hooks = hooks
         self._cgroups = cgroups
         self._image_users: dict[str, ImageUser] = {}
 
@@ -144,7 +150,9 @@ class Executor:
             return (await self._puller.pull_if_needed(step.image, step.policy, target.uid)).image_ref
         if isinstance(step, StartContainer):
             return await self._start_container(step, target)
-        if isinstance(step, StopContainer):
+        if isinstance(step, RunPostStart):
+            await self._run_post_start(step, target)
+        elif isinstance(step, StopContainer):
             await self._stop_container(step, target)
         elif isinstance(step, RemoveContainer):
             await self._remove_container(step, target)
@@ -228,14 +236,38 @@ class Executor:
         await self._runtime.start_container(made)
         return made
 
+    async def _run_post_start(self, step: RunPostStart, target: Target) -> None:
+        pod = _pod(target)
+        container = _container(pod, step.container)
+        hook = post_start_of(container)
+        if hook is None:
+            return
+        ip = address_for_hook(target.seen, target.seen.sandboxes[0].id, self.node.node_ips)
+        whose = f"{target.name}_{target.namespace}({target.uid})"
+        failure = await self._hooks.run_post_start(hook, step.container, target.hook_due(step.container), whose, ip)
+        if failure:
+            raise StepFailed("PostStartHookError", failure)
+
     async def _stop_container(self, step: StopContainer, target: Target) -> None:
-        """The preStop hook first, out of the same grace period; SIGTERM is always left the minimum."""
-        left_s = step.grace_s
+        try:
+            await self._stop_in_turn(step, target)
+        except (StepFailed, CriError):
+            target.turns.failed(step.container_id)
+            raise
+        target.turns.ended(step.container_id)
+
+    async def _stop_in_turn(self, step: StopContainer, target: Target) -> None:
+        """The preStop hook first, then those that end before it, out of the same grace period; SIGTERM is always left
+        the minimum.
+        """
+        began_s = time.monotonic()
         seen = next((one for one in target.seen.all_containers() if one.id == step.container_id), None)
         if seen is not None and seen.running and seen.pre_stop is not None:
             ip = address_for_hook(target.seen, seen.sandbox_id, self.node.node_ips)
             name = f"{target.namespace}/{target.name}/{step.container}"
-            left_s = at_least(left_s - await self._pre_stop.run(seen.pre_stop, name, step.container_id, ip, left_s))
+            await self._hooks.run_pre_stop(seen.pre_stop, name, step.container_id, ip, step.grace_s)
+        await target.turns.wait(step.after, began_s + step.grace_s - time.monotonic())
+        left_s = at_least(began_s + step.grace_s - time.monotonic())
         # containerd takes a call that is cancelled early for one that has sent the signal, and never sends it again.
         await to_the_end(self._runtime.stop_container(step.container_id, math.ceil(left_s)))
 

@@ -64,6 +64,8 @@ class PodFacts:
     holds the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call
     whose answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating
     pod's grace is over, `quiet_at_s` when the runtime can no longer be at work on a call whose answer nobody waits for.
+    `unstarted` are the ids of running containers whose startup probe or postStart hook is not done; `hooks_due` is
+    container name -> id of the one whose postStart hook has not run, `failed_hooks` container id -> why it failed.
     `outcome` is "Succeeded" or "Failed" once that is on disk. `shutdown` is None unless the node goes down;
     `interrupted` are the ids of the containers that a shutdown of the node has ended.
     """
@@ -78,6 +80,9 @@ class PodFacts:
     failed_probes: Mapping[str, ProbeFailure] = field(default_factory=dict)
     restart_wanted: frozenset[str] = frozenset()
     innocent: frozenset[str] = frozenset()
+    unstarted: frozenset[str] = frozenset()
+    hooks_due: Mapping[str, str] = field(default_factory=dict)
+    failed_hooks: Mapping[str, str] = field(default_factory=dict)
     attempts_used: Mapping[str, int] = field(default_factory=dict)
     stop_deadline_s: float | None = None
     quiet_at_s: float = 0.0

@@ -17,8 +17,17 @@ from agent.pods.backoff import BackoffEntry
 from agent.pods.entry import pod_to_json, status_to_json
 from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
 from agent.pods.failure import StepFailed
-from agent.pods.restart import init_containers, main_containers
-from agent.pods.steps import CreateSandbox, PrepareVolumes, PullImage, StartContainer, Step, StopContainer
+from agent.pods.hook import post_start_of
+from agent.pods.restart import init_containers, lasting_containers, main_containers
+from agent.pods.steps import (
+    CreateSandbox,
+    PrepareVolumes,
+    PullImage,
+    RunPostStart,
+    StartContainer,
+    Step,
+    StopContainer,
+)
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 from agent.state_dir import PodRecord, backoff_notes
@@ -36,7 +45,8 @@ class PodMemory:
     `image_refs` (by container name) is what the image of the next start was found to be: each start asks anew, because
     tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
     is published. `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up
-    to where a step that was begun knows them. Times in Unix seconds.
+    to where a step that was begun knows them.    `hooked` are the names of containers with a postStart hook, `hooks_due` and `failed_hooks` as in `PodFacts`: an
+    agent that is killed forgets them, and does not run a hook twice. Times in Unix seconds.
     """
 
     uid: str
@@ -56,6 +66,9 @@ class PodMemory:
     backoff: dict[str, BackoffEntry] = field(default_factory=dict)
     restart_wanted: set[str] = field(default_factory=set)
     innocent: set[str] = field(default_factory=set)
+    hooked: frozenset[str] = frozenset()
+    hooks_due: dict[str, str] = field(default_factory=dict)
+    failed_hooks: dict[str, str] = field(default_factory=dict)
     interrupted: set[str] = field(default_factory=set)
     attempts_used: dict[str, int] = field(default_factory=dict)
     waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -84,6 +97,7 @@ class PodMemory:
         self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
         if pod.spec is not None and pod.spec.terminationGracePeriodSeconds is not None:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
+        self.hooked = frozenset(one.name for one in lasting_containers(pod) if post_start_of(one) is not None)
         self.spec_hashes = {one.name: container_hash(one) for one in init_containers(pod) + main_containers(pod)}
 
     def begin_ending(self, override_s: float | None, now_s: float) -> bool:
@@ -98,6 +112,7 @@ class PodMemory:
     def facts(
         self,
         failed_probes: Mapping[str, ProbeFailure],
+        unstarted: frozenset[str],
         not_admitted: Held | None,
         leftovers: Leftovers,
         shutdown: ShutdownTurn | None = None,
@@ -114,6 +129,9 @@ class PodMemory:
             failed_probes=failed_probes,
             restart_wanted=frozenset(self.restart_wanted),
             innocent=frozenset(self.innocent),
+            unstarted=unstarted | self.unhooked,
+            hooks_due=dict(self.hooks_due),
+            failed_hooks=dict(self.failed_hooks),
             attempts_used=dict(self.attempts_used),
             stop_deadline_s=self.stop_deadline_s,
             quiet_at_s=self.quiet_at_s,
@@ -122,6 +140,11 @@ class PodMemory:
             interrupted=frozenset(self.interrupted),
             leftovers=leftovers,
         )
+
+    @property
+    def unhooked(self) -> frozenset[str]:
+        """The ids of containers whose postStart hook has not run, or has failed: they do not count as running yet."""
+        return frozenset((*self.hooks_due.values(), *self.failed_hooks))
 
     def note_begin(self, step: Step) -> None:
         """A step is about to be taken: what must be known even if it fails."""
@@ -138,6 +161,8 @@ class PodMemory:
         self.restart_wanted &= there
         self.innocent &= there
         self.interrupted &= there
+        self.hooks_due = {name: one for name, one in self.hooks_due.items() if one in there}
+        self.failed_hooks = {one: why for one, why in self.failed_hooks.items() if one in there}
 
     def note_done(self, step: Step, made: str) -> None:
         """A step succeeded; `made` is what it made."""
@@ -150,9 +175,16 @@ class PodMemory:
         elif isinstance(step, StartContainer):
             self.image_refs.pop(step.container, None)
             self.volumes_ready = False
+            if step.container in self.hooked:
+                self.hooks_due[step.container] = made
+        elif isinstance(step, RunPostStart):
+            self.hooks_due.pop(step.container, None)
 
     def note_failure(self, step: Step, failure: StepFailed, now_s: float) -> None:
         """A step failed: hold it back for a while, 1 s doubling to 10 s unless the failure names a time."""
+        if isinstance(step, RunPostStart):
+            self.failed_hooks[self.hooks_due.pop(step.container)] = failure.message
+            return
         before = self.held.get(step.key)
         failures = 1 + (before.failures if before is not None and not failure.runtime_away else 0)
         delay_s = min(RETRY_FIRST_S * 2.0 ** min(failures - 1, 8), RETRY_MAX_S)

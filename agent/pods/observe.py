@@ -19,7 +19,7 @@ from agent.container_spec.labels import (
     POD_UID,
     parse_identity,
 )
-from agent.pods.pre_stop import PreStop, parse_pre_stop
+from agent.pods.hook import Hook, parse_pre_stop
 from cri_client.types import Container, ContainerState, ContainerStatus, PodSandbox, PodSandboxState, PodSandboxStatus
 
 NANOSECONDS = 1e9
@@ -68,7 +68,7 @@ class ContainerObservation:
     spec_hash: str
     image_name: str
     detail: ContainerDetail
-    pre_stop: PreStop | None = None
+    pre_stop: Hook | None = None
 
     @property
     def running(self) -> bool:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod
 
-from agent.pods.facts import Held, PodFacts
+from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_containers, plan_debris
-from agent.pods.plan_end import judge_outcome, plan_finished, plan_removal
+from agent.pods.plan_end import judge_outcome, plan_end, plan_finished, plan_removal
 from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
+from agent.pods.plan_stops import stop_all
 from agent.pods.restart import has_work
-from agent.pods.steps import CreateSandbox, PrepareVolumes, RecordOutcome, Step, StopContainer, StopSandbox
+from agent.pods.steps import CreateSandbox, PrepareVolumes, Step, StopContainer, StopSandbox
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish
 
@@ -56,9 +57,9 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
         return _hold_back(plan_finished(wish.pod, seen, facts), (), facts, now_s, strict=True)
     outcome = judge_outcome(wish.pod, seen, facts)
     if outcome is not None:
-        return _hold_back((RecordOutcome(outcome.reason, outcome.phase),), (), facts, now_s, strict=True)
+        return _hold_back(plan_end(wish.pod, seen, facts, outcome, now_s), (), facts, now_s, strict=True)
     if facts.shutdown is not None:
-        return _hold_back(*plan_shutdown(seen, facts.shutdown, facts, now_s), facts, now_s, strict=True)
+        return _hold_back(*plan_shutdown(wish.pod, seen, facts.shutdown, facts, now_s), facts, now_s, strict=True)
     if half_stopped := plan_half_stopped(wish.pod, seen, facts):
         return _hold_back(half_stopped, (), facts, now_s, strict=True)
     if seen.current_sandbox is None:
@@ -69,11 +70,7 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
 
 def _plan_sandbox(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: float) -> Plan:
     """A pod without a living sandbox: clear away what is left of the old one, then make the next."""
-    clearing: list[Step] = [
-        StopContainer("its sandbox is gone", one.name, one.id, grace_s(pod), innocent=True)
-        for one in seen.all_containers()
-        if one.may_run
-    ]
+    clearing: list[Step] = [*stop_all(pod, seen, "its sandbox is gone", grace_s(pod), innocent=True)]
     if not has_work(pod, seen, facts):
         return _hold_back((*clearing, *plan_debris(seen)), (), facts, now_s, strict=True)
     if facts.not_admitted is not None and seen.empty:
@@ -91,8 +88,11 @@ def _hold_back(
 ) -> Plan:
     """Leave out the steps whose last failure is too fresh, and those that depend on them, and say so.
 
-    In a strict plan everything depends on every earlier step, except that all containers are stopped together.
+    In a strict plan everything depends on every earlier step, except that all containers are stopped together; those
+    that are to end before another must not be missing from it.
     """
+    steps = tuple(steps)
+    missing = {step.container_id for step in steps if isinstance(step, StopContainer) and _is_held(step, facts, now_s)}
     kept: list[Step] = []
     waits = list(waiting)
     blocked: set[str] = set()
@@ -101,8 +101,9 @@ def _hold_back(
         if step.scope in blocked or (cut and not isinstance(step, StopContainer)):
             continue
         held = facts.held.get(step.key)
-        if held is None or not _is_fresh(held, now_s):
-            kept.append(step)
+        if held is None or not _is_held(step, facts, now_s):
+            if not (isinstance(step, StopContainer) and missing.intersection(step.after)):
+                kept.append(step)
             continue
         waits.append(Waiting.held(step.key, step.scope, held))
         cut = cut or strict or step.scope == ""
@@ -118,5 +119,6 @@ def _only_prepares(step: Step) -> bool:
     return isinstance(step, PrepareVolumes) or (isinstance(step, StopSandbox) and step.dead)
 
 
-def _is_fresh(held: Held, now_s: float) -> bool:
-    return held.until_s is None or now_s < held.until_s
+def _is_held(step: Step, facts: PodFacts, now_s: float) -> bool:
+    held = facts.held.get(step.key)
+    return held is not None and (held.until_s is None or now_s < held.until_s)

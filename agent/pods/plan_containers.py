@@ -11,14 +11,16 @@ from lightkube.models.core_v1 import Container, Pod
 from agent.pods.backoff import BackoffEntry, entry_from_runtime, format_delay, held_until, next_entry
 from agent.pods.facts import PodFacts
 from agent.pods.grace import at_least, grace_s
+from agent.pods.hook import post_start_of
+from agent.pods.initialize import look_at_inits
 from agent.pods.observe import ContainerObservation, PodObservation
-from agent.pods.restart import init_containers, is_initialized, main_containers, next_init, runs_again, wants_run
-from agent.pods.restart import restart_policy as policy_of
+from agent.pods.restart import init_containers, main_containers, policy_of, runs_again, wants_run
 from agent.pods.steps import (
     PrepareVolumes,
     PullImage,
     RemoveContainer,
     RemoveSandbox,
+    RunPostStart,
     StartContainer,
     Step,
     StopContainer,
@@ -26,6 +28,8 @@ from agent.pods.steps import (
 )
 from agent.pods.waiting import Waiting
 
+HOOK_ERROR = "PostStartHookError"
+FAILED_HOOK = "FailedPostStartHook"
 Part = tuple[list[Step], list[Waiting]]
 
 
@@ -35,13 +39,14 @@ def plan_containers(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: floa
     waiting: list[Waiting] = []
     for container in init_containers(pod) + main_containers(pod):
         steps += _stop_unwanted(pod, container, seen, facts)
-    starts: list[Step] = []
+    starts: list[Step] = _hooks(pod, seen, facts)
     for container in _due(pod, seen, facts):
         more_steps, more_waiting = _start(pod, container, seen, facts, now_s)
         starts += more_steps
         waiting += more_waiting
     if any(isinstance(step, StartContainer) for step in starts) and not facts.volumes_ready:
         steps.append(PrepareVolumes("a container is to start and the volumes have not been checked"))
+    waiting += _failed_hooks(pod, seen, facts)
     return [*steps, *starts, *plan_debris(seen)], waiting
 
 
@@ -86,27 +91,50 @@ def _stop_unwanted(pod: Pod, container: Container, seen: PodObservation, facts: 
     wanted_hash = facts.spec_hashes.get(container.name)
     if wanted_hash and now.spec_hash and now.spec_hash != wanted_hash:
         return [StopContainer("its definition changed", now.name, now.id, grace_s(pod), restart=True)]
+    if now.id in facts.failed_hooks:
+        return [StopContainer(FAILED_HOOK, now.name, now.id, grace_s(pod))]
     failure = facts.failed_probes.get(now.id)
     if failure is not None:
         given_s = grace_s(pod) if failure.grace_s is None else at_least(failure.grace_s)
-        return [StopContainer(failure.message, now.name, now.id, given_s, restart=policy_of(pod) != "Never")]
+        again = policy_of(pod, container) != "Never"
+        return [StopContainer(failure.message, now.name, now.id, given_s, restart=again)]
     return []
 
 
+def _hooks(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Step]:
+    """The postStart hooks of what an earlier plan started and that did not get to them."""
+    steps: list[Step] = []
+    for name, container_id in facts.hooks_due.items():
+        now = seen.current(name)
+        if now is not None and now.running and now.id == container_id:
+            steps.append(RunPostStart("it has been started and its postStart hook has not run", name))
+    return steps
+
+
+def _failed_hooks(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Waiting]:
+    """What is shown of containers that are being stopped because their hook failed."""
+    containers = init_containers(pod) + main_containers(pod)
+    running = [now for one in containers if (now := seen.current(one.name)) is not None and now.may_run]
+    return [
+        Waiting(f"RunPostStart/{now.name}", now.name, HOOK_ERROR, facts.failed_hooks[now.id])
+        for now in running
+        if now.id in facts.failed_hooks
+    ]
+
+
 def _due(pod: Pod, seen: PodObservation, facts: PodFacts) -> tuple[Container, ...]:
-    """The containers to start now: one init container, or all main ones that are missing."""
-    if not is_initialized(pod, seen):
-        init = next_init(pod, seen)
-        now = seen.current(init.name) if init else None
-        return () if init is None or (now is not None and now.may_run) else (init,)
-    return tuple(main for main in main_containers(pod) if _is_missing(pod, main, seen, facts))
+    """The containers to start now: the next init container and the sidecars that ended, or all that are missing."""
+    progress = look_at_inits(pod, seen, facts.unstarted)
+    if not progress.done:
+        return progress.due
+    return (*progress.due, *(main for main in main_containers(pod) if _is_missing(pod, main, seen, facts)))
 
 
 def _is_missing(pod: Pod, main: Container, seen: PodObservation, facts: PodFacts) -> bool:
     now = seen.current(main.name)
     if now is not None and now.may_run:
         return False
-    return wants_run(pod, seen, facts, main.name)
+    return wants_run(pod, main, seen, facts)
 
 
 def _start(pod: Pod, container: Container, seen: PodObservation, facts: PodFacts, now_s: float) -> Part:
@@ -130,8 +158,12 @@ def _start(pod: Pod, container: Container, seen: PodObservation, facts: PodFacts
         )
     attempt = max([one.attempt + 1 for one in found] + [facts.attempts_used.get(container.name, -1) + 1])
     steps.append(
-        StartContainer(_start_reason(pod, last, facts), container.name, seen.sandboxes[0].id, attempt, backoff)
+        StartContainer(
+            _start_reason(pod, container, last, facts), container.name, seen.sandboxes[0].id, attempt, backoff
+        )
     )
+    if post_start_of(container) is not None:
+        steps.append(RunPostStart("it has just been started", container.name))
     return steps, []
 
 
@@ -150,9 +182,9 @@ def _crash_loop(pod: Pod, name: str, delay_s: float, until_s: float) -> Waiting:
     return Waiting(f"StartContainer/{name}", name, "CrashLoopBackOff", message, until_s)
 
 
-def _start_reason(pod: Pod, last: ContainerObservation | None, facts: PodFacts) -> str:
+def _start_reason(pod: Pod, container: Container, last: ContainerObservation | None, facts: PodFacts) -> str:
     if last is None:
         return "it has never run"
-    if runs_again(policy_of(pod), last, facts):
-        return f"it ended with exit code {last.detail.exit_code}, restartPolicy is {policy_of(pod)}"
+    if runs_again(pod, container, last, facts):
+        return f"it ended with exit code {last.detail.exit_code}, restartPolicy is {policy_of(pod, container)}"
     return "the sandbox is new"

@@ -1,4 +1,4 @@
-"""The ends of a pod: judging that it is over, keeping a finished pod stopped, removing one that is to go. Pure.
+"""The ends of a pod: judging that it is over, keeping it stopped, removing one that is to go. Pure.
 
 Called by `plan`. A removal goes from the inside out: processes with their grace period, the network, the records of
 the runtime, then logs, cgroup, directory, and last what the agent wrote down about it.
@@ -12,10 +12,13 @@ from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import PodFacts
 from agent.pods.grace import DEFAULT_GRACE_S, at_least, grace_s
+from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_debris
-from agent.pods.restart import init_containers, is_initialized, main_containers, restart_policy, runs_again
+from agent.pods.plan_stops import stop_all
+from agent.pods.restart import init_containers, main_containers, restart_policy, runs_again, sidecars
 from agent.pods.steps import (
+    RecordOutcome,
     RemoveContainer,
     RemovePodCgroup,
     RemovePodDir,
@@ -24,7 +27,6 @@ from agent.pods.steps import (
     RemoveSandbox,
     RemoveVolumes,
     Step,
-    StopContainer,
     StopSandbox,
 )
 from agent.pods.waiting import Waiting
@@ -40,22 +42,23 @@ class Outcome:
 
 
 def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | None:
-    """How the pod ended, or None while anything of it runs or will run again."""
+    """How the pod ended, or None while anything of it but sidecars runs or will run again."""
     policy = restart_policy(pod)
-    if policy == "Always" or seen.empty or any(one.may_run for one in seen.all_containers()):
+    beside = {one.name for one in sidecars(pod)}
+    if seen.empty or any(one.may_run for one in seen.all_containers() if one.name not in beside):
         return None
     if policy == "Never" and any(one.id in facts.interrupted for one in seen.all_containers()):
         return Outcome("Failed", "the node was shut down during its only run, restartPolicy is Never")
-    if policy == "Never" and (failed := _failed_init(pod, seen)):
+    if failed := _failed_init(pod, seen, facts):
         return Outcome("Failed", f"init container {failed} failed, restartPolicy is Never")
-    if seen.current_sandbox is not None and not is_initialized(pod, seen):
+    if seen.current_sandbox is not None and not is_initialized(pod, seen, facts.unstarted):
         return None
     exit_codes: dict[str, int | None] = {}
     for main in main_containers(pod):
         latest = seen.latest(main.name)
         if latest is None or not latest.exited:
             exit_codes[main.name] = None
-        elif runs_again(policy, latest, facts):
+        elif runs_again(pod, main, latest, facts):
             return None
         else:
             exit_codes[main.name] = latest.detail.exit_code
@@ -68,12 +71,18 @@ def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | 
     return Outcome("Succeeded", f"all containers ended with exit code 0, restartPolicy is {policy}")
 
 
+def plan_end(pod: Pod, seen: PodObservation, facts: PodFacts, outcome: Outcome, now_s: float) -> list[Step]:
+    """What is left of a pod that is over is stopped, its sidecars; then how it ended is written down."""
+    given_s = grace_s(pod)
+    if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
+        given_s = at_least(min(given_s, facts.shutdown.deadline_s - now_s))
+    return [*stop_all(pod, seen, outcome.reason, given_s)] or [RecordOutcome(outcome.reason, outcome.phase)]
+
+
 def plan_finished(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Step]:
     """Keep a pod stopped that is over: its dead containers stay for their logs, its network and volumes go."""
     why = f"the pod is over ({facts.outcome})"
-    steps: list[Step] = [
-        StopContainer(why, one.name, one.id, grace_s(pod)) for one in seen.all_containers() if one.may_run
-    ]
+    steps: list[Step] = [*stop_all(pod, seen, why, grace_s(pod))]
     steps += [
         RemoveContainer(why, one.name, one.id)
         for one in seen.all_containers()
@@ -96,9 +105,7 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     left_s = DEFAULT_GRACE_S if facts.stop_deadline_s is None else facts.stop_deadline_s - now_s
     if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
         left_s = min(left_s, facts.shutdown.deadline_s - now_s)
-    steps: list[Step] = [
-        StopContainer(why, one.name, one.id, at_least(left_s)) for one in seen.all_containers() if one.may_run
-    ]
+    steps: list[Step] = [*stop_all(wish.pod, seen, why, at_least(left_s))]
     steps += [StopSandbox(why, one.id, dead=not one.ready) for one in seen.sandboxes]
     steps += [RemoveContainer(why, one.name, one.id) for one in seen.all_containers()]
     steps += [RemoveSandbox(why, one.id) for one in seen.sandboxes]
@@ -116,10 +123,11 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     return steps, []
 
 
-def _failed_init(pod: Pod, seen: PodObservation) -> str:
+def _failed_init(pod: Pod, seen: PodObservation, facts: PodFacts) -> str:
     for init in init_containers(pod):
         latest = seen.latest(init.name)
-        if latest is not None and latest.exited and latest.detail.exit_code != 0:
+        ended = latest is not None and latest.exited and latest.detail.exit_code != 0
+        if latest is not None and ended and not runs_again(pod, init, latest, facts):
             return init.name
     return ""
 

@@ -12,6 +12,7 @@ from lightkube.models.core_v1 import Pod
 from agent.pods.facts import PodFacts, ShutdownTurn
 from agent.pods.grace import at_least, grace_s
 from agent.pods.observe import PodObservation
+from agent.pods.plan_stops import stop_all
 from agent.pods.restart import restart_policy
 from agent.pods.steps import RecordInterrupted, Step, StopContainer, StopSandbox
 from agent.pods.waiting import Waiting
@@ -24,7 +25,7 @@ WHY = "the node is shutting down"
 
 
 def plan_shutdown(
-    seen: PodObservation, turn: ShutdownTurn, facts: PodFacts, now_s: float
+    pod: Pod, seen: PodObservation, turn: ShutdownTurn, facts: PodFacts, now_s: float
 ) -> tuple[list[Step], list[Waiting]]:
     """What to stop now; empty when nothing of the pod runs, or while its turn has not come."""
     if seen.empty:
@@ -37,7 +38,7 @@ def plan_shutdown(
     if unnoted:
         steps.append(RecordInterrupted(WHY, unnoted))
     left_s = at_least(turn.deadline_s - now_s)
-    steps += [StopContainer(WHY, one.name, one.id, left_s, innocent=True) for one in running]
+    steps += stop_all(pod, seen, WHY, left_s, innocent=True)
     steps += [StopSandbox(WHY, one.id) for one in seen.sandboxes if one.ready]
     return steps, []
 

@@ -11,9 +11,9 @@ from lightkube.models.core_v1 import Pod
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import ProbeFailure
 from agent.pods.memory import PodMemory
-from agent.pods.observe import PodObservation
+from agent.pods.observe import ContainerObservation, PodObservation
 from agent.pods.plan_shutdown import is_shut_down
-from agent.pods.restart import main_containers
+from agent.pods.restart import lasting_containers, main_containers
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.surroundings import Surroundings
 from agent.pods.waiting import Waiting
@@ -21,14 +21,12 @@ from agent.pods.wish import Wish
 from agent.probes.machine import ProbeVerdict
 
 
-def sync_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> None:
-    """Probe exactly what runs."""
+def sync_probes(shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodObservation) -> None:
+    """Probe exactly what runs and has its postStart hook behind it."""
     if wish.pod is None:
         return
     running = {
-        main.name: (now.id, now.detail.started_at_s)
-        for main in main_containers(wish.pod)
-        if (now := seen.current(main.name)) is not None and now.running
+        one.name: (one.id, one.detail.started_at_s) for one in _running(wish, seen) if one.id not in memory.unhooked
     }
     turn = shared.going_down(wish.pod)
     terminating = wish.ending is not None or (turn is not None and turn.deadline_s is not None)
@@ -38,7 +36,7 @@ def sync_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> None:
 def failed_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> dict[str, ProbeFailure]:
     """The running containers that a liveness or startup probe has given up on, by container id."""
     failures: dict[str, ProbeFailure] = {}
-    for main in main_containers(wish.pod) if wish.pod is not None else ():
+    for main in lasting_containers(wish.pod) if wish.pod is not None else ():
         now = seen.current(main.name)
         if now is None or not now.running:
             continue
@@ -48,6 +46,13 @@ def failed_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> dic
             grace = probe.terminationGracePeriodSeconds if probe is not None else None
             failures[now.id] = ProbeFailure(verdict.failed_liveness, None if grace is None else float(grace))
     return failures
+
+
+def unstarted(shared: Surroundings, wish: Wish, seen: PodObservation) -> frozenset[str]:
+    """The ids of running containers whose startup probe has not succeeded."""
+    return frozenset(
+        one.id for one in _running(wish, seen) if not shared.prober.verdict(seen.uid, one.name, one.id).started
+    )
 
 
 async def keep_verdicts(shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodObservation) -> None:
@@ -104,6 +109,7 @@ def _status(
         node_ips=shared.executor.node.node_ips,
         waiting=waiting,
         verdicts=memory.verdicts,
+        unhooked=memory.unhooked,
         outcome=memory.outcome,
         refused=next((one for one in waiting if one.what == "refused"), None),
         shut_down=is_shut_down(wish.pod, seen, shared.going_down(wish.pod), frozenset(memory.interrupted)),
@@ -119,12 +125,13 @@ def _is_interrupted(memory: PodMemory, pod: Pod, seen: PodObservation) -> bool:
 
 
 def _verdicts(shared: Surroundings, wish: Wish, seen: PodObservation) -> dict[str, ProbeVerdict]:
-    mains = main_containers(wish.pod) if wish.pod is not None else ()
-    return {
-        main.name: shared.prober.verdict(seen.uid, main.name, now.id)
-        for main in mains
-        if (now := seen.current(main.name)) is not None and now.running
-    }
+    return {one.name: shared.prober.verdict(seen.uid, one.name, one.id) for one in _running(wish, seen)}
+
+
+def _running(wish: Wish, seen: PodObservation) -> list[ContainerObservation]:
+    """The running ones of the containers that may have probes."""
+    containers = lasting_containers(wish.pod) if wish.pod is not None else ()
+    return [now for one in containers if (now := seen.current(one.name)) is not None and now.running]
 
 
 def _pod_ip(shared: Surroundings, wish: Wish, seen: PodObservation) -> str:

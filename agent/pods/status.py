@@ -1,4 +1,4 @@
-"""A pod's status as the kubelet computes it: phase, conditions, container states, addresses. Pure.
+"""A pod's status as the kubelet computes it: phase, container states, addresses; `conditions` has the conditions. Pure.
 
 Before: `worker`, after each observation and plan. Next: the local API, the CLI, the proxy (readiness decides who gets
 traffic). Sources: core/v1 PodStatus; Kubernetes documentation, Pod Lifecycle.
@@ -6,17 +6,18 @@ traffic). Sources: core/v1 PodStatus; Kubernetes documentation, Pod Lifecycle.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lightkube.models import core_v1
 
 from agent.container_spec.pod_resources import qos_class
+from agent.pods.conditions import Judged, keep_times, pod_conditions
 from agent.pods.container_status import at, container_status
+from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
-from agent.pods.restart import init_containers, is_initialized, main_containers, restart_policy
+from agent.pods.restart import init_containers, main_containers, restarts_after, sidecars
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 
@@ -26,13 +27,14 @@ class StatusFacts:
     """What the status needs besides the observation. Times in Unix seconds.
 
     `shut_down`: the pod ends, or has ended, because the node goes down. `interrupted`: what ended with 0 did so because
-    it was told to, and runs again.
+    it was told to, and runs again. `unhooked` are the ids of containers that run and whose postStart hook is not done.
     """
 
     start_time_s: float
     node_ips: tuple[str, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     verdicts: Mapping[str, ProbeVerdict] = field(default_factory=dict)
+    unhooked: frozenset[str] = frozenset()
     outcome: str | None = None
     refused: Waiting | None = None
     shut_down: bool = False
@@ -44,44 +46,30 @@ def pod_status(
 ) -> core_v1.PodStatus:
     """The status of a pod now; transition times of conditions that did not change are taken from `previous`."""
     is_over = facts.outcome is not None or facts.shut_down
-    initialized = is_initialized(pod, seen) or facts.outcome == "Succeeded" or (is_over and _main_ran(pod, seen))
-    inits = [
-        container_status(
-            one,
-            seen,
-            facts.waiting,
-            facts.verdicts,
-            initializing=False,
-            is_init=True,
-            pod_over=is_over,
-        )
-        for one in init_containers(pod)
-    ]
-    mains = [
-        container_status(
-            one,
-            seen,
-            facts.waiting,
-            facts.verdicts,
-            initializing=bool(inits) and not initialized,
-            is_init=False,
-            pod_over=is_over,
-        )
-        for one in main_containers(pod)
-    ]
-    phase = facts.outcome or ("Failed" if facts.refused else pod_phase(restart_policy(pod), inits, mains, initialized))
+    initialized = is_initialized(pod, seen, _unstarted(pod, seen, facts)) or facts.outcome == "Succeeded"
+    initialized = initialized or (is_over and _main_ran(pod, seen))
+    inits, mains = _containers(pod, seen, facts, initialized=initialized, is_over=is_over)
+    phase = facts.outcome or ("Failed" if facts.refused else pod_phase(pod, inits, mains, initialized))
     if phase == "Succeeded" and facts.outcome is None and facts.interrupted:
         phase = "Running"
     reason, message = (facts.refused.reason, facts.refused.message) if facts.refused else (None, None)
     if facts.shut_down and facts.outcome != "Succeeded" and not any(one.may_run for one in seen.all_containers()):
         phase, reason, message = "Failed", TERMINATED_REASON, TERMINATED
-    conditions = _conditions(seen, inits, mains, initialized, phase, facts.shut_down)
+    beside = {one.name for one in sidecars(pod)}
+    judged = Judged(
+        phase=phase,
+        sandbox_ready=seen.current_sandbox is not None,
+        initialized=initialized,
+        unready=tuple(one.name for one in (*(one for one in inits if one.name in beside), *mains) if not one.ready),
+        uninitialized=tuple(one.name for one in inits if not (one.started if one.name in beside else one.ready)),
+        shut_down=facts.shut_down,
+    )
     ips = _pod_ips(pod, seen, facts)
     return core_v1.PodStatus(
         phase=phase,
         reason=reason,
         message=message,
-        conditions=_keep_times(conditions, previous, now_s),
+        conditions=keep_times(pod_conditions(pod, judged), previous, now_s),
         containerStatuses=mains,
         initContainerStatuses=inits or None,
         hostIP=facts.node_ips[0] if facts.node_ips else None,
@@ -90,32 +78,71 @@ def pod_status(
         podIPs=[core_v1.PodIP(ip=ip) for ip in ips] or None,
         qosClass=qos_class(pod),
         startTime=at(facts.start_time_s),
+        observedGeneration=pod.metadata.generation if pod.metadata else None,
     )
 
 
 def pod_phase(
-    policy: str,
+    pod: core_v1.Pod,
     inits: Sequence[core_v1.ContainerStatus],
     mains: Sequence[core_v1.ContainerStatus],
     initialized: bool,
 ) -> str:
-    """The kubelet's phase of a pod that is not over: from the states of its containers and its restart policy."""
-    if policy == "Never" and any(_failed(one) for one in inits):
+    """The kubelet's phase of a pod that is not over: from the states of its containers and their restart policies.
+
+    A sidecar that has ended counts neither way.
+    """
+    specs = {one.name: one for one in init_containers(pod) + main_containers(pod)}
+    beside = {one.name for one in sidecars(pod)}
+
+    def comes_back(status: core_v1.ContainerStatus) -> bool:
+        ended = _ended(status)
+        return ended is not None and restarts_after(pod, specs[status.name], ended.exitCode)
+
+    plain = [one for one in inits if one.name not in beside]
+    if any(_failed(one) and not comes_back(one) for one in plain):
         return "Failed"
-    if not initialized or any(_never_ran(one) for one in mains):
+    lasting = [one for one in inits if one.name in beside]
+    if not initialized or any(_never_ran(one) for one in (*lasting, *mains)):
         return "Pending"
-    if any(_running(one) for one in mains):
+    if any(_running(one) for one in (*lasting, *mains)) or not mains or any(comes_back(one) for one in mains):
         return "Running"
-    if policy == "Always" or not mains:
-        return "Running"
-    if all(_succeeded(one) for one in mains):
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+    return "Succeeded" if all(_succeeded(one) for one in mains) else "Failed"
 
 
 def is_ready(status: core_v1.PodStatus) -> bool:
     """Whether the Ready condition is True."""
     return any(one.type == "Ready" and one.status == "True" for one in status.conditions or ())
+
+
+def _containers(
+    pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts, *, initialized: bool, is_over: bool
+) -> tuple[list[core_v1.ContainerStatus], list[core_v1.ContainerStatus]]:
+    """The lines of the init containers and of the others."""
+    inits, mains = init_containers(pod), main_containers(pod)
+    beside = {one.name for one in sidecars(pod)}
+
+    def status(one: core_v1.Container, *, is_init: bool) -> core_v1.ContainerStatus:
+        return container_status(
+            one,
+            seen,
+            facts.waiting,
+            facts.verdicts,
+            facts.unhooked,
+            initializing=bool(inits) and not initialized and not is_init,
+            creating="PodInitializing" if inits else "ContainerCreating",
+            runs_once=is_init and one.name not in beside,
+            pod_over=is_over,
+        )
+
+    return [status(one, is_init=True) for one in inits], [status(one, is_init=False) for one in mains]
+
+
+def _unstarted(pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts) -> frozenset[str]:
+    """The ids of the sidecars that run and have not started, as far as has been told."""
+    running = [now for one in sidecars(pod) if (now := seen.current(one.name)) is not None and now.running]
+    slow = (one.id for one in running if one.name not in facts.verdicts or not facts.verdicts[one.name].started)
+    return facts.unhooked.union(slow)
 
 
 def _never_ran(status: core_v1.ContainerStatus) -> bool:
@@ -152,49 +179,3 @@ def _pod_ips(pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts) -> tupl
     if pod.spec is not None and pod.spec.hostNetwork:
         return facts.node_ips if seen.current_sandbox is not None else ()
     return seen.current_sandbox.ips if seen.current_sandbox is not None else ()
-
-
-def _conditions(
-    seen: PodObservation,
-    inits: Sequence[core_v1.ContainerStatus],
-    mains: Sequence[core_v1.ContainerStatus],
-    initialized: bool,
-    phase: str,
-    shut_down: bool,
-) -> list[core_v1.PodCondition]:
-    sandbox_ready = seen.current_sandbox is not None and phase not in ("Succeeded", "Failed")
-    unready = [one.name for one in mains if not one.ready]
-    if phase in ("Succeeded", "Failed"):
-        not_ready: tuple[str, str | None] = ("PodCompleted" if phase == "Succeeded" else "PodFailed", None)
-    else:
-        not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
-    # A pod that is about to be stopped gets no traffic any more.
-    is_up = not unready and initialized and phase not in ("Succeeded", "Failed") and not shut_down
-    if shut_down and not unready:
-        not_ready = (TERMINATED_REASON, TERMINATED)
-    incomplete = [one.name for one in inits if not one.ready]
-    not_initialized = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(incomplete)}]")
-    disrupted = [_condition("DisruptionTarget", True, "TerminationByKubelet", TERMINATED)] if shut_down else []
-    return [
-        *disrupted,
-        _condition("PodReadyToStartContainers", sandbox_ready),
-        _condition("Initialized", initialized, *(() if initialized else not_initialized)),
-        _condition("Ready", is_up, *(() if is_up else not_ready)),
-        _condition("ContainersReady", is_up, *(() if is_up else not_ready)),
-        _condition("PodScheduled", True),
-    ]
-
-
-def _condition(kind: str, is_true: bool, reason: str | None = None, message: str | None = None) -> core_v1.PodCondition:
-    return core_v1.PodCondition(type=kind, status="True" if is_true else "False", reason=reason, message=message)
-
-
-def _keep_times(
-    conditions: list[core_v1.PodCondition], previous: core_v1.PodStatus | None, now_s: float
-) -> list[core_v1.PodCondition]:
-    before = {one.type: one for one in (previous.conditions or ())} if previous is not None else {}
-    now = datetime.datetime.fromtimestamp(int(now_s), datetime.UTC)
-    for one in conditions:
-        old = before.get(one.type)
-        one.lastTransitionTime = old.lastTransitionTime if old is not None and old.status == one.status else now
-    return conditions

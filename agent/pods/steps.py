@@ -99,16 +99,23 @@ class StartContainer(_OfContainer):
 
 
 @dataclass(frozen=True, slots=True)
+class RunPostStart(_OfContainer):
+    """Run the postStart hook of the container that has just been started: nothing else of the pod starts meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopContainer(_OfContainer):
     """SIGTERM, and SIGKILL after `grace_s`. `restart` asks for a new attempt whatever the exit code will be.
 
     `innocent`: the container has done nothing to be stopped for, so its next attempt need not wait for a back-off.
+    `after` are the ids of containers that are stopped at the same time and must have ended before SIGTERM is sent.
     """
 
     container_id: str
     grace_s: float
     restart: bool = False
     innocent: bool = False
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

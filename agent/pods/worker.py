@@ -21,7 +21,8 @@ from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase, Turn, advance
 from agent.pods.plan import Plan, plan_pod
-from agent.pods.publish import failed_probes, keep_verdicts, publish, sync_probes
+from agent.pods.publish import failed_probes, keep_verdicts, publish, sync_probes, unstarted
+from agent.pods.stop_turns import StopTurns
 from agent.pods.surroundings import Surroundings
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish, merge_wishes
@@ -179,13 +180,13 @@ class PodWorker:
         if seen.grace_s is not None and self.wish.pod is None and self.memory.stop_deadline_s is None:
             self.memory.grace_s = float(seen.grace_s)
         if self.phase is not Phase.TERMINATED:
-            sync_probes(self._shared, self.wish, seen)
+            sync_probes(self._shared, self.memory, self.wish, seen)
         return seen
 
     async def _wait_for_runtime(self, wait: Waiting) -> None:
         """What was seen last goes on to hold, also what was seen before this worker began."""
         if self.seen is not None and self.phase is not Phase.TERMINATED:
-            sync_probes(self._shared, self.wish, self.seen)
+            sync_probes(self._shared, self.memory, self.wish, self.seen)
             await keep_verdicts(self._shared, self.memory, self.wish, self.seen)
         self._show((wait,))
         await self._sleep(wait.until_s)
@@ -198,6 +199,7 @@ class PodWorker:
             self.memory.admitted = not_admitted is None
         facts = self.memory.facts(
             failed_probes(self._shared, wish, seen),
+            unstarted(self._shared, wish, seen),
             not_admitted,
             self._leftovers(),
             self._shared.going_down(wish.pod),
@@ -282,4 +284,6 @@ class PodWorker:
             pod=self.wish.pod,
             seen=seen,
             image_ref=lambda container: memory.image_refs.get(container, ""),
+            hook_due=lambda container: memory.hooks_due.get(container, ""),
+            turns=StopTurns(),
         )

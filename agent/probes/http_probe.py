@@ -31,8 +31,8 @@ class HttpProber:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def run(self, ask: HttpAsk, pod_ip: str, timeout_s: float) -> ProbeResult:
-        """Ask once, redirects on the same host included, within `timeout_s`.
+    async def run(self, ask: HttpAsk, pod_ip: str, timeout_s: float | None) -> ProbeResult:
+        """Ask once, redirects on the same host included, within `timeout_s` (None: however long it takes).
 
         A redirect to another host is not followed and counts as a success with a warning.
         """
@@ -113,7 +113,7 @@ def probe_headers(ask: HttpAsk) -> list[tuple[str, str]]:
 
 def _verdict(status: int, body: bytes) -> ProbeResult:
     if not 200 <= status < 400:
-        return ProbeResult(Outcome.FAILURE, f"HTTP probe failed with statuscode: {status}")
+        return ProbeResult(Outcome.FAILURE, f"HTTP probe failed with statuscode: {status}", answered=True)
     text = body.decode(errors="replace")
     if status >= 300:
         return ProbeResult(Outcome.SUCCESS, f"Probe terminated redirects, Response body: {text}", warning=True)

@@ -36,13 +36,15 @@ class ProbeResult:
     """One run.
 
     `message` is the kubelet's output text for a failure or a warning.  `timed_out`: the failure is only that no answer
-    came in time, which a starved node can cause by itself.  `warning`: a success worth an event.
+    came in time, which a starved node can cause by itself.  `warning`: a success worth an event.  `answered`: a failure
+    of what was answered, not of asking.
     """
 
     outcome: Outcome
     message: str = ""
     timed_out: bool = False
     warning: bool = False
+    answered: bool = False
 
 
 @dataclass(frozen=True)

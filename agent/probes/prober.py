@@ -172,7 +172,7 @@ class Prober:
             if kept:
                 self._restored.setdefault(uid, {})[name] = kept
 
-    async def ask_http(self, ask: HttpAsk, pod_ip: str, timeout_s: float) -> ProbeResult:
+    async def ask_http(self, ask: HttpAsk, pod_ip: str, timeout_s: float | None) -> ProbeResult:
         """One request outside any probe, over the same session: hooks ask as probes do."""
         return await self._http.run(ask, pod_ip, timeout_s)
 

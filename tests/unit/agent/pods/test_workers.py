@@ -20,7 +20,7 @@ from agent.pods import act, worker
 from agent.pods.execute import Executor
 from agent.pods.facts import Held
 from agent.pods.record_saver import RecordSaver
-from agent.pods.run_pre_stop import PreStopRunner
+from agent.pods.run_hook import HookRunner
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.start_slots import StartSlots
 from agent.pods.surroundings import Surroundings
@@ -101,7 +101,7 @@ class Node:
                         runtime,
                         runtime,
                         puller,
-                        PreStopRunner(runtime, prober.ask_http),
+                        HookRunner(runtime, prober.ask_http),
                         NoCgroups(),
                         config,
                         NodeFacts(node_name="node1", node_ips=("192.0.2.1",)),
