@@ -45,8 +45,9 @@ class PodMemory:
     `image_refs` (by container name) is what the image of the next start was found to be: each start asks anew, because
     tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
     is published. `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up
-    to where a step that was begun knows them.    `hooked` are the names of containers with a postStart hook, `hooks_due` and `failed_hooks` as in `PodFacts`: an
-    agent that is killed forgets them, and does not run a hook twice. Times in Unix seconds.
+    to where a step that was begun knows them. `hooked` are the names of containers with a postStart hook,
+    `hooks_due` and `failed_hooks` as in `PodFacts`: an agent that is killed forgets them, and does not run a hook twice.
+    Times in Unix seconds.
     """
 
     uid: str

@@ -17,17 +17,15 @@ def stop_all(
     pod: Pod | None, seen: PodObservation, why: str, grace_s: float, *, innocent: bool = False
 ) -> list[StopContainer]:
     """A stop for each container that may run. Without a definition nobody can say which of them are sidecars."""
-    running: dict[str, list[str]] = {}
-    for one in seen.all_containers():
-        if one.may_run:
-            running.setdefault(one.name, []).append(one.id)
-    before = [found for main in (main_containers(pod) if pod else ()) for found in running.get(main.name, ())]
-    after: dict[str, tuple[str, ...]] = {}
-    for sidecar in reversed(sidecars(pod) if pod else ()):
-        after[sidecar.name] = tuple(before)
-        before += running.get(sidecar.name, ())
-    return [
-        StopContainer(why, name, found, grace_s, innocent=innocent, after=after.get(name, ()))
-        for name, ids in running.items()
-        for found in ids
+    running = [one for one in seen.all_containers() if one.may_run]
+    beside = [one.name for one in reversed(sidecars(pod) if pod else ())]
+    mains = {one.name for one in (main_containers(pod) if pod else ())}
+    before = [one.id for one in running if one.name in mains]
+    steps = [
+        StopContainer(why, one.name, one.id, grace_s, innocent=innocent) for one in running if one.name not in beside
     ]
+    for name in beside:
+        found = [one.id for one in running if one.name == name]
+        steps += [StopContainer(why, name, one, grace_s, innocent=innocent, after=tuple(before)) for one in found]
+        before += found
+    return steps

@@ -51,8 +51,9 @@ def _default_container(container: core_v1.Container, host_network: bool) -> None
     for probe in (container.livenessProbe, container.readinessProbe, container.startupProbe):
         if probe is not None:
             _default_probe(probe)
-    if container.lifecycle is not None and container.lifecycle.preStop is not None:
-        _default_http_get(container.lifecycle.preStop.httpGet)
+    for hook in (container.lifecycle.postStart, container.lifecycle.preStop) if container.lifecycle is not None else ():
+        if hook is not None:
+            _default_http_get(hook.httpGet)
     resources = container.resources
     if resources is not None and resources.limits:
         resources.requests = {**resources.limits, **(resources.requests or {})}

@@ -121,19 +121,23 @@ _PROBES = {
     **_under("startupProbe", _PROBE),
 }
 
-_PRE_STOP = {
+_HOOK = {
     **_used("exec.command", "httpGet.host", "httpGet.httpHeaders", "httpGet.path", "httpGet.port", "httpGet.scheme"),
     **_used("sleep.seconds"),
     **_refused("no node agent can run it as a hook", "tcpSocket"),
 }
 
+_LIFECYCLE = {
+    **_under("lifecycle.postStart", _HOOK),
+    **_under("lifecycle.preStop", _HOOK),
+    **_used("restartPolicy", "restartPolicyRules[].exitCodes.operator", "restartPolicyRules[].exitCodes.values"),
+    "restartPolicyRules[].action": Rule(Verdict.USED, "", ("Restart",)),
+}
+
 _SPEC = {
-    **_under("containers[]", {**_CONTAINER, **_PROBES, **_under("lifecycle.preStop", _PRE_STOP)}),
-    **_under("initContainers[]", _CONTAINER),
-    **_refused("sidecar containers are not supported yet", "initContainers[].restartPolicy"),
-    **_refused("init containers have no probes", "initContainers[].livenessProbe", "initContainers[].readinessProbe"),
-    **_refused("init containers have no probes", "initContainers[].startupProbe"),
-    **_refused("init containers have no hooks", "initContainers[].lifecycle"),
+    **_under("containers[]", {**_CONTAINER, **_PROBES, **_LIFECYCLE}),
+    **_under("initContainers[]", {**_CONTAINER, **_PROBES, **_LIFECYCLE}),
+    **_used("readinessGates"),
     **_used("restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy", "dnsConfig", "hostAliases", "hostname"),
     **_used("subdomain", "setHostnameAsFQDN", "hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"),
     **_used("resources.limits", "resources.requests"),
@@ -161,7 +165,7 @@ _SPEC = {
         "volumes[].ephemeral",
     ),
     **_refused(f"static pods may not reference csidrivers ({_NEEDS_API})", "volumes[].csi"),
-    **_refused(_NEEDS_API, "runtimeClassName", "readinessGates", "schedulingGates", "ephemeralContainers"),
+    **_refused(_NEEDS_API, "runtimeClassName", "schedulingGates", "ephemeralContainers"),
 }
 
 _BOOKKEEPING = "an API server's bookkeeping"

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from lightkube.models import core_v1, meta_v1
 
 from agent.sources.validation_container import validate_container
+from agent.sources.validation_lifecycle import validate_lifecycle, validate_pod_lifecycle
 from agent.sources.validation_resources import validate_pod_resources
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_label_value, is_qualified_name
@@ -63,6 +64,7 @@ def validate_pod(pod: core_v1.Pod) -> Problems:
     yield from _dns(spec)
     yield from _security(spec)
     yield from _placement(spec)
+    yield from validate_pod_lifecycle(spec)
     if spec.terminationGracePeriodSeconds is not None and spec.terminationGracePeriodSeconds < 0:
         yield ("spec", "terminationGracePeriodSeconds"), "must not be negative"
 
@@ -106,8 +108,8 @@ def _containers(spec: core_v1.PodSpec) -> Problems:
                 yield (*where, "name"), f"duplicate container name {container.name!r}"
             seen.add(container.name)
             yield from validate_container(container, where, spec, volumes)
-            if kind == "containers":
-                yield from _host_ports(container, where, ports)
+            yield from validate_lifecycle(container, where, spec, is_init=kind == "initContainers")
+            yield from _host_ports(container, where, ports if kind == "containers" else {})
 
 
 def _host_ports(container: core_v1.Container, where: Path, taken: dict[tuple[str, str, int], Path]) -> Problems:

@@ -61,27 +61,10 @@ def validate_container(
     yield from _volume_mounts(container, where, volumes)
     yield from validate_resources(container.resources, (*where, "resources"))
     yield from _security(container.securityContext, (*where, "securityContext"))
-    yield from _pre_stop(container, (*where, "lifecycle", "preStop"), spec)
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe = getattr(container, name)
         if probe is not None:
             yield from _probe(probe, (*where, name), container, once=name != "readinessProbe")
-
-
-def _pre_stop(container: core_v1.Container, where: Path, spec: core_v1.PodSpec) -> Problems:
-    hook = container.lifecycle.preStop if container.lifecycle else None
-    if hook is None:
-        return
-    kinds = [name for name in ("exec", "httpGet", "sleep") if getattr(hook, name) is not None]
-    if len(kinds) != 1:
-        yield where, f"must have exactly one handler of exec, httpGet and sleep, has {' and '.join(kinds) or 'none'}"
-    if hook.exec is not None and not hook.exec.command:
-        yield (*where, "exec", "command"), "required field is missing"
-    if hook.httpGet is not None:
-        yield from _http_get(hook.httpGet, (*where, "httpGet"), container)
-    grace_s = spec.terminationGracePeriodSeconds or 0
-    if hook.sleep is not None and not 0 <= hook.sleep.seconds <= grace_s:
-        yield (*where, "sleep", "seconds"), f"must be from 0 to terminationGracePeriodSeconds ({grace_s})"
 
 
 def _image(container: core_v1.Container, where: Path) -> Problems:
@@ -237,12 +220,13 @@ def _probe(probe: core_v1.Probe, where: Path, container: core_v1.Container, *, o
     if probe.exec is not None and not probe.exec.command:
         yield (*where, "exec", "command"), "required field is missing"
     if probe.httpGet is not None:
-        yield from _http_get(probe.httpGet, (*where, "httpGet"), container)
+        yield from http_get_problems(probe.httpGet, (*where, "httpGet"), container)
     if probe.tcpSocket is not None:
         yield from _target_port(probe.tcpSocket.port, (*where, "tcpSocket", "port"), container)
 
 
-def _http_get(get: core_v1.HTTPGetAction, where: Path, container: core_v1.Container) -> Problems:
+def http_get_problems(get: core_v1.HTTPGetAction, where: Path, container: core_v1.Container) -> Problems:
+    """What is wrong with the request of a probe or hook."""
     yield from _choice(get.scheme, ("HTTP", "HTTPS"), (*where, "scheme"))
     yield from _target_port(get.port, (*where, "port"), container)
     for index, header in enumerate(get.httpHeaders or []):

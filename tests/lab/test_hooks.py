@@ -1,5 +1,5 @@
-"""preStop hooks on real containerd: before SIGTERM, out of the grace period, and known to an agent that has lost the
-manifest.
+"""Hooks on real containerd: postStart before anything else starts, preStop before SIGTERM, out of the grace period, and
+known to an agent that has lost the manifest.
 """
 
 from __future__ import annotations
@@ -84,3 +84,59 @@ def test_an_agent_that_lost_the_manifest_still_runs_it(node: LabNode, notes: Pat
     node.start_agent()
     node.wait_gone("web")
     assert (notes / "log").read_text().split() == ["up", "hook", "term"]
+
+
+def hooked(notes: Path, hook: str, policy: str = "Always") -> dict[str, Any]:
+    """Container `main` with a postStart hook, and `second` after it."""
+    whole = pod(notes, {"sleep": {"seconds": 0}}, grace_s=2)
+    main = whole["spec"]["containers"][0]
+    main["lifecycle"] = {"postStart": {"exec": {"command": ["/bin/sh", "-c", hook]}}}
+    second = {**main, "name": "second", "command": ["/bin/sh", "-c", "echo second >> /notes/log; sleep 1d"]}
+    del second["lifecycle"]
+    whole["spec"] |= {"containers": [main, second], "restartPolicy": policy}
+    return whole
+
+
+def statuses(node: LabNode) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in node.pod("web").get("status", {}).get("containerStatuses", [])}
+
+
+def test_a_post_start_hook_holds_back_the_next_container(node: LabNode, notes: Path) -> None:
+    node.put_pod(hooked(notes, "while [ ! -e /notes/go ]; do sleep 0.1; done; echo hook >> /notes/log"))
+    node.wait(lambda: (notes / "log").exists(), "the first container to run")
+    node.wait(lambda: node.pods()[f"web-{node.name}"]["waiting"], "the hook to take long", timeout_s=10)
+    assert statuses(node)["main"]["state"]["waiting"]["reason"] == "ContainerCreating"
+    assert node.pod("web")["status"]["phase"] == "Pending"
+    assert (notes / "log").read_text().split() == ["up"]
+    (notes / "go").touch()
+    node.wait_ready("web")
+    assert (notes / "log").read_text().split() == ["up", "hook", "second"]
+
+
+def test_a_pod_is_removed_in_the_middle_of_its_post_start_hook(node: LabNode, notes: Path) -> None:
+    path = node.put_pod(hooked(notes, "sleep 1d"))
+    node.wait(lambda: (notes / "log").exists(), "the first container to run")
+    path.unlink()
+    node.wait_gone("web")
+    assert (notes / "log").read_text().split() == ["up", "term"]
+
+
+def test_a_post_start_hook_that_fails_ends_its_container(node: LabNode, notes: Path) -> None:
+    node.put_pod(hooked(notes, "sleep 0.3; echo no; exit 3"))
+
+    def shown() -> bool:
+        waiting = statuses(node).get("main", {}).get("state", {}).get("waiting", {})
+        return waiting.get("reason") == "CrashLoopBackOff" and "running" in statuses(node)["second"]["state"]
+
+    node.wait(shown, "a second attempt to fail, beside the other container")
+    assert [line for line in (notes / "log").read_text().split() if line != "second"] == ["up", "term"] * 2
+    assert 'with 3: , message: "no\\n"' in node.logs(20_000)
+
+
+def test_an_agent_that_was_killed_in_the_middle_of_a_post_start_hook_goes_on(node: LabNode, notes: Path) -> None:
+    node.put_pod(hooked(notes, "echo hook >> /notes/log; sleep 1d"))
+    node.wait(lambda: (notes / "log").exists() and "hook" in (notes / "log").read_text(), "the hook to run")
+    node.kill_agent()
+    node.start_agent()
+    node.wait_ready("web")
+    assert (notes / "log").read_text().split() == ["up", "hook", "second"]

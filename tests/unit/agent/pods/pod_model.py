@@ -6,10 +6,10 @@ sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from lightkube.models.core_v1 import Container, Pod, PodSpec
+from lightkube.models.core_v1 import Container, ExecAction, Lifecycle, LifecycleHandler, Pod, PodSpec
 from lightkube.models.meta_v1 import ObjectMeta
 
 from agent.pods.facts import Leftovers, PodFacts
@@ -28,6 +28,7 @@ from agent.pods.steps import (
     RemoveRecord,
     RemoveSandbox,
     RemoveVolumes,
+    RunPostStart,
     StartContainer,
     Step,
     StopContainer,
@@ -40,13 +41,26 @@ UID = "5f1c0ffee"
 
 
 def make_pod(
-    *names: str, policy: str = "Always", inits: Iterable[str] = (), image: str = "web:1", grace_s: int = 30
+    *names: str,
+    policy: str = "Always",
+    inits: Iterable[str] = (),
+    image: str = "web:1",
+    grace_s: int = 30,
+    sidecars: Collection[str] = (),
+    hooked: Collection[str] = (),
 ) -> Pod:
+    """`sidecars` are those of `inits` that go on running, `hooked` the names with a postStart hook."""
+
+    def container(name: str, image: str) -> Container:
+        hook = Lifecycle(postStart=LifecycleHandler(exec=ExecAction(command=["hook"]))) if name in hooked else None
+        policy = "Always" if name in sidecars else None
+        return Container(name=name, image=image, lifecycle=hook, restartPolicy=policy)
+
     return Pod(
         metadata=ObjectMeta(name="web-node1", namespace="default", uid=UID),
         spec=PodSpec(
-            containers=[Container(name=name, image=f"{name}-{image}") for name in names or ("web",)],
-            initContainers=[Container(name=name, image=image) for name in inits],
+            containers=[container(name, f"{name}-{image}") for name in names or ("web",)],
+            initContainers=[container(name, image) for name in inits],
             restartPolicy=policy,
             terminationGracePeriodSeconds=grace_s,
         ),
@@ -55,7 +69,10 @@ def make_pod(
 
 @dataclass
 class PodModel:
-    """The machine as one pod sees it. `exits` says with which code a container ends as soon as it is started."""
+    """The machine as one pod sees it. `exits` says with which code a container ends as soon as it is started.
+
+    `failing_hooks` are the names of containers whose postStart hook fails; `hooks` notes each that was run.
+    """
 
     now_s: float = 1000.0
     sandboxes: list[SandboxObservation] = field(default_factory=list)
@@ -63,7 +80,11 @@ class PodModel:
     facts: PodFacts = field(default_factory=PodFacts)
     exits: dict[str, int] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
+    hooks: list[str] = field(default_factory=list)
+    failing_hooks: Collection[str] = ()
     made: int = 0
+    hooked: set[str] = field(default_factory=set)
 
     def observe(self) -> PodObservation:
         names = {one.name for one in self.containers}
@@ -81,6 +102,10 @@ class PodModel:
         )
 
     def plan(self, wish: Wish) -> Plan:
+        spec = wish.pod.spec if wish.pod is not None else None
+        for one in [*(spec.containers if spec else []), *((spec.initContainers if spec else None) or [])]:
+            if one.lifecycle is not None:
+                self.hooked.add(one.name)
         return plan_pod(wish, self.observe(), self.facts, self.now_s)
 
     def run(self, wish: Wish, *, most: int = 50) -> list[Step]:
@@ -115,7 +140,11 @@ class PodModel:
             self._leave(log_dir=True, cgroup=True)
         elif isinstance(step, StartContainer):
             self._start(step, half=half)
+        elif isinstance(step, RunPostStart):
+            self._run_hook(step)
         elif isinstance(step, StopContainer):
+            still = [one.name for one in self.containers if one.id in step.after and one.may_run]
+            assert not still, f"{step.container} must not end before {still}"
             self.end(step.container_id, 143)
             if step.restart:
                 self.facts = replace(self.facts, restart_wanted=self.facts.restart_wanted | {step.container_id})
@@ -187,13 +216,27 @@ class PodModel:
         self._change(f"c{self.made}", ContainerState.CONTAINER_RUNNING, ContainerDetail(started_at_s=self.now_s))
         if step.backoff is not None:
             self.facts = replace(self.facts, backoff={**self.facts.backoff, step.container: step.backoff})
+        if step.container in self.hooked:
+            due = {**self.facts.hooks_due, step.container: f"c{self.made}"}
+            self.facts = replace(self.facts, hooks_due=due, unstarted=self.facts.unstarted | {f"c{self.made}"})
         if step.container in self.exits:
             self.end(f"c{self.made}", self.exits[step.container])
+
+    def _run_hook(self, step: RunPostStart) -> None:
+        due = dict(self.facts.hooks_due)
+        started = due.pop(step.container)
+        self.hooks.append(step.container)
+        failed = dict(self.facts.failed_hooks)
+        if step.container in self.failing_hooks:
+            failed[started] = "it said no"
+        unstarted = self.facts.unstarted - ({started} - failed.keys())
+        self.facts = replace(self.facts, hooks_due=due, failed_hooks=failed, unstarted=unstarted)
 
     def end(self, container_id: str, exit_code: int) -> None:
         """A process ends."""
         found = next((one for one in self.containers if one.id == container_id), None)
         if found is not None and found.may_run:
+            self.ends.append(found.name)
             detail = replace(found.detail, finished_at_s=self.now_s, exit_code=exit_code)
             self._change(container_id, ContainerState.CONTAINER_EXITED, detail)
 

@@ -17,6 +17,12 @@ PODS: dict[str, Callable[[], tuple[Pod, dict[str, int]]]] = {
     "two containers": lambda: (make_pod("a", "b"), {}),
     "init containers": lambda: (make_pod("a", inits=["one", "two"]), {"one": 0, "two": 0}),
     "a job": lambda: (make_pod("a", policy="Never"), {"a": 0}),
+    "sidecars": lambda: (make_pod("a", inits=["log", "one", "net"], sidecars=["log", "net"]), {"one": 0}),
+    "a job with sidecars": lambda: (
+        make_pod("a", policy="Never", inits=["log", "one"], sidecars=["log"]),
+        {"one": 0, "a": 0},
+    ),
+    "hooks": lambda: (make_pod("a", "b", inits=["log"], sidecars=["log"], hooked=["a", "log"]), {}),
 }
 
 
@@ -39,8 +45,11 @@ def killed_after(model: PodModel, wish: Wish, cut: int, *, half: bool) -> bool:
 
 
 def check_end(model: PodModel, pod: Pod, exits: dict[str, int]) -> None:
-    mains = sorted(one.name for one in pod.spec.containers) if pod.spec else []
-    assert model.running() == [name for name in mains if name not in exits]
+    assert pod.spec is not None
+    lasting = [*pod.spec.containers, *(one for one in pod.spec.initContainers or [] if one.restartPolicy)]
+    left = sorted(one.name for one in lasting if one.name not in exits)
+    assert model.running() == ([] if model.facts.outcome else left)
+    assert bool(model.facts.outcome) == all(one.name in exits for one in pod.spec.containers)
     assert sum(one.ready for one in model.sandboxes) == (1 if model.running() else 0)
     assert len({(one.name, one.attempt) for one in model.containers}) == len(model.containers)
 
@@ -77,7 +86,7 @@ def test_stopping(name: str) -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("name", ["one container", "two containers", "init containers"])
+@pytest.mark.parametrize("name", ["one container", "two containers", "init containers", "sidecars", "hooks"])
 def test_replacing_a_dead_sandbox(name: str, half: bool) -> None:
     for cut in itertools.count(1):
         pod, exits = PODS[name]()

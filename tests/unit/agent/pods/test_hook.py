@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -12,9 +13,10 @@ from agent.pods.execute import address_for_hook
 from agent.pods.hook import Hook, SleepAsk, parse_pre_stop
 from agent.pods.observe import PodObservation, SandboxObservation
 from agent.pods.run_hook import HookRunner
+from agent.probes.exec_probe import ExecRuntime
 from agent.probes.machine import Outcome, ProbeResult
 from agent.probes.plan import ExecAsk, HttpAsk, Unaskable
-from cri_client.errors import Unavailable
+from cri_client.errors import CriError, Unavailable
 from cri_client.types import ExecSyncResponse
 
 
@@ -116,3 +118,74 @@ def test_a_request_never_goes_to_the_node_instead_of_the_pod(sandboxes: list[San
 async def test_a_request_to_nowhere_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
     await HookRunner(_Runtime(), no_http).run_pre_stop(HttpAsk("http", "", 80, "/"), "d/web/main", "c1", "", 7)
     assert "its pod has no address any more" in caplog.text
+
+
+async def post_start(hook: Hook, runtime: ExecRuntime, answer: ProbeResult | None = None, ip: str = "10.0.0.9") -> str:
+    async def ask(_ask: HttpAsk, _pod_ip: str, timeout_s: float | None) -> ProbeResult:
+        assert timeout_s is None, "a postStart hook has all the time it wants"
+        return answer or ProbeResult(Outcome.SUCCESS)
+
+    return await HookRunner(runtime, ask).run_post_start(hook, "main", "c1", "web_default(1f)", ip)
+
+
+SAID = 'Exec lifecycle hook ([sh -c x]) for Container "main" in Pod "web_default(1f)" failed - error:'
+
+
+class _Shell:
+    """ExecSync that says `answer`."""
+
+    def __init__(self, answer: ExecSyncResponse | CriError) -> None:
+        self.answer = answer
+
+    async def exec_sync(self, container_id: str, cmd: Sequence[str], timeout_s: int = 0) -> ExecSyncResponse:
+        assert (container_id, timeout_s) == ("c1", 0)
+        if isinstance(self.answer, CriError):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (ExecSyncResponse(b"fine", b"", 0), ""),
+        (
+            ExecSyncResponse(b"out\n", b"err", 3),
+            f"{SAID} command 'sh -c x' exited with 3: err, message: \"out\\nerr\"",
+        ),
+        (
+            CriError("ExecSync", "no such file"),
+            f'{SAID} no such file, message: ""',
+        ),
+        (Unavailable("ExecSync", "the runtime restarts"), ""),
+    ],
+    ids=["done", "failed", "not run", "the runtime is away"],
+)
+async def test_what_becomes_of_a_post_start_command(answer: ExecSyncResponse | CriError, message: str) -> None:
+    assert await post_start(ExecAsk(("sh", "-c", "x")), _Shell(answer)) == message
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (ProbeResult(Outcome.SUCCESS), ""),
+        (ProbeResult(Outcome.FAILURE, "HTTP probe failed with statuscode: 500", answered=True), ""),
+        (ProbeResult(Outcome.FAILURE, "connect: connection refused"), "connect: connection refused"),
+    ],
+    ids=["answered", "answered with an error", "refused"],
+)
+async def test_any_answer_to_a_post_start_request_will_do(answer: ProbeResult, error: str) -> None:
+    message = await post_start(HttpAsk("http", "", 80, "/up"), _Runtime(), answer)
+    whole = f'HTTP lifecycle hook (/up) for Container "main" in Pod "web_default(1f)" failed - error: {error}'
+    assert message == (whole if error else "")
+
+
+async def test_a_post_start_request_to_nowhere_and_one_that_cannot_be_asked() -> None:
+    assert "no address" in await post_start(HttpAsk("http", "", 80, "/up"), _Runtime(), ip="")
+    assert "no such port" in await post_start(Unaskable("no such port"), _Runtime())
+
+
+@pytest.mark.looptime
+async def test_a_post_start_hook_may_only_wait() -> None:
+    began_s = asyncio.get_running_loop().time()
+    assert await post_start(SleepAsk(3600), _Runtime()) == ""
+    assert asyncio.get_running_loop().time() - began_s == pytest.approx(3600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lightkube.models.core_v1 import Pod, PodStatus
+from lightkube.models.core_v1 import Pod, PodReadinessGate, PodStatus
 
 from agent.pods.status import StatusFacts, is_ready, pod_status
 from agent.pods.waiting import Waiting
@@ -141,3 +141,89 @@ def test_what_was_interrupted_and_runs_again_has_not_succeeded() -> None:
     model.end(model.containers[0].id, 0)
     assert status_of(model, pod).phase == "Succeeded"
     assert status_of(model, pod, interrupted=True).phase == "Running"
+
+
+def reasons(status: PodStatus) -> dict[str, tuple[str, str | None, str | None]]:
+    return {one.type: (one.status, one.reason, one.message) for one in status.conditions or ()}
+
+
+def test_a_container_whose_post_start_hook_runs_or_has_failed_does_not_run_yet() -> None:
+    pod, model = make_pod(), started(make_pod())
+    unhooked = frozenset({model.containers[0].id})
+    status = status_of(model, pod, unhooked=unhooked)
+    assert (status.phase, waiting_reason(status), is_ready(status)) == ("Pending", "ContainerCreating", False)
+    wait = Waiting("RunPostStart/web", "web", "PostStartHookError", "it said no")
+    assert waiting_reason(status_of(model, pod, unhooked=unhooked, waiting=(wait,))) == "PostStartHookError"
+
+
+def test_a_sidecar_counts_for_initialized_when_started_and_for_ready_when_ready() -> None:
+    pod = make_pod(inits=["side"], sidecars=["side"])
+    model = PodModel()
+    for _ in range(2):
+        for step in model.plan(wanted(pod)).steps:
+            model.apply(step)
+    status = status_of(model, pod, verdicts={"side": ProbeVerdict(started=False, ready=False)})
+    assert (status.phase, waiting_reason(status)) == ("Pending", "PodInitializing")
+    incomplete = "containers with incomplete status: [side]"
+    assert reasons(status)["Initialized"] == ("False", "ContainersNotInitialized", incomplete)
+    unready = "containers with unready status: [side web]"
+    assert reasons(status)["ContainersReady"] == ("False", "ContainersNotReady", unready)
+    model.run(wanted(pod))
+    late = status_of(model, pod, verdicts={"side": ProbeVerdict(started=True, ready=False), "web": READY})
+    assert late.phase == "Running"
+    assert reasons(late)["Initialized"] == ("True", None, None)
+    assert reasons(late)["Ready"] == ("False", "ContainersNotReady", "containers with unready status: [side]")
+    (side,) = late.initContainerStatuses or []
+    assert (side.started, side.ready) == (True, False)
+
+
+def test_a_sidecar_that_ended_counts_neither_way_for_the_phase() -> None:
+    pod = make_pod(inits=["side"], sidecars=["side"], policy="OnFailure")
+    model = started(pod)
+    model.end(next(one.id for one in model.containers if one.name == "web"), 0)
+    assert status_of(model, pod).phase == "Running", "the sidecar still runs"
+    model.end(next(one.id for one in model.containers if one.name == "side"), 137)
+    assert status_of(model, pod).phase == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("own", "code", "phase"), [("Never", 1, "Failed"), ("Never", 0, "Succeeded"), ("OnFailure", 1, "Running")]
+)
+def test_the_phase_goes_by_the_containers_own_policy(own: str, code: int, phase: str) -> None:
+    pod = make_pod()
+    assert pod.spec is not None
+    pod.spec.containers[0].restartPolicy = own
+    model = PodModel()
+    model.run(wanted(pod))
+    model.end(model.containers[0].id, code)
+    assert status_of(model, pod).phase == phase
+
+
+def test_a_readiness_gate_that_nobody_can_open_keeps_the_pod_unready() -> None:
+    pod = make_pod()
+    assert pod.spec is not None
+    pod.spec.readinessGates = [PodReadinessGate(conditionType="example.org/lb")]
+    status = status_of(started(pod), pod)
+    message = 'corresponding condition of pod readiness gate "example.org/lb" does not exist.'
+    assert reasons(status)["Ready"] == ("False", "ReadinessGatesNotReady", message)
+    assert reasons(status)["ContainersReady"] == ("True", None, None)
+    not_ready = status_of(started(pod), pod, verdicts={})
+    assert reasons(not_ready)["Ready"] == reasons(not_ready)["ContainersReady"]
+
+
+def test_a_pod_that_succeeded_says_so_in_each_condition() -> None:
+    pod = make_pod(policy="Never")
+    model = started(pod, web=0)
+    said = reasons(status_of(model, pod, outcome="Succeeded"))
+    assert said["Initialized"] == ("True", "PodCompleted", None)
+    assert said["Ready"] == said["ContainersReady"] == ("False", "PodCompleted", None)
+    assert said["PodReadyToStartContainers"] == ("False", None, None)
+
+
+def test_the_generation_of_the_manifest_is_observed() -> None:
+    pod = make_pod()
+    assert pod.metadata is not None
+    pod.metadata.generation = 7
+    status = status_of(started(pod), pod)
+    assert status.observedGeneration == 7
+    assert {one.observedGeneration for one in status.conditions or ()} == {7}
