@@ -46,7 +46,7 @@ class PodMemory:
     tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
     is published. `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up
     to where a step that was begun knows them. `hooked` are the names of containers with a postStart hook,
-    `hooks_due` and `failed_hooks` as in `PodFacts`: an agent that is killed forgets them, and does not run a hook twice.
+    `hooks_due` and `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice.
     Times in Unix seconds.
     """
 
