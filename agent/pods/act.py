@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
-from agent.pods.execute import Target
 from agent.pods.failure import StepFailed
 from agent.pods.memory import PodMemory
 from agent.pods.plan import Plan
@@ -31,6 +30,7 @@ from agent.pods.steps import (
     StopContainer,
 )
 from agent.pods.surroundings import Surroundings
+from agent.pods.target import Target
 from agent.pods.waiting import Waiting
 from daemonkit.tasks import spawn
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-from lightkube.models.core_v1 import Container, Pod
+from lightkube.models.core_v1 import Pod
 
 from agent.cgroups.hierarchy import CgroupError
 from agent.cgroups.names import pod_cgroup_parent
@@ -28,11 +25,8 @@ from agent.container_spec.paths import container_log_path, pod_log_dir, terminat
 from agent.container_spec.sandbox import sandbox_config
 from agent.images.puller import ImagePuller, ImageWaiting
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
-from agent.pods.failure import StepFailed
-from agent.pods.grace import at_least
+from agent.pods.failure import StepFailed, cri_failure, failure_reason
 from agent.pods.hook import post_start_of
-from agent.pods.observe import PodObservation
-from agent.pods.restart import init_containers, main_containers
 from agent.pods.run_hook import HookRunner
 from agent.pods.steps import (
     CreateSandbox,
@@ -50,36 +44,18 @@ from agent.pods.steps import (
     StopContainer,
     StopSandbox,
 )
-from agent.pods.stop_turns import StopTurns
+from agent.pods.stop_container import ContainerStopper
+from agent.pods.target import Target, address_for_hook, container_of, pod_of
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volumes
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
-from cri_client.errors import AlreadyExists, CriError, FailedPrecondition, NotFound, Unavailable
+from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec
-from daemonkit.tasks import to_the_end
 from kube_objects.config_data import ConfigObjects
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
-
-    `image_ref` gives what the image of a container, by its name, was found to be, `hook_due` the id of the one whose
-    postStart hook is to run.
-    """
-
-    uid: str
-    namespace: str
-    name: str
-    pod: Pod | None
-    seen: PodObservation
-    image_ref: Callable[[str], str]
-    hook_due: Callable[[str], str]
-    turns: StopTurns
 
 
 class PodCgroups(Protocol):
@@ -120,6 +96,7 @@ class Executor:
         self._images = images
         self._puller = puller
         self._hooks = hooks
+        self._stopper = ContainerStopper(runtime, hooks)
         self._cgroups = cgroups
         self._image_users: dict[str, ImageUser] = {}
 
@@ -136,11 +113,11 @@ class Executor:
         except CgroupError as error:
             raise StepFailed("FailedKillPod", str(error)) from error
         except OSError as error:
-            raise StepFailed(_reason(step), f"cannot carry out {step.key}: {error}") from error
+            raise StepFailed(failure_reason(step), f"cannot carry out {step.key}: {error}") from error
         except CriError as error:
-            failed = _cri_failure(step, error)
+            failed = cri_failure(step, error, time.time())
             if failed.image_gone and isinstance(step, StartContainer):
-                self._puller.invalidate(_container(_pod(target), step.container).image or "")
+                self._puller.invalidate(container_of(target, step.container).image or "")
             raise failed from error
 
     async def _dispatch(self, step: Step, target: Target) -> str:
@@ -153,7 +130,7 @@ class Executor:
         if isinstance(step, RunPostStart):
             await self._run_post_start(step, target)
         elif isinstance(step, StopContainer):
-            await self._stop_container(step, target)
+            await self._stopper.stop(step, target, self.node.node_ips)
         elif isinstance(step, RemoveContainer):
             await self._remove_container(step, target)
         elif isinstance(step, StopSandbox):
@@ -167,7 +144,7 @@ class Executor:
     async def _dispatch_to_host(self, step: Step, target: Target) -> None:
         """What lies on this machine outside the runtime."""
         if isinstance(step, PrepareVolumes):
-            await prepare_volumes(_pod(target), self._root, node_memory_bytes=self.node.memory_bytes)
+            await prepare_volumes(pod_of(target), self._root, node_memory_bytes=self.node.memory_bytes)
         elif isinstance(step, RemoveVolumes):
             await remove_volumes(self._root, target.uid)
         elif isinstance(step, RemovePodDir):
@@ -198,16 +175,16 @@ class Executor:
 
     async def _create_sandbox(self, step: CreateSandbox, target: Target) -> str:
         os.makedirs(self.log_dir(target), 0o755, exist_ok=True)
-        facts = self._spec_facts(_pod(target), ())
+        facts = self._spec_facts(pod_of(target), ())
         try:
-            await self._cgroups.prepare(_pod(target))
+            await self._cgroups.prepare(pod_of(target))
         except CgroupError as error:
             raise StepFailed("FailedCreatePodContainer", str(error)) from error
-        return await self._runtime.run_pod_sandbox(sandbox_config(_pod(target), step.attempt, facts))
+        return await self._runtime.run_pod_sandbox(sandbox_config(pod_of(target), step.attempt, facts))
 
     async def _start_container(self, step: StartContainer, target: Target) -> str:
-        pod = _pod(target)
-        container = _container(pod, step.container)
+        pod = pod_of(target)
+        container = container_of(target, step.container)
         sandbox = next(one for one in target.seen.sandboxes if one.id == step.sandbox_id)
         host_network = bool(pod.spec and pod.spec.hostNetwork)
         facts = self._spec_facts(pod, self.node.node_ips if host_network else sandbox.ips)
@@ -237,9 +214,7 @@ class Executor:
         return made
 
     async def _run_post_start(self, step: RunPostStart, target: Target) -> None:
-        pod = _pod(target)
-        container = _container(pod, step.container)
-        hook = post_start_of(container)
+        hook = post_start_of(container_of(target, step.container))
         if hook is None:
             return
         ip = address_for_hook(target.seen, target.seen.sandboxes[0].id, self.node.node_ips)
@@ -247,29 +222,6 @@ class Executor:
         failure = await self._hooks.run_post_start(hook, step.container, target.hook_due(step.container), whose, ip)
         if failure:
             raise StepFailed("PostStartHookError", failure)
-
-    async def _stop_container(self, step: StopContainer, target: Target) -> None:
-        try:
-            await self._stop_in_turn(step, target)
-        except (StepFailed, CriError):
-            target.turns.failed(step.container_id)
-            raise
-        target.turns.ended(step.container_id)
-
-    async def _stop_in_turn(self, step: StopContainer, target: Target) -> None:
-        """The preStop hook first, then those that end before it, out of the same grace period; SIGTERM is always left
-        the minimum.
-        """
-        began_s = time.monotonic()
-        seen = next((one for one in target.seen.all_containers() if one.id == step.container_id), None)
-        if seen is not None and seen.running and seen.pre_stop is not None:
-            ip = address_for_hook(target.seen, seen.sandbox_id, self.node.node_ips)
-            name = f"{target.namespace}/{target.name}/{step.container}"
-            await self._hooks.run_pre_stop(seen.pre_stop, name, step.container_id, ip, step.grace_s)
-        await target.turns.wait(step.after, began_s + step.grace_s - time.monotonic())
-        left_s = at_least(began_s + step.grace_s - time.monotonic())
-        # containerd takes a call that is cancelled early for one that has sent the signal, and never sends it again.
-        await to_the_end(self._runtime.stop_container(step.container_id, math.ceil(left_s)))
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         """Of one whose start was cut off, containerd 2 keeps what it has forgotten in the CRI."""
@@ -325,52 +277,3 @@ class Executor:
     @property
     def _root(self) -> str:
         return str(self.config.root_dir)
-
-
-def address_for_hook(seen: PodObservation, sandbox_id: str, node_ips: tuple[str, ...]) -> str:
-    """Where the hook of a container in that sandbox asks, "" for nowhere. Pure.
-
-    Only a sandbox that is up and has no address shares the node's. One that is down may have lost its own, and what
-    listens at that port of the node is somebody else.
-    """
-    sandbox = next((one for one in seen.sandboxes if one.id == sandbox_id), None)
-    if sandbox is None or not (sandbox.ips or sandbox.ready):
-        return ""
-    return next(iter(sandbox.ips or node_ips), "")
-
-
-def _cri_failure(step: Step, error: CriError) -> StepFailed:
-    failed = StepFailed(_reason(step), error.message)
-    if isinstance(error, Unavailable):
-        failed = StepFailed("ContainerRuntimeUnavailable", f"the container runtime does not answer: {error.message}")
-        failed.runtime_away = True
-        failed.retry_at_s = time.time() + 1.0
-    # A runtime that is still at work on a call it was asked before refuses the name it has reserved for that.
-    taken = isinstance(error, AlreadyExists) or "is reserved for" in error.message
-    # One that went away has dropped its work with it, and what it had finished is seen at the next look.
-    failed.name_taken = taken or (error.outcome_unknown and not isinstance(error, Unavailable))
-    if isinstance(step, StartContainer):
-        failed.reason = "RunContainerError" if error.method == "StartContainer" else failed.reason
-        failed.image_gone = isinstance(error, NotFound) and error.method in ("CreateContainer", "ImageStatus")
-    return failed
-
-
-def _reason(step: Step) -> str:
-    """The kubelet's word for a step that failed."""
-    if isinstance(step, CreateSandbox):
-        return "FailedCreatePodSandBox"
-    if isinstance(step, StartContainer):
-        return "CreateContainerError"
-    if isinstance(step, PrepareVolumes):
-        return "FailedMount"
-    return "FailedKillPod"
-
-
-def _pod(target: Target) -> Pod:
-    if target.pod is None:
-        raise TypeError(f"cannot start pod {target.uid}: its definition is not known")
-    return target.pod
-
-
-def _container(pod: Pod, name: str) -> Container:
-    return next(one for one in init_containers(pod) + main_containers(pod) if one.name == name)

@@ -1,9 +1,12 @@
-"""What a step that did not succeed says about itself. Pure.
+"""What a step that did not succeed says about itself, in the kubelet's words. Pure.
 
 Before: `execute` raises it. Next: `memory` turns it into how long the step is held back.
 """
 
 from __future__ import annotations
+
+from agent.pods.steps import CreateSandbox, PrepareVolumes, StartContainer, Step
+from cri_client.errors import AlreadyExists, CriError, NotFound, Unavailable
 
 
 class StepFailed(Exception):  # noqa: N818 - what happened to a step, not a fault of the program
@@ -25,3 +28,31 @@ class StepFailed(Exception):  # noqa: N818 - what happened to a step, not a faul
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+
+def cri_failure(step: Step, error: CriError, now_s: float) -> StepFailed:
+    """What a call that failed means for its step."""
+    failed = StepFailed(failure_reason(step), error.message)
+    if isinstance(error, Unavailable):
+        failed = StepFailed("ContainerRuntimeUnavailable", f"the container runtime does not answer: {error.message}")
+        failed.runtime_away = True
+        failed.retry_at_s = now_s + 1.0
+    # A runtime that is still at work on a call it was asked before refuses the name it has reserved for that.
+    taken = isinstance(error, AlreadyExists) or "is reserved for" in error.message
+    # One that went away has dropped its work with it, and what it had finished is seen at the next look.
+    failed.name_taken = taken or (error.outcome_unknown and not isinstance(error, Unavailable))
+    if isinstance(step, StartContainer):
+        failed.reason = "RunContainerError" if error.method == "StartContainer" else failed.reason
+        failed.image_gone = isinstance(error, NotFound) and error.method in ("CreateContainer", "ImageStatus")
+    return failed
+
+
+def failure_reason(step: Step) -> str:
+    """The kubelet's word for a step that failed."""
+    if isinstance(step, CreateSandbox):
+        return "FailedCreatePodSandBox"
+    if isinstance(step, StartContainer):
+        return "CreateContainerError"
+    if isinstance(step, PrepareVolumes):
+        return "FailedMount"
+    return "FailedKillPod"

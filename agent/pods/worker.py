@@ -15,7 +15,6 @@ import time
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
 from agent.pods.act import StepTaker
-from agent.pods.execute import Target
 from agent.pods.facts import Leftovers
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
@@ -24,6 +23,7 @@ from agent.pods.plan import Plan, plan_pod
 from agent.pods.publish import failed_probes, keep_verdicts, publish, sync_probes, unstarted
 from agent.pods.stop_turns import StopTurns
 from agent.pods.surroundings import Surroundings
+from agent.pods.target import Target
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish, merge_wishes
 from cri_client.errors import CriError, Unavailable

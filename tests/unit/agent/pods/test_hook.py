@@ -9,10 +9,10 @@ import pytest
 from lightkube.models import core_v1
 
 from agent.container_spec.labels import container_annotations
-from agent.pods.execute import address_for_hook
 from agent.pods.hook import Hook, SleepAsk, parse_pre_stop
 from agent.pods.observe import PodObservation, SandboxObservation
 from agent.pods.run_hook import HookRunner
+from agent.pods.target import address_for_hook
 from agent.probes.exec_probe import ExecRuntime
 from agent.probes.machine import Outcome, ProbeResult
 from agent.probes.plan import ExecAsk, HttpAsk, Unaskable

@@ -1,0 +1,58 @@
+"""The pod that a step is for, as `execute` needs to know it. Pure.
+
+Before: `worker` makes one for each plan. Next: `execute` and `stop_container`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lightkube.models.core_v1 import Container, Pod
+
+from agent.pods.observe import PodObservation
+from agent.pods.restart import init_containers, main_containers
+from agent.pods.stop_turns import StopTurns
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
+
+    `image_ref` gives what the image of a container, by its name, was found to be, `hook_due` the id of the one whose
+    postStart hook is to run.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    pod: Pod | None
+    seen: PodObservation
+    image_ref: Callable[[str], str]
+    hook_due: Callable[[str], str]
+    turns: StopTurns
+
+
+def pod_of(target: Target) -> Pod:
+    """Its definition."""
+    if target.pod is None:
+        raise TypeError(f"cannot start pod {target.uid}: its definition is not known")
+    return target.pod
+
+
+def container_of(target: Target, name: str) -> Container:
+    """The definition of one of its containers."""
+    pod = pod_of(target)
+    return next(one for one in init_containers(pod) + main_containers(pod) if one.name == name)
+
+
+def address_for_hook(seen: PodObservation, sandbox_id: str, node_ips: tuple[str, ...]) -> str:
+    """Where the hook of a container in that sandbox asks, "" for nowhere. Pure.
+
+    Only a sandbox that is up and has no address shares the node's. One that is down may have lost its own, and what
+    listens at that port of the node is somebody else.
+    """
+    sandbox = next((one for one in seen.sandboxes if one.id == sandbox_id), None)
+    if sandbox is None or not (sandbox.ips or sandbox.ready):
+        return ""
+    return next(iter(sandbox.ips or node_ips), "")
