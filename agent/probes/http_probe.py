@@ -42,8 +42,9 @@ class HttpProber:
         url = probe_url(ask, pod_ip)
         try:
             URL(url, encoded=True).raw_host  # noqa: B018 - raises for what can never be asked
-            async with asyncio.timeout(timeout_s):
-                return await self._follow(url, ask)
+            return await self._follow(url, ask, asyncio.get_running_loop().time() + timeout_s)
+        except _BodyNotRead as error:
+            return ProbeResult(Outcome.UNKNOWN, f'Get "{url}": {error}')
         except TimeoutError:
             text = f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
             return ProbeResult(Outcome.FAILURE, text, timed_out=True)
@@ -61,20 +62,23 @@ class HttpProber:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, url: str, ask: HttpAsk) -> ProbeResult:
+    async def _follow(self, url: str, ask: HttpAsk, deadline_s: float) -> ProbeResult:
         from yarl import URL
 
         session = self._open()
         first_host = urlsplit(url).hostname
-        current = url
+        current, headers = url, probe_headers(ask)
         for _ in range(_MAX_REDIRECTS):
-            headers = probe_headers(ask)
-            async with session.get(URL(current, encoded=True), headers=headers, allow_redirects=False) as response:
+            async with asyncio.timeout_at(deadline_s):
+                response = await session.get(URL(current, encoded=True), headers=headers, allow_redirects=False)
+            try:
                 location = response.headers.get("Location") if response.status in _FOLLOWED else None
                 target = urljoin(current, location) if location else ""
                 if not target or urlsplit(target).hostname != first_host:
-                    return _verdict(response.status, await response.content.read(_MAX_BODY))
-                current = target
+                    return _verdict(response.status, await _read_body(response, deadline_s))
+            finally:
+                response.close()
+            current = target
         return ProbeResult(Outcome.FAILURE, f'Get "{current}": stopped after {_MAX_REDIRECTS} redirects')
 
     def _open(self) -> aiohttp.ClientSession:
@@ -92,6 +96,24 @@ class HttpProber:
                 timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             )
         return self._session
+
+
+class _BodyNotRead(Exception):  # noqa: N818 - the kubelet, too, throws such a result away
+    """The head of the answer came and its body did not."""
+
+
+async def _read_body(response: aiohttp.ClientResponse, deadline_s: float) -> bytes:
+    """The body up to 10 KiB. Raises _BodyNotRead."""
+    import aiohttp
+
+    body = b""
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            while len(body) < _MAX_BODY and (more := await response.content.read(_MAX_BODY - len(body))):
+                body += more
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise _BodyNotRead(f"cannot read the body: {str(error) or type(error).__name__}") from None
+    return body
 
 
 def probe_url(ask: HttpAsk, pod_ip: str) -> str:

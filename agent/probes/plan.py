@@ -42,6 +42,14 @@ class TcpAsk:
 
 
 @dataclass(frozen=True)
+class GrpcAsk:
+    """Ask the health service of the pod's address; an empty `service` is the server as a whole."""
+
+    port: int
+    service: str = ""
+
+
+@dataclass(frozen=True)
 class Unaskable:
     """A probe that cannot be run, and why."""
 
@@ -54,7 +62,7 @@ class ProbePlan:
 
     kind: ProbeKind
     timing: ProbeTiming
-    ask: ExecAsk | HttpAsk | TcpAsk | Unaskable
+    ask: ExecAsk | HttpAsk | TcpAsk | GrpcAsk | Unaskable
 
 
 def plan_probes(container: core_v1.Container) -> Mapping[ProbeKind, ProbePlan]:
@@ -78,7 +86,7 @@ def _plan(kind: ProbeKind, probe: core_v1.Probe, container: core_v1.Container) -
     return ProbePlan(kind, timing, _ask(probe, container))
 
 
-def _ask(probe: core_v1.Probe, container: core_v1.Container) -> ExecAsk | HttpAsk | TcpAsk | Unaskable:
+def _ask(probe: core_v1.Probe, container: core_v1.Container) -> ExecAsk | HttpAsk | TcpAsk | GrpcAsk | Unaskable:
     if probe.exec is not None:
         return ExecAsk(tuple(probe.exec.command or ()))
     if probe.httpGet is not None:
@@ -91,6 +99,8 @@ def _ask(probe: core_v1.Probe, container: core_v1.Container) -> ExecAsk | HttpAs
     if probe.tcpSocket is not None:
         port = resolve_port(probe.tcpSocket.port, container.ports or ())
         return port if isinstance(port, Unaskable) else TcpAsk(probe.tcpSocket.host or "", port)
+    if probe.grpc is not None:
+        return GrpcAsk(probe.grpc.port, probe.grpc.service or "")
     return Unaskable(f"container {container.name}: missing probe handler")
 
 

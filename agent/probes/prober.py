@@ -19,6 +19,7 @@ from lightkube.models import core_v1
 
 from agent.container_spec.env import expand_all
 from agent.probes.exec_probe import ExecRuntime, run_exec
+from agent.probes.grpc_probe import run_grpc
 from agent.probes.http_probe import HttpProber
 from agent.probes.lag import LagMeter
 from agent.probes.machine import (
@@ -35,7 +36,7 @@ from agent.probes.machine import (
     may_run,
     restore_state,
 )
-from agent.probes.plan import ExecAsk, HttpAsk, ProbePlan, TcpAsk, plan_probes
+from agent.probes.plan import ExecAsk, GrpcAsk, HttpAsk, ProbePlan, TcpAsk, plan_probes
 from agent.probes.tcp_probe import run_tcp
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
@@ -266,12 +267,15 @@ class Prober:
         if isinstance(ask, ExecAsk):
             command = expand_all(ask.command, probed.environment)
             return await run_exec(self._runtime, probed.container_id, command, timeout_s)
-        if isinstance(ask, HttpAsk | TcpAsk) and not (ask.host or probed.pod_ip):
+        host = ask.host if isinstance(ask, HttpAsk | TcpAsk) else ""
+        if isinstance(ask, HttpAsk | TcpAsk | GrpcAsk) and not (host or probed.pod_ip):
             return ProbeResult(Outcome.UNKNOWN, "the pod has no address yet")
         if isinstance(ask, HttpAsk):
             return await self._http.run(ask, probed.pod_ip, timeout_s)
         if isinstance(ask, TcpAsk):
             return await run_tcp(ask.host or probed.pod_ip, ask.port, timeout_s)
+        if isinstance(ask, GrpcAsk):
+            return await run_grpc(ask, probed.pod_ip, timeout_s)
         return ProbeResult(Outcome.UNKNOWN, ask.message)
 
     def _report(self, uid: str, probed: _Probed, kind: ProbeKind, result: ProbeResult) -> None:

@@ -84,6 +84,8 @@ def _default_probe(probe: core_v1.Probe) -> None:
     probe.successThreshold = probe.successThreshold or 1
     probe.failureThreshold = probe.failureThreshold or 3
     _default_http_get(probe.httpGet)
+    if probe.grpc is not None:
+        probe.grpc.service = probe.grpc.service or ""
 
 
 def _default_volume(volume: core_v1.Volume) -> None:

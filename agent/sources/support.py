@@ -74,6 +74,8 @@ _PROBE = _used(
     "httpGet.scheme",
     "tcpSocket.host",
     "tcpSocket.port",
+    "grpc.port",
+    "grpc.service",
     "initialDelaySeconds",
     "periodSeconds",
     "timeoutSeconds",

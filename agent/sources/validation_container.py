@@ -205,7 +205,7 @@ def _security(context: core_v1.SecurityContext | None, where: Path) -> Problems:
 def _probe(probe: core_v1.Probe, where: Path, container: core_v1.Container, *, once: bool) -> Problems:
     kinds = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if getattr(probe, name) is not None]
     if not kinds:
-        yield where, "must have a handler: exec, httpGet or tcpSocket"
+        yield where, "must have a handler: exec, httpGet, tcpSocket or grpc"
     elif len(kinds) > 1:
         yield where, f"may not have more than one handler, has {' and '.join(kinds)}"
     for name in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
@@ -223,6 +223,8 @@ def _probe(probe: core_v1.Probe, where: Path, container: core_v1.Container, *, o
         yield from http_get_problems(probe.httpGet, (*where, "httpGet"), container)
     if probe.tcpSocket is not None:
         yield from _target_port(probe.tcpSocket.port, (*where, "tcpSocket", "port"), container)
+    if probe.grpc is not None and (problem := is_port_number(probe.grpc.port)):
+        yield (*where, "grpc", "port"), problem
 
 
 def http_get_problems(get: core_v1.HTTPGetAction, where: Path, container: core_v1.Container) -> Problems:

@@ -134,6 +134,32 @@ async def test_an_endless_body_is_cut() -> None:
     assert len(result.message) <= 10 * 1024
 
 
+@pytest.mark.parametrize("ending", ["stalls", "breaks"])
+async def test_a_head_without_its_body_is_no_answer_either_way(ending: str) -> None:
+    async def reply(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 500 Broken\r\nContent-Length: 10\r\n\r\nhalf")
+        await writer.drain()
+        await asyncio.sleep(60 if ending == "stalls" else 0)
+
+    async with served(reply) as port:
+        result = await ask(port, timeout_s=0.3 if ending == "stalls" else 10)
+    assert result.outcome is Outcome.UNKNOWN
+    assert "cannot read the body" in result.message
+
+
+async def test_the_body_comes_whole_also_in_pieces() -> None:
+    async def reply(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 302 Found\r\nContent-Length: 8\r\n\r\nfirst")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(b"end")
+        await writer.drain()
+
+    async with served(reply) as port:
+        result = await ask(port)
+    assert result.message == "Probe terminated redirects, Response body: firstend"
+
+
 async def test_silence_is_a_time_out() -> None:
     async def reply(_request: bytes, _writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
