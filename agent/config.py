@@ -17,6 +17,7 @@ from typing import TypeVar
 from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
+from agent.logs.policy import LogPolicy
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
 from kube_objects.quantity import parse_quantity
@@ -59,6 +60,7 @@ class AgentConfig:
     image_endpoint: str | None
     runtime_request_timeout_s: float
     pod_logs_dir: Path
+    log_policy: LogPolicy
     cgroup_driver: str
     cgroup_root: str
     pod_pids_limit: int
@@ -128,6 +130,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         image_endpoint=get.endpoint("imageServiceEndpoint"),
         runtime_request_timeout_s=get.typed("runtimeRequestTimeout", float),
         pod_logs_dir=Path(get.absolute("podLogsDir")),
+        log_policy=get.log_policy(),
         cgroup_driver=get.text("cgroupDriver"),
         cgroup_root=get.absolute("cgroupRoot") or "/",
         pod_pids_limit=get.typed("podPidsLimit", int),
@@ -308,6 +311,19 @@ class _Getter:
             return parse_periods(listed.value)
         except ValueError as error:
             raise listed.error(str(error)) from None
+
+    def log_policy(self) -> LogPolicy:
+        """When and how the logs of containers are rotated."""
+        try:
+            max_bytes = parse_quantity(self.text("containerLogMaxSize")).bytes()
+        except ValueError as error:
+            raise self.setting("containerLogMaxSize").error(str(error)) from None
+        return LogPolicy(
+            max_bytes,
+            self.typed("containerLogMaxFiles", int),
+            self.typed("containerLogMaxWorkers", int),
+            self.typed("containerLogMonitorInterval", float),
+        )
 
     def serialize_image_pulls(self) -> bool:
         parallel = self.optional("maxParallelImagePulls", int)

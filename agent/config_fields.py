@@ -48,15 +48,11 @@ _API = "there is no API server"
 _SERVER = "there is no HTTPS API on the node yet"
 _GC = "image garbage collection is not supported yet"
 _EVICTION = "eviction is not supported yet"
-_LOGS = "log rotation is not supported yet"
 
 # Refused fields where a zero in the file is a value of its own, not the default.
 _POINTERS = frozenset(
     {
         "cgroupsPerQOS",
-        "containerLogMaxFiles",
-        "containerLogMaxWorkers",
-        "containerLogMonitorInterval",
         "cpuCFSQuotaPeriod",
         "imageGCHighThresholdPercent",
         "imageGCLowThresholdPercent",
@@ -125,6 +121,31 @@ _USED = (
     _used("systemReserved", "map", {}, "system-reserved", note="cpu, memory, ephemeral-storage, pid"),
     _used("kubeReservedCgroup", "string", "", "kube-reserved-cgroup"),
     _used("systemReservedCgroup", "string", "", "system-reserved-cgroup"),
+    _used(
+        "containerLogMaxSize",
+        "string",
+        "10Mi",
+        "container-log-max-size",
+        note="from this size on a container's log is rotated; negative: never",
+    ),
+    _used(
+        "containerLogMaxFiles",
+        "int",
+        5,
+        "container-log-max-files",
+        zero_is_default=False,
+        minimum=2,
+        note="with the present one; the older ones are packed",
+    ),
+    _used("containerLogMaxWorkers", "int", 1, zero_is_default=False, minimum=1, note="logs rotated at the same time"),
+    _used(
+        "containerLogMonitorInterval",
+        "duration",
+        "10s",
+        zero_is_default=False,
+        minimum=3,
+        note="how often logs are looked at",
+    ),
     _used("runtimeRequestTimeout", "duration", "2m0s", "runtime-request-timeout", minimum=1),
     _used("maxPods", "int", 110, "max-pods", minimum=1),
     _used("serializeImagePulls", "bool", True, "serialize-image-pulls", zero_is_default=False),
@@ -300,13 +321,6 @@ _REFUSED = (
         ("evictionMaxPodGracePeriod", "int", 0, "eviction-max-pod-grace-period"),
         ("evictionMinimumReclaim", "map", {}, "eviction-minimum-reclaim"),
         ("mergeDefaultEvictionSettings", "bool", False, ""),
-    ),
-    *_refused(
-        _LOGS,
-        ("containerLogMaxSize", "string", "10Mi", "container-log-max-size"),
-        ("containerLogMaxFiles", "int", 5, "container-log-max-files"),
-        ("containerLogMaxWorkers", "int", 1, ""),
-        ("containerLogMonitorInterval", "duration", "10s", ""),
     ),
 )
 

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.assembly import Settings, assemble
 from agent.config import AgentConfig, ConfigError, load_config
+from agent.logs.monitor import LogMonitor
 from agent.manifest_feed import ManifestFeed
 from agent.node.addresses import AddressError
 from agent.node.cgroup_driver import agree_on_cgroup_driver
@@ -232,6 +233,7 @@ class Agent:
             group, runtime, ImageClient(image_channel), settings, self._board, self._state, self._shutdown
         )
         feed = ManifestFeed(settings.config, self._board, self._state)
+        log_monitor = LogMonitor(runtime, shared.view.running_logs, lambda: settings.config.log_policy)
         lookout = Lookout(
             shared.view, workers, connected=self._report.set_connected, missed=self._report.set_missed_events
         )
@@ -249,6 +251,7 @@ class Agent:
             spawn_eternal(group, lookout.follow_events(runtime_events(runtime, channel)), name="runtime events")
             spawn_eternal(group, lookout.look_now_and_then(), name="relist")
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
+            spawn_eternal(group, log_monitor.run(), name="container logs")
             spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
             await feed.follow(workers)
         finally:

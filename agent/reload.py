@@ -16,6 +16,7 @@ LIVE = frozenset(
         "cluster_domain",
         "cpu_cfs_quota",
         "crash_loop_max_s",
+        "log_policy",
         "max_pods",
         "node_labels",
         "resolv_conf",

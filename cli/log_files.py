@@ -21,7 +21,9 @@ from typing import BinaryIO, cast
 
 _BLOCK_BYTES = 64 * 1024
 _POLL_S = 0.1
+PACKED = ".gz"
 _STAMP = re.compile(r"\d{8}-\d{6}")
+_LOG = re.compile(r"(\d+)\.log(\.\d{8}-\d{6}(\.gz)?)?\Z")
 
 
 class RotatedLogError(Exception):
@@ -29,29 +31,43 @@ class RotatedLogError(Exception):
 
 
 def attempts(directory: Path) -> list[int]:
-    """Attempts that have a log, oldest first."""
+    """Attempts that have a log, also one that is just being rotated, oldest first."""
     try:
         names = os.listdir(directory)
     except OSError:
         return []
-    return sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
+    return sorted({int(found[1]) for name in names if (found := _LOG.match(name))})
 
 
-def open_at_tail(path: Path, tail: int | None) -> BinaryIO:
-    """The file, positioned so that the last `tail` lines follow; at its start for None. Raises OSError."""
-    file = path.open("rb", buffering=0)
+def open_at_tail(directory: Path, attempt: int, tail: int | None) -> BinaryIO:
+    """The file that a run writes to, positioned so that the last `tail` lines follow; at its start for None.
+
+    That is ATTEMPT.log, or, before the runtime has made a new one, what was just renamed. Raises OSError.
+    """
+    path = directory / f"{attempt}.log"
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        plain = [one for one in _rotated(directory, attempt) if one.suffix != PACKED]
+        if not plain:
+            raise
+        file = plain[-1].open("rb", buffering=0)
     if tail is not None:
         file.seek(_tail_offset(file, tail))
     return file
 
 
-def read_rotated(directory: Path, attempt: int, file: BinaryIO, tail: int | None) -> Iterator[bytes]:
-    """What of the last `tail` lines of a run (None: of all) stands in files older than `file`, the present one.
+def older_than(file: BinaryIO, directory: Path, attempt: int) -> list[Path]:
+    """What rotation has put aside of a run before `file`, oldest first. To be asked as soon as `file` is open."""
+    return [path for path in _rotated(directory, attempt) if not _is_same(path, file)]
 
-    A file that was rotated away while we looked is read once: `file` is it. `file` stays where it is positioned.
-    Raises RotatedLogError.
+
+def read_rotated(older: Iterable[Path], file: BinaryIO, tail: int | None) -> Iterator[bytes]:
+    """What of the last `tail` lines of a run (None: of all) stands in the files `older` than `file`, the present one.
+
+    `file` stays where it is positioned. Raises RotatedLogError.
     """
-    older = [path for path in _rotated(directory, attempt) if not _is_same(path, file)]
+    older = list(older)
     if tail is None:
         for path in older:
             yield from _lines(path)
@@ -78,7 +94,7 @@ def _rotated(directory: Path, attempt: int) -> list[Path]:
     """Oldest first; a file that is there packed and unpacked counts once."""
     stamped: dict[str, Path] = {}
     for path in sorted(directory.glob(f"{attempt}.log.*")):
-        stamp = path.name.removeprefix(f"{attempt}.log.").removesuffix(".gz")
+        stamp = path.name.removeprefix(f"{attempt}.log.").removesuffix(PACKED)
         if _STAMP.fullmatch(stamp):
             stamped.setdefault(stamp, path)  # the unpacked one sorts first
     return [stamped[stamp] for stamp in sorted(stamped)]
@@ -92,7 +108,7 @@ def _is_same(path: Path, file: BinaryIO) -> bool:
 
 
 def _open_rotated(path: Path) -> BinaryIO:
-    packed = path if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+    packed = path if path.suffix == PACKED else path.with_name(f"{path.name}{PACKED}")
     with contextlib.suppress(FileNotFoundError):
         if path != packed:
             return path.open("rb")
@@ -118,18 +134,25 @@ def read_new(file: BinaryIO) -> Iterator[bytes]:
         yield data
 
 
-def follow(directory: Path, attempt: int, file: BinaryIO) -> Generator[bytes, None, None]:
-    """What comes from here on: through rotation (another inode behind the name) and restarts (a later attempt).
+def follow(directory: Path, attempt: int, file: BinaryIO, older: Iterable[Path]) -> Generator[bytes, None, None]:
+    """What comes from here on: through rotations (another file behind the name) and restarts (a later attempt).
 
-    Yields b"" each time nothing is new, so that the caller can flush. Ends when the pod's log directory is gone,
-    and closes the file.
+    `older` is what `older_than` said when `file` was opened. A reader that is slow enough to miss a whole file reads it
+    where rotation has put it. Yields b"" each time nothing is new, so that the caller can flush. Ends when the pod's
+    log directory is gone, and closes the file. Raises RotatedLogError.
     """
+    read = {_stamp(path) for path in older}
     try:
         while True:
             yield from read_new(file)
             later = _successor(directory, attempt, file)
             if later is not None:
                 yield from read_new(file)  # what was written between the last read and the rename
+                next_attempt, next_file = later
+                yield from _missed(directory, attempt, read, file, next_file)
+                if next_attempt != attempt:
+                    read = set()
+                    yield from _missed(directory, next_attempt, read, None, next_file)
                 file.close()
                 attempt, file = later
                 continue
@@ -141,16 +164,33 @@ def follow(directory: Path, attempt: int, file: BinaryIO) -> Generator[bytes, No
         file.close()
 
 
+def _missed(directory: Path, attempt: int, read: set[str], file: BinaryIO | None, present: BinaryIO) -> Iterator[bytes]:
+    """What stands in files between `file`, which has been read, and `present`; `read` then names all that was read.
+
+    Of the files that are new since `file` was opened the oldest is `file` itself, which may be packed by now.
+    """
+    new = [path for path in _rotated(directory, attempt) if _stamp(path) not in read]
+    if file is not None and new:
+        read.add(_stamp(new.pop(0)))
+    for path in new:
+        if not _is_same(path, present):
+            yield from _lines(path)
+            read.add(_stamp(path))
+
+
+def _stamp(path: Path) -> str:
+    return path.name.removesuffix(PACKED).rpartition(".")[2]
+
+
 def _successor(directory: Path, attempt: int, file: BinaryIO) -> tuple[int, BinaryIO] | None:
-    try:
+    """The file that is written to after `file`, opened; None while that is `file` itself."""
+    with contextlib.suppress(FileNotFoundError):  # between the rename and the new file, or removed with the container
         path = directory / f"{attempt}.log"
         if path.stat().st_ino != os.fstat(file.fileno()).st_ino:
             return attempt, path.open("rb", buffering=0)
-    except FileNotFoundError:
-        pass  # between the rename and the new file, or removed with the container
     later = [one for one in attempts(directory) if one > attempt]
     try:
-        return (later[0], (directory / f"{later[0]}.log").open("rb", buffering=0)) if later else None
+        return (later[0], open_at_tail(directory, later[0], None)) if later else None
     except FileNotFoundError:
         return None
 

@@ -7,7 +7,8 @@ reads, `cri_client.logs` parses. Effects: prints.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 import click
 
 from cli.failure import NOT_FOUND, UNREACHABLE, Failure
-from cli.log_files import RotatedLogError, attempts, follow, open_at_tail, read_new, read_rotated
+from cli.log_files import RotatedLogError, attempts, follow, older_than, open_at_tail, read_new, read_rotated
 from cli.pods import complete_pods, find_pods
 from cli.target import DEFAULT_POD_LOGS_DIR, Target, pass_target
 from cri_client.logs import GarbageLine, LogLine, LogParser
-from kube_objects.encode import rfc3339_nano
+from daemonkit.duration import parse_duration
+from kube_objects.encode import parse_rfc3339, rfc3339_nano
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class _PodLogs:
 @click.option("--tail", type=click.IntRange(min=0), help="Only the last so many lines.")
 @click.option("-p", "--previous", is_flag=True, help="The run of the container before this one.")
 @click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
+@click.option("--since", help="Only lines newer than so long ago, such as 5s, 2m or 3h.")
+@click.option("--since-time", help="Only lines since that time, such as 2026-01-31T12:00:00Z.")
+@click.option("--limit-bytes", type=click.IntRange(min=1), help="At most so many bytes.")
 @pass_target
 def logs(
     target: Target,
@@ -50,8 +55,12 @@ def logs(
     tail: int | None,
     previous: bool,
     timestamps: bool,
+    since: str | None,
+    since_time: str | None,
+    limit_bytes: int | None,
 ) -> None:
     """Print what a container of POD has written."""
+    printer = _Printer(timestamps, _since_ns(since, since_time), limit_bytes)
     found = _find(target, pod, namespace)
     directory = found.directory / _choose(found, container)
     runs = attempts(directory)
@@ -61,33 +70,79 @@ def logs(
         which = "previous run" if previous else "log"
         raise Failure(f"cannot read the logs of {found.name}: container {directory.name} has no {which} yet", NOT_FOUND)
     attempt = runs[-1]
-    path = directory / f"{attempt}.log"
     try:
-        file = open_at_tail(path, tail)
+        file = open_at_tail(directory, attempt, tail)
     except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}") from None
-    parser = LogParser(join_partials=True)
+        raise Failure(f"cannot read {directory / f'{attempt}.log'}: {error.strerror}") from None
     with file:
+        older = older_than(file, directory, attempt)
+        going_on = follow(directory, attempt, file, older) if following and not previous else read_new(file)
         try:
-            for data in read_rotated(directory, attempt, file, tail):
-                _print(parser.feed(data), timestamps)
+            printer.print_all(read_rotated(older, file, tail))
         except RotatedLogError as error:  # better the rest of the log than nothing
             click.echo(error, err=True)
-        for data in follow(directory, attempt, file) if following and not previous else read_new(file):
-            _print(parser.feed(data), timestamps)
+        try:
+            printer.print_all(going_on)
+        except RotatedLogError as error:
+            raise Failure(str(error)) from None
+        printer.close()
+
+
+class _Printer:
+    """Lines to stdout: those that are new enough, as many bytes as wanted."""
+
+    def __init__(self, timestamps: bool, since_ns: int | None, limit_bytes: int | None) -> None:
+        self._parser = LogParser(join_partials=True)
+        self._timestamps = timestamps
+        self._since_ns = since_ns
+        self._left = limit_bytes
+        self._wanted = since_ns is None
+
+    def print_all(self, blocks: Iterable[bytes]) -> None:
+        """Print what the blocks hold; an empty one means that nothing more is there at the moment."""
+        for data in blocks:
+            if self._left == 0:
+                return
+            self._print(self._parser.feed(data))
             if not data:
                 sys.stdout.flush()
-        _print(parser.close(), timestamps)
+
+    def close(self) -> None:
+        """Print a last line that has no end."""
+        self._print(self._parser.close())
+
+    def _print(self, lines: list[LogLine | GarbageLine]) -> None:
+        for line in lines:
+            if isinstance(line, LogLine) and self._since_ns is not None:
+                self._wanted = line.time_ns >= self._since_ns
+            if self._wanted:  # what is no entry belongs to the line before it
+                self._write(self._text(line))
+
+    def _text(self, line: LogLine | GarbageLine) -> bytes:
+        if not isinstance(line, LogLine):
+            return line.content + b"\n"
+        start = rfc3339_nano(line.time_ns).encode() + b" " if self._timestamps else b""
+        return start + line.content + (b"" if line.partial else b"\n")
+
+    def _write(self, text: bytes) -> None:
+        if self._left is not None:
+            text = text[: self._left]
+            self._left -= len(text)
+        sys.stdout.buffer.write(text)
 
 
-def _print(lines: list[LogLine | GarbageLine], timestamps: bool) -> None:
-    out = sys.stdout.buffer
-    for line in lines:
-        if isinstance(line, LogLine) and timestamps:
-            out.write(rfc3339_nano(line.time_ns).encode() + b" ")
-        out.write(line.content)
-        if not (isinstance(line, LogLine) and line.partial):
-            out.write(b"\n")
+def _since_ns(since: str | None, since_time: str | None) -> int | None:
+    """The oldest time wanted, in Unix nanoseconds."""
+    if since is not None and since_time is not None:
+        raise click.UsageError("only one of --since and --since-time may be used")
+    try:
+        if since is not None:
+            return time.time_ns() - int(parse_duration(since) * 1e9)
+        if since_time is not None:
+            return int(parse_rfc3339(since_time).timestamp() * 1e9)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return None
 
 
 def _choose(pod: _PodLogs, wanted: str | None) -> str:

@@ -42,6 +42,7 @@ class ContainerDetail:
     message: str = ""
     image_name: str = ""
     image_ref: str = ""
+    log_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ def detail_of(status: ContainerStatus, message: str = "") -> ContainerDetail:
         message=message or status.message,
         image_name=status.image.image if status.image else "",
         image_ref=status.image_ref or status.image_id,
+        log_path=status.log_path,
     )
 
 

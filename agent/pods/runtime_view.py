@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from agent.container_spec.labels import POD_UID
 from agent.pods.observe import ContainerDetail, PodObservation, addresses_of, detail_of, observe_pods
@@ -40,6 +41,14 @@ class RuntimeView:
     def owner(self, some_id: str) -> str | None:
         """The pod UID of a container or sandbox id seen before."""
         return self._owners.get(some_id)
+
+    def running_logs(self) -> dict[str, Path]:
+        """Container id -> log file of every container that was last seen running."""
+        return {
+            container_id: Path(detail.log_path)
+            for container_id, (state, detail) in self._details.items()
+            if state == ContainerState.CONTAINER_RUNNING and detail.log_path
+        }
 
     async def observe_pod(self, uid: str) -> PodObservation:
         """Read one pod. Raises CriError."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cli.log_files import attempts, follow, open_at_tail, read_rotated
+from cli.log_files import attempts, follow, older_than, open_at_tail, read_rotated
 from tests.unit.cli.conftest import Node
 
 
@@ -56,7 +56,7 @@ def rotated(directory: Path) -> Path:
     (directory / "1.log.20260131-120000").write_bytes(b"".join(lines[3:6]))
     (directory / "1.log.20260131-120000.gz").write_bytes(b"half packed")
     (directory / "1.log.20260131-120000.tmp").write_bytes(b"half packed")
-    (directory / "11.log.20260131-120000").write_bytes(entry(0, "another run"))
+    (directory / "0.log.20260131-120000").write_bytes(entry(0, "another run"))
     present = directory / "1.log"
     present.write_bytes(b"".join(lines[6:]))
     return present
@@ -82,20 +82,20 @@ def test_a_damaged_file_costs_its_own_lines_only(live: Node, directory: Path) ->
     result = live.run("logs", "web", "-c", "web")
     assert (result.exit_code, result.stdout.split()[-3:]) == (0, ["6", "7", "8"])
     assert str(packed) in result.stderr
-    present.unlink()
-    assert "cannot read the logs" in live.run("logs", "web", "-c", "web").stderr
+    present.unlink()  # between the rename and the new file
+    assert live.run("logs", "web", "-c", "web", "--tail", "2").stdout.split() == ["4", "5"]
 
 
 def test_a_rotation_while_we_read_loses_and_repeats_nothing(directory: Path) -> None:
     present = rotated(directory)
-    with open_at_tail(present, None) as file:
+    with open_at_tail(directory, 1, None) as file:
         present.rename(directory / "1.log.20260131-130000")
         present.write_bytes(entry(9, "new"))
-        older = b"".join(read_rotated(directory, 1, file, None))
+        older = b"".join(read_rotated(older_than(file, directory, 1), file, None))
         assert [line.split()[-1] for line in (older + file.read()).splitlines()] == [b"%d" % one for one in range(9)]
-    with open_at_tail(present, 2) as file:
+    with open_at_tail(directory, 1, 2) as file:
         (directory / "1.log.20260131-130000").unlink()
-        older = b"".join(read_rotated(directory, 1, file, 2))
+        older = b"".join(read_rotated(older_than(file, directory, 1), file, 2))
         assert [line.split()[-1] for line in (older + file.read()).splitlines()] == [b"5", b"new"]
 
 
@@ -148,21 +148,22 @@ def test_tail_is_exact_across_blocks(tmp_path: Path, count: int, end: bytes) -> 
     lines = [entry(number % 60, "x" * (number % 300)) for number in range(1000)] + ([end] if end else [])
     path = tmp_path / "0.log"
     path.write_bytes(b"".join(lines))
-    with open_at_tail(path, count) as file:
+    with open_at_tail(tmp_path, 0, count) as file:
         assert file.read() == b"".join(lines[-count:] if count else [])
 
 
 def test_attempts_in_numeric_order(tmp_path: Path) -> None:
-    for name in ("10.log", "9.log", "9.log.20260131-120000.gz", "x.log", "1.txt"):
+    for name in ("10.log", "9.log", "9.log.20260131-120000.gz", "11.log.20260131-120000", "x.log", "1.txt", "2.log.x"):
         (tmp_path / name).touch()
-    assert attempts(tmp_path) == [9, 10]
+    assert attempts(tmp_path) == [9, 10, 11]
     assert attempts(tmp_path / "none") == []
 
 
 def collect(directory: Path, steps: list[Callable[[], object]]) -> bytes:
     """What `follow` yields while the steps are done, each when nothing more is new."""
     out = b""
-    with contextlib.closing(follow(directory, 0, open_at_tail(directory / "0.log", None))) as stream:
+    file = open_at_tail(directory, 0, None)
+    with contextlib.closing(follow(directory, 0, file, older_than(file, directory, 0))) as stream:
         for data in stream:
             out += data
             if not data:
@@ -193,6 +194,61 @@ def test_follow_through_rotation_and_restart(tmp_path: Path) -> None:
     assert collect(tmp_path, steps) == b"abcdef"
 
 
+def test_follow_reads_what_was_rotated_twice_while_it_slept(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    (tmp_path / "0.log.20260131-110000").write_bytes(b"before")
+    log.write_bytes(b"a")
+
+    def rotate(stamp: str, text: bytes) -> None:
+        log.rename(tmp_path / f"0.log.{stamp}")
+        log.write_bytes(text)
+
+    def twice_and_once_more() -> None:
+        rotate("20260131-120000", b"b\n")
+        rotate("20260131-130000", b"c\n")
+        first = tmp_path / "0.log.20260131-120000"
+        first.with_name(f"{first.name}.gz").write_bytes(gzip.compress(first.read_bytes()))
+        first.unlink()
+        rotate("20260131-140000", b"d")
+
+    def in_the_next_run() -> None:
+        (tmp_path / "1.log.20260131-150000").write_bytes(b"e\n")
+        (tmp_path / "1.log").write_bytes(b"f")
+
+    assert collect(tmp_path, [twice_and_once_more, in_the_next_run]) == b"ab\nc\nde\nf"
+
+
+def test_follow_begins_between_the_rename_and_the_new_file(tmp_path: Path) -> None:
+    (tmp_path / "0.log.20260131-110000").write_bytes(b"a")
+    aside = tmp_path / "0.log.20260131-120000"
+    aside.write_bytes(b"b")
+    steps: list[Callable[[], object]] = [
+        lambda: aside.write_bytes(b"bc"),
+        lambda: (tmp_path / "0.log").write_bytes(b"d"),
+    ]
+    assert collect(tmp_path, steps) == b"bcd"
+
+
+def test_since_and_limits(live: Node, directory: Path) -> None:
+    (directory / "0.log.20260131-120000").write_bytes(entry(0, "0") + entry(1, "1"))
+    (directory / "0.log").write_bytes(entry(2, "2") + b"torn\n" + entry(3, "3"))
+
+    def lines(*options: str) -> list[str]:
+        result = live.run("logs", "web", "-c", "web", *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout.split()
+
+    assert lines("--since-time", "2026-01-31T12:00:01Z") == ["1", "2", "torn", "3"]
+    assert lines("--since-time", "2026-01-31T13:00:03.5+01:00") == ["3"]
+    assert lines("--since-time", "2026-01-31T12:00:01Z", "--tail", "2") == ["3"]
+    assert lines("--since", "1s") == []
+    assert lines("--since", "876000h") == ["0", "1", "2", "torn", "3"]
+    assert live.run("logs", "web", "-c", "web", "--limit-bytes", "5").stdout == "0\n1\n2"
+    both = live.run("logs", "web", "--since", "1s", "--since-time", "2026-01-31T12:00:01Z")
+    assert (both.exit_code, "only one of" in both.stderr) == (2, True)
+    assert live.run("logs", "web", "--since", "1 day").exit_code == 2
+
+
 def test_follow_ends_when_the_pod_is_gone(tmp_path: Path) -> None:
     directory = tmp_path / "web"
     directory.mkdir()
@@ -202,7 +258,7 @@ def test_follow_ends_when_the_pod_is_gone(tmp_path: Path) -> None:
         (directory / "0.log").unlink()
         directory.rmdir()
 
-    stream = follow(directory, 0, open_at_tail(directory / "0.log", None))
+    stream = follow(directory, 0, open_at_tail(directory, 0, None), [])
     seen = [next(stream), next(stream)]
     remove()
     assert seen == [b"a", b""]
