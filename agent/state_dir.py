@@ -31,8 +31,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
     `outcome` (Succeeded or Failed) with the final `status` keeps a finished pod finished; `stop_deadline_s` keeps a
     grace period from starting anew. `interrupted` are the ids of containers that a shutdown of the node has ended.
-    `backoff` is container name -> (delay, last update) and counts only in the boot
-    `boot_id`. `probes` is the prober's dump, `transitions` condition type -> (status, time).
+    `backoff` is container name -> (delay, last update) and counts only in the boot `boot_id`. `timeline` are the parts
+    of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type -> (status, time).
     """
 
     uid: str
@@ -47,6 +47,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     backoff: dict[str, tuple[float, float]] = {}
     probes: dict[str, object] = {}
     transitions: dict[str, tuple[str, float]] = {}
+    timeline: list[tuple[str, str, int, float, float, int]] = []
 
 
 class ShutdownRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

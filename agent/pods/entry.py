@@ -23,9 +23,12 @@ def api_entry(
     waiting: Iterable[tuple[Waiting, float]],
     ending_since_s: float | None,
     grace_s: float | None,
+    timeline: list[dict[str, object]] | None = None,
 ) -> dict[str, object]:
-    """`{"pod", "source", "waiting"}` as JSON. A pod that is to go carries a deletionTimestamp, so that the proxy drops
-    it before its processes end, as the endpoints controller would.
+    """`{"pod", "source", "waiting", "timeline"}` as JSON.
+
+    A pod that is to go carries a deletionTimestamp, so that the proxy drops it before its processes end, as the
+    endpoints controller would.
     """
     pod: dict[str, object] = {**pod_json, "status": status}
     if ending_since_s is not None:
@@ -35,7 +38,12 @@ def api_entry(
             "deletionTimestamp": _time(ending_since_s + (grace_s or 0.0)),
             "deletionGracePeriodSeconds": int(grace_s or 0),
         }
-    return {"pod": pod, "source": source, "waiting": [_waiting(one, since_s) for one, since_s in waiting]}
+    return {
+        "pod": pod,
+        "source": source,
+        "waiting": [_waiting(one, since_s) for one, since_s in waiting],
+        "timeline": timeline or [],
+    }
 
 
 def pod_to_json(pod: Pod | None, namespace: str, name: str, uid: str) -> dict[str, object]:

@@ -46,6 +46,7 @@ from agent.pods.steps import (
 )
 from agent.pods.stop_container import ContainerStopper
 from agent.pods.target import Target, address_for_hook, container_of, pod_of
+from agent.pods.timeline import CREATE, PULL, SANDBOX, START
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volumes
@@ -122,9 +123,11 @@ class Executor:
 
     async def _dispatch(self, step: Step, target: Target) -> str:
         if isinstance(step, CreateSandbox):
-            return await self._create_sandbox(step, target)
+            with target.timed(SANDBOX, "", step.attempt):
+                return await self._create_sandbox(step, target)
         if isinstance(step, PullImage):
-            return (await self._puller.pull_if_needed(step.image, step.policy, target.uid)).image_ref
+            with target.timed(PULL, step.container, 0):
+                return (await self._puller.pull_if_needed(step.image, step.policy, target.uid)).image_ref
         if isinstance(step, StartContainer):
             return await self._start_container(step, target)
         if isinstance(step, RunPostStart):
@@ -202,15 +205,17 @@ class Executor:
         if container.terminationMessagePath:
             create_termination_log(pod, self._root, container.name, step.attempt)
         os.makedirs(os.path.join(self.log_dir(target), container.name), 0o755, exist_ok=True)
-        made = await self._runtime.create_container(
-            step.sandbox_id, config, sandbox_config(pod, sandbox.attempt, self._spec_facts(pod, ()))
-        )
+        with target.timed(CREATE, container.name, step.attempt):
+            made = await self._runtime.create_container(
+                step.sandbox_id, config, sandbox_config(pod, sandbox.attempt, self._spec_facts(pod, ()))
+            )
         log, link = self._log(target, container.name, step.attempt), self._log_link(target, container.name, made)
         try:
             make_link(link, log)
         except OSError as error:  # a convenience: the container's own log does not depend on it
             _log.warning("cannot make the link %s to a log: %s", link, error.strerror or error)
-        await self._runtime.start_container(made)
+        with target.timed(START, container.name, step.attempt):
+            await self._runtime.start_container(made)
         return made
 
     async def _run_post_start(self, step: RunPostStart, target: Target) -> None:

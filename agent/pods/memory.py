@@ -28,6 +28,7 @@ from agent.pods.steps import (
     Step,
     StopContainer,
 )
+from agent.pods.timeline import ADMITTED, SEEN, Timeline
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 from agent.state_dir import PodRecord, backoff_notes
@@ -81,6 +82,7 @@ class PodMemory:
     objects_used: dict[str, int] = field(default_factory=dict)
     probes: dict[str, object] = field(default_factory=dict)
     verdicts: dict[str, ProbeVerdict] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def full_name(self) -> str:
@@ -100,6 +102,12 @@ class PodMemory:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
         self.hooked = frozenset(one.name for one in lasting_containers(pod) if post_start_of(one) is not None)
         self.spec_hashes = {one.name: container_hash(one) for one in init_containers(pod) + main_containers(pod)}
+
+    def note_admitted(self) -> None:
+        """The pod was asked for admission, and may have been admitted."""
+        self.timeline.mark(SEEN, at_s=self.start_time_s)
+        if self.admitted:
+            self.timeline.mark(ADMITTED)
 
     def begin_ending(self, override_s: float | None, now_s: float) -> bool:
         """The pod is to go: fix when its grace is over, or bring that forward. True when it changed."""
@@ -247,6 +255,7 @@ class PodMemory:
                 for one in (self.status.conditions if self.status is not None else None) or ()
                 if one.lastTransitionTime is not None
             },
+            timeline=self.timeline.parts(),
         )
 
 
@@ -272,4 +281,5 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
         status=PodStatus(conditions=conditions) if conditions else None,
         probes=record.probes,
+        timeline=Timeline(record.timeline),
     )

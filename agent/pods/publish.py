@@ -62,6 +62,7 @@ async def keep_verdicts(shared: Surroundings, memory: PodMemory, wish: Wish, see
         memory.probes = probes
         await shared.saver.at_once(memory.uid)
     memory.verdicts = verdicts
+    memory.timeline.note_ready({name: verdict.ready for name, verdict in verdicts.items()})
 
 
 def publish(
@@ -87,6 +88,7 @@ def publish(
         memory.since(waiting, now_s),
         ending_s,
         grace_s,
+        memory.timeline.to_json(),
     )
     shared.board.put_pod(memory.uid, entry)
     return before != _conditions(memory)

@@ -6,6 +6,7 @@ Before: `worker` makes one for each plan. Next: `execute` and `stop_container`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Container, Pod
@@ -14,13 +15,15 @@ from agent.pods.observe import PodObservation
 from agent.pods.restart import init_containers, main_containers
 from agent.pods.stop_turns import StopTurns
 
+Timed = Callable[[str, str, int], AbstractContextManager[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
 
     `image_ref` gives what the image of a container, by its name, was found to be, `hook_due` the id of the one whose
-    postStart hook is to run.
+    postStart hook is to run. Within `timed(what, container, attempt)` a part of the start is timed.
     """
 
     uid: str
@@ -31,6 +34,7 @@ class Target:
     image_ref: Callable[[str], str]
     hook_due: Callable[[str], str]
     turns: StopTurns
+    timed: Timed
 
 
 def pod_of(target: Target) -> Pod:

@@ -197,6 +197,7 @@ class PodWorker:
         if not self.memory.admitted and wish.pod is not None and wish.ending is None:
             not_admitted = None if not seen.empty else self._shared.not_admitted(wish.pod)
             self.memory.admitted = not_admitted is None
+            self.memory.note_admitted()
         facts = self.memory.facts(
             failed_probes(self._shared, wish, seen),
             unstarted(self._shared, wish, seen),
@@ -286,4 +287,5 @@ class PodWorker:
             image_ref=lambda container: memory.image_refs.get(container, ""),
             hook_due=lambda container: memory.hooks_due.get(container, ""),
             turns=StopTurns(),
+            timed=memory.timeline.timed,
         )

@@ -42,7 +42,8 @@ class HttpProber:
         url = probe_url(ask, pod_ip)
         try:
             URL(url, encoded=True).raw_host  # noqa: B018 - raises for what can never be asked
-            return await self._follow(url, ask, asyncio.get_running_loop().time() + timeout_s)
+            deadline_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+            return await self._follow(url, ask, deadline_s)
         except _BodyNotRead as error:
             return ProbeResult(Outcome.UNKNOWN, f'Get "{url}": {error}')
         except TimeoutError:
@@ -62,7 +63,7 @@ class HttpProber:
             await self._session.close()
             self._session = None
 
-    async def _follow(self, url: str, ask: HttpAsk, deadline_s: float) -> ProbeResult:
+    async def _follow(self, url: str, ask: HttpAsk, deadline_s: float | None) -> ProbeResult:
         from yarl import URL
 
         session = self._open()
@@ -102,7 +103,7 @@ class _BodyNotRead(Exception):  # noqa: N818 - the kubelet, too, throws such a r
     """The head of the answer came and its body did not."""
 
 
-async def _read_body(response: aiohttp.ClientResponse, deadline_s: float) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, deadline_s: float | None) -> bytes:
     """The body up to 10 KiB. Raises _BodyNotRead."""
     import aiohttp
 
