@@ -31,8 +31,10 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
     `outcome` (Succeeded or Failed) with the final `status` keeps a finished pod finished; `stop_deadline_s` keeps a
     grace period from starting anew. `interrupted` are the ids of containers that a shutdown of the node has ended.
-    `backoff` is container name -> (delay, last update) and counts only in the boot `boot_id`. `timeline` are the parts
-    of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type -> (status, time).
+    `attempts` and `ends` are, by container name, the highest attempt and the last end of containers that the runtime
+    has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the boot `boot_id`.
+    `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type -> (status,
+    time).
     """
 
     uid: str
@@ -44,6 +46,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     status: dict[str, object] | None = None
     stop_deadline_s: float | None = None
     interrupted: list[str] = []
+    attempts: dict[str, int] = {}
+    ends: dict[str, dict[str, object]] = {}
     backoff: dict[str, tuple[float, float]] = {}
     probes: dict[str, object] = {}
     transitions: dict[str, tuple[str, float]] = {}

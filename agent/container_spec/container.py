@@ -53,11 +53,17 @@ def container_config(
         stdin=bool(container.stdin),
         stdin_once=bool(container.stdinOnce),
         tty=bool(container.tty),
+        stop_signal=_stop_signal(container),
         linux=cri.LinuxContainerConfig(
             resources=container_resources(pod, container, facts),
             security_context=container_security(pod, container, facts, image_user),
         ),
     )
+
+
+def _stop_signal(container: core_v1.Container) -> cri.Signal:
+    name = container.lifecycle.stopSignal if container.lifecycle is not None else None
+    return cri.Signal[name] if name else cri.Signal.RUNTIME_DEFAULT
 
 
 def image_user_of(image: cri.Image | None) -> ImageUser:

@@ -22,6 +22,7 @@ from agent.pods.steps import (
     PullImage,
     RecordInterrupted,
     RecordOutcome,
+    RecordReset,
     RemoveContainer,
     RemoveRecord,
     RemoveSandbox,
@@ -128,6 +129,10 @@ class StepTaker:
         if isinstance(step, RecordInterrupted):
             self._memory.interrupted.update(step.container_ids)
             await self._write_down("what the shutdown of the node interrupts")
+            return ""
+        if isinstance(step, RecordReset):
+            self._memory.note_reset(step, target.seen)
+            await self._write_down("that all of its containers restart")
             return ""
         if isinstance(step, RemoveRecord):
             try:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from lightkube.models import core_v1
 
+from agent.pods.plan_restart_all import can_restart_all
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
 
 COMPLETED = "PodCompleted"
+FAILED = "PodFailed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Judged:
     """What the conditions depend on.
 
     `sandbox_ready`: the sandbox stands and has its network. `initialized`: the init containers are done, or were before
-    the pod was over. `unready` and `uninitialized` are names of containers, in the pod's order. `shut_down`: the node
-    ends the pod.
+    the pod was over or started afresh. `restarting_all`: it is being started afresh. `unready` and `uninitialized` are
+    names of containers, in the pod's order. `shut_down`: the node ends the pod.
     """
 
     phase: str
@@ -32,6 +34,7 @@ class Judged:
     unready: tuple[str, ...]
     uninitialized: tuple[str, ...]
     shut_down: bool = False
+    restarting_all: bool = False
 
 
 def pod_conditions(pod: core_v1.Pod, judged: Judged) -> list[core_v1.PodCondition]:
@@ -45,6 +48,7 @@ def pod_conditions(pod: core_v1.Pod, judged: Judged) -> list[core_v1.PodConditio
         _ready(pod, containers_ready),
         containers_ready,
         _condition("PodScheduled", True),
+        *([_restarting(judged)] if can_restart_all(pod) else []),
     ]
     generation = pod.metadata.generation if pod.metadata else None
     for one in conditions:
@@ -78,7 +82,7 @@ def _containers_ready(judged: Judged) -> core_v1.PodCondition:
     if judged.phase == "Succeeded":
         return _condition(kind, False, COMPLETED)
     if judged.phase == "Failed":
-        return _condition(kind, False, "PodFailed")
+        return _condition(kind, False, FAILED)
     if judged.unready:
         message = f"containers with unready status: {_names(judged.unready)}"
         return _condition(kind, False, "ContainersNotReady", message)
@@ -96,6 +100,15 @@ def _ready(pod: core_v1.Pod, containers_ready: core_v1.PodCondition) -> core_v1.
         )
         return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(missing))
     return _condition("Ready", containers_ready.status == "True", containers_ready.reason, containers_ready.message)
+
+
+def _restarting(judged: Judged) -> core_v1.PodCondition:
+    kind = "AllContainersRestarting"
+    if judged.phase in ("Succeeded", "Failed"):
+        return _condition(kind, False, COMPLETED if judged.phase == "Succeeded" else FAILED)
+    if judged.restarting_all:
+        return _condition(kind, True, "RestartAllContainersStarted", "container exited with restart policy rule")
+    return _condition(kind, False)
 
 
 def _names(names: Sequence[str]) -> str:

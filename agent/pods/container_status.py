@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
 from lightkube.models import core_v1
 
 from agent.pods.observe import ContainerObservation, PodObservation
@@ -23,6 +24,7 @@ def container_status(
     waiting: Iterable[Waiting],
     verdicts: Mapping[str, ProbeVerdict],
     unhooked: Collection[str],
+    end: Mapping[str, object] | None,
     *,
     initializing: bool,
     creating: str,
@@ -34,7 +36,8 @@ def container_status(
     `waiting` are the plan's waits; `verdicts` the probes' words by container name. `initializing`: init containers are
     still to run before this one, `creating`: the reason of one that waits without a reason of its own. `runs_once`: an
     init container that is no sidecar. `unhooked` are the ids of containers whose postStart hook is not done: they run,
-    and do not count as running. `pod_over`: no further attempt will be made.
+    and do not count as running. `end` is how an attempt ended that the runtime has been told to forget. `pod_over`: no
+    further attempt will be made.
     """
     latest = seen.latest(container.name)
     wait = next((one for one in waiting if one.container == container.name), None)
@@ -53,7 +56,7 @@ def container_status(
         ready=(succeeded if runs_once else running and verdict.ready),
         started=(running if runs_once else running and verdict.started),
         state=state,
-        lastState=core_v1.ContainerState(terminated=terminated_state(previous)) if previous else None,
+        lastState=_last_state(previous, end),
     )
 
 
@@ -105,6 +108,16 @@ def _previous(
         if one.exited and not (one is latest and state.terminated is not None):
             return one
     return None
+
+
+def _last_state(
+    previous: ContainerObservation | None, end: Mapping[str, object] | None
+) -> core_v1.ContainerState | None:
+    if previous is not None:
+        return core_v1.ContainerState(terminated=terminated_state(previous))
+    if end is None:
+        return None
+    return core_v1.ContainerState(terminated=msgspec.convert(end, core_v1.ContainerStateTerminated))
 
 
 def _container_id(container: ContainerObservation) -> str:

@@ -53,7 +53,7 @@ from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volume
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
-from cri_client.types import ImageSpec
+from cri_client.types import ImageSpec, Signal
 from kube_objects.config_data import ConfigObjects
 
 _log = logging.getLogger(__name__)
@@ -214,9 +214,18 @@ class Executor:
             make_link(link, log)
         except OSError as error:  # a convenience: the container's own log does not depend on it
             _log.warning("cannot make the link %s to a log: %s", link, error.strerror or error)
+        if config.stop_signal is not Signal.RUNTIME_DEFAULT:
+            await self._check_stop_signal(made, config.stop_signal)
         with target.timed(START, container.name, step.attempt):
             await self._runtime.start_container(made)
         return made
+
+    async def _check_stop_signal(self, container_id: str, wanted: Signal) -> None:
+        """A runtime that does not know the field passes over it in silence, and says so in the container's status."""
+        answer = await self._runtime.container_status(container_id)
+        if answer.status is None or answer.status.stop_signal is not wanted:
+            text = f"the container runtime does not take lifecycle.stopSignal ({wanted.name})"
+            raise StepFailed("CreateContainerConfigError", text)
 
     async def _run_post_start(self, step: RunPostStart, target: Target) -> None:
         hook = post_start_of(container_of(target, step.container))
@@ -238,8 +247,9 @@ class Executor:
         """With its files: of a container that crashes for weeks the disk must not fill with old logs."""
         attempt = next((one.attempt for one in target.seen.all_containers() if one.id == step.container_id), None)
         if attempt is not None and target.name:
-            link = self._log_link(target, step.container, step.container_id)
-            remove_container_log(link, self._log(target, step.container, attempt))
+            if not step.keep_logs:
+                link = self._log_link(target, step.container, step.container_id)
+                remove_container_log(link, self._log(target, step.container, attempt))
             remove_termination_log(termination_log_path(self._root, target.uid, step.container, attempt))
         try:
             await self._runtime.remove_container(step.container_id)

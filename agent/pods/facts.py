@@ -59,15 +59,16 @@ class ShutdownTurn:
 class PodFacts:
     """The facts of one pod.
 
-    `held` is keyed by `Step.key`; `image_refs` and `backoff` by container name, `failed_probes` by container
-    id; `restart_wanted` and `innocent` are the ids of containers that were stopped with those flags. `attempts_used`
-    holds the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call
-    whose answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating
-    pod's grace is over, `quiet_at_s` when the runtime can no longer be at work on a call whose answer nobody waits for.
-    `unstarted` are the ids of running containers whose startup probe or postStart hook is not done; `hooks_due` is
-    container name -> id of the one whose postStart hook has not run, `failed_hooks` container id -> why it failed.
-    `outcome` is "Succeeded" or "Failed" once that is on disk. `shutdown` is None unless the node goes down;
-    `interrupted` are the ids of the containers that a shutdown of the node has ended.
+    `held` is keyed by `Step.key`; `image_refs` and `backoff` by container name, `failed_probes` by container id;
+    `restart_wanted` and `innocent` are the ids of containers that were stopped with those flags. `attempts_used` holds
+    the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call whose
+    answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating pod's
+    grace is over, `active_until_s` when a pod has been active for as long as it may, `quiet_at_s` when the runtime can
+    no longer be at work on a call whose answer nobody waits for. `unstarted` are the ids of running containers whose
+    startup probe or postStart hook is not done; `hooks_due` is container name -> id of the one whose postStart hook has
+    not run, `failed_hooks` container id -> why it failed. `outcome` is "Succeeded" or "Failed" once that is on disk.
+    `shutdown` is None unless the node goes down; `interrupted` are the ids of the containers that a shutdown of the
+    node has ended.
     """
 
     spec_hashes: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class PodFacts:
     failed_hooks: Mapping[str, str] = field(default_factory=dict)
     attempts_used: Mapping[str, int] = field(default_factory=dict)
     stop_deadline_s: float | None = None
+    active_until_s: float | None = None
     quiet_at_s: float = 0.0
     outcome: str | None = None
     shutdown: ShutdownTurn | None = None

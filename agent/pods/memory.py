@@ -10,19 +10,24 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lightkube.models.core_v1 import Pod, PodCondition, PodStatus
+from lightkube.models.core_v1 import ContainerStateTerminated, Pod, PodCondition, PodStatus
 
 from agent.container_spec.hashing import container_hash
 from agent.pods.backoff import BackoffEntry
+from agent.pods.container_status import terminated_state
+from agent.pods.deadline import active_deadline_s
 from agent.pods.entry import pod_to_json, status_to_json
 from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
 from agent.pods.failure import StepFailed
 from agent.pods.hook import post_start_of
+from agent.pods.observe import EXIT_CODE_UNKNOWN, PodObservation
+from agent.pods.plan_restart_all import MESSAGE, REASON
 from agent.pods.restart import init_containers, lasting_containers, main_containers
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
     PullImage,
+    RecordReset,
     RunPostStart,
     StartContainer,
     Step,
@@ -32,7 +37,9 @@ from agent.pods.timeline import ADMITTED, SEEN, Timeline
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 from agent.state_dir import PodRecord, backoff_notes
+from kube_objects.encode import to_json
 
+RESET = ContainerStateTerminated(exitCode=EXIT_CODE_UNKNOWN, reason=REASON, message=MESSAGE)
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
 MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedMount")
@@ -62,6 +69,7 @@ class PodMemory:
     outcome: str | None = None
     settled: dict[str, object] | None = None
     stop_deadline_s: float | None = None
+    active_until_s: float | None = None
     quiet_at_s: float = 0.0
     held: dict[str, Held] = field(default_factory=dict)
     image_refs: dict[str, str] = field(default_factory=dict)
@@ -73,6 +81,7 @@ class PodMemory:
     failed_hooks: dict[str, str] = field(default_factory=dict)
     interrupted: set[str] = field(default_factory=set)
     attempts_used: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, dict[str, object]] = field(default_factory=dict)
     waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
     spec_hashes: dict[str, str] = field(default_factory=dict)
     grace_s: float = 30.0
@@ -97,6 +106,7 @@ class PodMemory:
         """Take the identity and the container hashes from the definition."""
         if pod.metadata is not None:
             self.namespace, self.name = pod.metadata.namespace or "", pod.metadata.name or ""
+        self.active_until_s = active_deadline_s(pod, self.start_time_s)
         self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
         if pod.spec is not None and pod.spec.terminationGracePeriodSeconds is not None:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
@@ -143,6 +153,7 @@ class PodMemory:
             failed_hooks=dict(self.failed_hooks),
             attempts_used=dict(self.attempts_used),
             stop_deadline_s=self.stop_deadline_s,
+            active_until_s=self.active_until_s,
             quiet_at_s=self.quiet_at_s,
             outcome=self.outcome,
             shutdown=shutdown,
@@ -164,6 +175,14 @@ class PodMemory:
             self.restart_wanted.add(step.container_id)
         if isinstance(step, StopContainer) and step.innocent:
             self.innocent.add(step.container_id)
+
+    def note_reset(self, step: RecordReset, seen: PodObservation) -> None:
+        """All containers are about to be removed: keep what only the runtime knew of them."""
+        for name, attempt in step.attempts:
+            self.attempts_used[name] = max(attempt, self.attempts_used.get(name, -1))
+            latest = seen.latest(name)
+            ended = latest is not None and latest.exited
+            self.ends[name] = to_json(terminated_state(latest) if latest is not None and ended else RESET)
 
     def forget_gone(self, there: set[str]) -> None:
         """Only these container ids still exist."""
@@ -248,6 +267,8 @@ class PodMemory:
             status=self.settled,
             stop_deadline_s=self.stop_deadline_s,
             interrupted=sorted(self.interrupted),
+            attempts=self.attempts_used,
+            ends=self.ends,
             backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
             probes=probes,
             transitions={
@@ -278,6 +299,8 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         settled=record.status,
         stop_deadline_s=record.stop_deadline_s,
         interrupted=set(record.interrupted),
+        attempts_used=dict(record.attempts),
+        ends=dict(record.ends),
         backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
         status=PodStatus(conditions=conditions) if conditions else None,
         probes=record.probes,

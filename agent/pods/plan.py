@@ -3,13 +3,14 @@
 Before: `observe` (what runs), `wish` (what is wanted), `facts` (everything else). Next: `worker` lets `execute` do the
 steps in order, observes again and plans again until a plan is empty. A plan may be cut off after any step: the next one
 starts from whatever is there and reaches the same end. `plan_end` has the two plans of a pod that is to go or is over,
-`plan_shutdown` the one while the node goes down, `plan_containers` the part for a pod whose sandbox stands.
+`plan_shutdown` the one while the node goes down, `plan_restart_all` of one that starts afresh, `plan_containers` the
+part for a pod whose sandbox stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightkube.models.core_v1 import Pod
 
@@ -17,7 +18,8 @@ from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_containers, plan_debris
-from agent.pods.plan_end import judge_outcome, plan_end, plan_finished, plan_removal
+from agent.pods.plan_end import judge_deadline, judge_outcome, plan_end, plan_finished, plan_removal
+from agent.pods.plan_restart_all import is_restarting_all, plan_restart_all
 from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
 from agent.pods.plan_stops import stop_all
 from agent.pods.restart import has_work
@@ -48,20 +50,31 @@ def plan_pod(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) ->
     """Everything this pod lacks.
 
     A pod without a source is removed, a finished one is kept stopped, any other is brought to run, or to its end while
-    the node goes down. Steps that failed lately are held back with what depends on them, and appear in `waiting`
-    instead.
+    the node goes down or its deadline is over. Steps that failed lately are held back with what depends on them, and
+    appear in `waiting` instead.
     """
+    plan = _plan_wish(wish, seen, facts, now_s)
+    until_s = facts.active_until_s
+    if until_s is None or until_s <= now_s or facts.outcome is not None or wish.ending is not None:
+        return plan
+    return replace(plan, wake_at_s=until_s if plan.wake_at_s is None else min(until_s, plan.wake_at_s))
+
+
+def _plan_wish(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) -> Plan:
     if wish.ending is not None or wish.pod is None:
         return _hold_back(*plan_removal(wish, seen, facts, now_s), facts, now_s, strict=True)
     if facts.outcome is not None:
         return _hold_back(plan_finished(wish.pod, seen, facts), (), facts, now_s, strict=True)
-    outcome = judge_outcome(wish.pod, seen, facts)
+    afresh = is_restarting_all(wish.pod, seen)
+    outcome = (None if afresh else judge_outcome(wish.pod, seen, facts)) or judge_deadline(facts, now_s)
     if outcome is not None:
         return _hold_back(plan_end(wish.pod, seen, facts, outcome, now_s), (), facts, now_s, strict=True)
     if facts.shutdown is not None:
         return _hold_back(*plan_shutdown(wish.pod, seen, facts.shutdown, facts, now_s), facts, now_s, strict=True)
     if half_stopped := plan_half_stopped(wish.pod, seen, facts):
         return _hold_back(half_stopped, (), facts, now_s, strict=True)
+    if afresh:
+        return _hold_back(*plan_restart_all(wish.pod, seen, facts), facts, now_s, strict=True)
     if seen.current_sandbox is None:
         return _plan_sandbox(wish.pod, seen, facts, now_s)
     steps, waiting = plan_containers(wish.pod, seen, facts, now_s)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod
 
+from agent.pods import deadline
 from agent.pods.facts import PodFacts
 from agent.pods.grace import DEFAULT_GRACE_S, at_least, grace_s
 from agent.pods.initialize import is_initialized
@@ -71,8 +72,15 @@ def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | 
     return Outcome("Succeeded", f"all containers ended with exit code 0, restartPolicy is {policy}")
 
 
+def judge_deadline(facts: PodFacts, now_s: float) -> Outcome | None:
+    """A pod that has been active for as long as it may has failed, whatever of it runs."""
+    if facts.active_until_s is None or now_s < facts.active_until_s:
+        return None
+    return Outcome("Failed", deadline.MESSAGE)
+
+
 def plan_end(pod: Pod, seen: PodObservation, facts: PodFacts, outcome: Outcome, now_s: float) -> list[Step]:
-    """What is left of a pod that is over is stopped, its sidecars; then how it ended is written down."""
+    """What still runs of a pod that is over is stopped: its sidecars, or all. Then how it ended is written down."""
     given_s = grace_s(pod)
     if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
         given_s = at_least(min(given_s, facts.shutdown.deadline_s - now_s))

@@ -112,9 +112,11 @@ def _status(
         waiting=waiting,
         verdicts=memory.verdicts,
         unhooked=memory.unhooked,
+        ends=memory.ends,
         outcome=memory.outcome,
         refused=next((one for one in waiting if one.what == "refused"), None),
         shut_down=is_shut_down(wish.pod, seen, shared.going_down(wish.pod), frozenset(memory.interrupted)),
+        overdue=memory.active_until_s is not None and now_s >= memory.active_until_s,
         interrupted=_is_interrupted(memory, wish.pod, seen),
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)

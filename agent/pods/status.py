@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from lightkube.models import core_v1
 
 from agent.container_spec.pod_resources import qos_class
+from agent.pods import deadline
 from agent.pods.conditions import Judged, keep_times, pod_conditions
 from agent.pods.container_status import at, container_status
 from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
+from agent.pods.plan_restart_all import REASON as RESTARTING
+from agent.pods.plan_restart_all import can_restart_all, is_restarting_all
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
 from agent.pods.restart import init_containers, main_containers, restarts_after, sidecars
 from agent.pods.waiting import Waiting
@@ -27,7 +30,8 @@ class StatusFacts:
     """What the status needs besides the observation. Times in Unix seconds.
 
     `shut_down`: the pod ends, or has ended, because the node goes down. `interrupted`: what ended with 0 did so because
-    it was told to, and runs again. `unhooked` are the ids of containers that run and whose postStart hook is not done.
+    it was told to, and runs again. `overdue`: it has been active for longer than it may. `unhooked` are the ids of
+    containers that run and whose postStart hook is not done.
     """
 
     start_time_s: float
@@ -39,15 +43,19 @@ class StatusFacts:
     refused: Waiting | None = None
     shut_down: bool = False
     interrupted: bool = False
+    overdue: bool = False
+    ends: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def pod_status(
     pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts, previous: core_v1.PodStatus | None, now_s: float
 ) -> core_v1.PodStatus:
     """The status of a pod now; transition times of conditions that did not change are taken from `previous`."""
-    is_over = facts.outcome is not None or facts.shut_down
+    overdue = facts.overdue and facts.outcome != "Succeeded"
+    is_over = facts.outcome is not None or facts.shut_down or overdue
     initialized = is_initialized(pod, seen, _unstarted(pod, seen, facts)) or facts.outcome == "Succeeded"
     initialized = initialized or (is_over and _main_ran(pod, seen))
+    initialized = initialized or (can_restart_all(pod) and _was_initialized(previous))
     inits, mains = _containers(pod, seen, facts, initialized=initialized, is_over=is_over)
     phase = facts.outcome or ("Failed" if facts.refused else pod_phase(pod, inits, mains, initialized))
     if phase == "Succeeded" and facts.outcome is None and facts.interrupted:
@@ -55,6 +63,8 @@ def pod_status(
     reason, message = (facts.refused.reason, facts.refused.message) if facts.refused else (None, None)
     if facts.shut_down and facts.outcome != "Succeeded" and not any(one.may_run for one in seen.all_containers()):
         phase, reason, message = "Failed", TERMINATED_REASON, TERMINATED
+    if overdue:
+        phase, reason, message = "Failed", deadline.REASON, deadline.MESSAGE
     beside = {one.name for one in sidecars(pod)}
     judged = Judged(
         phase=phase,
@@ -63,6 +73,7 @@ def pod_status(
         unready=tuple(one.name for one in (*(one for one in inits if one.name in beside), *mains) if not one.ready),
         uninitialized=tuple(one.name for one in inits if not (one.started if one.name in beside else one.ready)),
         shut_down=facts.shut_down,
+        restarting_all=is_restarting_all(pod, seen),
     )
     ips = _pod_ips(pod, seen, facts)
     return core_v1.PodStatus(
@@ -97,7 +108,9 @@ def pod_phase(
 
     def comes_back(status: core_v1.ContainerStatus) -> bool:
         ended = _ended(status)
-        return ended is not None and restarts_after(pod, specs[status.name], ended.exitCode)
+        if ended is None:
+            return False
+        return ended.reason == RESTARTING or restarts_after(pod, specs[status.name], ended.exitCode)
 
     plain = [one for one in inits if one.name not in beside]
     if any(_failed(one) and not comes_back(one) for one in plain):
@@ -129,6 +142,7 @@ def _containers(
             facts.waiting,
             facts.verdicts,
             facts.unhooked,
+            facts.ends.get(one.name),
             initializing=bool(inits) and not initialized and not is_init,
             creating="PodInitializing" if inits else "ContainerCreating",
             runs_once=is_init and one.name not in beside,
@@ -169,6 +183,11 @@ def _failed(status: core_v1.ContainerStatus) -> bool:
 def _succeeded(status: core_v1.ContainerStatus) -> bool:
     ended = _ended(status)
     return ended is not None and ended.exitCode == 0
+
+
+def _was_initialized(previous: core_v1.PodStatus | None) -> bool:
+    conditions = (previous.conditions if previous is not None else None) or ()
+    return any(one.type == "Initialized" and one.status == "True" for one in conditions)
 
 
 def _main_ran(pod: core_v1.Pod, seen: PodObservation) -> bool:

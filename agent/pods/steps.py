@@ -120,9 +120,10 @@ class StopContainer(_OfContainer):
 
 @dataclass(frozen=True, slots=True)
 class RemoveContainer(_OfContainer):
-    """Remove a container that does not run, with its log links."""
+    """Remove a container that does not run, and its logs unless `keep_logs`."""
 
     container_id: str
+    keep_logs: bool = False
 
     @property
     def key(self) -> str:
@@ -142,6 +143,13 @@ class RecordInterrupted(Step):
     """Write to disk which containers end because the node goes down: their exit codes say nothing about their work."""
 
     container_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReset(Step):
+    """Write to disk how often each container has run, (name, attempt): the runtime is about to forget all of them."""
+
+    attempts: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

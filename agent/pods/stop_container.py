@@ -35,12 +35,12 @@ class ContainerStopper:
         target.turns.ended(step.container_id)
 
     async def _stop_in_turn(self, step: StopContainer, target: Target, node_ips: tuple[str, ...]) -> None:
-        """The preStop hook first, then those that end before it, out of the same grace period; SIGTERM is always left
-        the minimum.
+        """The preStop hook first, if there is any grace, then those that end before it, out of the same grace period;
+        SIGTERM is always left the minimum.
         """
         began_s = time.monotonic()
         seen = next((one for one in target.seen.all_containers() if one.id == step.container_id), None)
-        if seen is not None and seen.running and seen.pre_stop is not None:
+        if seen is not None and seen.running and seen.pre_stop is not None and step.grace_s > 0:
             ip = address_for_hook(target.seen, seen.sandbox_id, node_ips)
             name = f"{target.namespace}/{target.name}/{step.container}"
             await self._hooks.run_pre_stop(seen.pre_stop, name, step.container_id, ip, step.grace_s)

@@ -132,14 +132,14 @@ _HOOK = {
 _LIFECYCLE = {
     **_under("lifecycle.postStart", _HOOK),
     **_under("lifecycle.preStop", _HOOK),
-    **_used("restartPolicy", "restartPolicyRules[].exitCodes.operator", "restartPolicyRules[].exitCodes.values"),
-    "restartPolicyRules[].action": Rule(Verdict.USED, "", ("Restart",)),
+    **_used("lifecycle.stopSignal"),
+    **_used("restartPolicy", "restartPolicyRules"),
 }
 
 _SPEC = {
     **_under("containers[]", {**_CONTAINER, **_PROBES, **_LIFECYCLE}),
     **_under("initContainers[]", {**_CONTAINER, **_PROBES, **_LIFECYCLE}),
-    **_used("readinessGates"),
+    **_used("activeDeadlineSeconds", "readinessGates"),
     **_used("restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy", "dnsConfig", "hostAliases", "hostname"),
     **_used("subdomain", "setHostnameAsFQDN", "hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"),
     **_used("resources.limits", "resources.requests"),

@@ -12,20 +12,27 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from agent.sources.validation_container import http_get_problems
+from cri_client.types import Signal
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_qualified_name
 
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
+ACTIONS = ("Restart", "RestartAllContainers")
 OPERATORS = ("In", "NotIn")
 MAX_RULES = 20
 MAX_EXIT_CODES = 255
+MAX_SECONDS = (1 << 31) - 1
+STOP_SIGNALS = frozenset(one.name for one in Signal) - {Signal.RUNTIME_DEFAULT.name}
 _FOR_SIDECARS = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
 
 
 def validate_pod_lifecycle(spec: core_v1.PodSpec) -> Problems:
     """What concerns the pod as a whole."""
+    active_s = spec.activeDeadlineSeconds
+    if active_s is not None and not 1 <= active_s <= MAX_SECONDS:
+        yield ("spec", "activeDeadlineSeconds"), f"must be between 1 and {MAX_SECONDS}, not {active_s}"
     for index, gate in enumerate(spec.readinessGates or []):
         if problem := is_qualified_name(gate.conditionType):
             yield ("spec", "readinessGates", index, "conditionType"), problem
@@ -40,10 +47,20 @@ def validate_lifecycle(container: core_v1.Container, where: Path, spec: core_v1.
                 yield (*where, name), "may not be set for init containers without restartPolicy=Always"
         return
     lifecycle = container.lifecycle or core_v1.Lifecycle()
+    yield from _stop_signal(lifecycle.stopSignal, (*where, "lifecycle", "stopSignal"), spec)
     for name in ("postStart", "preStop"):
         hook = getattr(lifecycle, name)
         if hook is not None:
             yield from _hook(hook, (*where, "lifecycle", name), container, spec.terminationGracePeriodSeconds or 0)
+
+
+def _stop_signal(name: str | None, where: Path, spec: core_v1.PodSpec) -> Problems:
+    if name is None:
+        return
+    if spec.os is None:
+        yield where, "may not be set without spec.os.name"
+    elif name not in STOP_SIGNALS:
+        yield where, f"{name!r} is not the name of a signal, such as SIGUSR1"
 
 
 def _restart_policy(container: core_v1.Container, where: Path) -> Problems:
@@ -57,6 +74,8 @@ def _restart_policy(container: core_v1.Container, where: Path) -> Problems:
     for index, rule in enumerate(rules):
         here: Path = (*where, "restartPolicyRules", index)
         codes = rule.exitCodes
+        if rule.action not in ACTIONS:
+            yield (*here, "action"), f"{rule.action!r} must be one of {', '.join(ACTIONS)}"
         if codes is None:
             yield (*here, "exitCodes"), "required field is missing"
             continue

@@ -140,3 +140,26 @@ def test_an_agent_that_was_killed_in_the_middle_of_a_post_start_hook_goes_on(nod
     node.start_agent()
     node.wait_ready("web")
     assert (notes / "log").read_text().split() == ["up", "hook", "second"]
+
+
+def test_a_stop_signal_is_sent_or_refused_by_name(node: LabNode, notes: Path) -> None:
+    whole = pod(notes, {"sleep": {"seconds": 0}})
+    whole["spec"]["os"] = {"name": "linux"}
+    main = whole["spec"]["containers"][0]
+    main["lifecycle"]["stopSignal"] = "SIGUSR1"
+    main["command"][-1] = "echo up >> /notes/log; trap 'echo usr1 >> /notes/log; exit 0' USR1; sleep 1d & wait"
+    path = node.put_pod(whole)
+
+    def refusal() -> str:
+        waiting = statuses(node).get("main", {}).get("state", {}).get("waiting", {})
+        found: str = waiting.get("message", "") if waiting.get("reason") == "CreateContainerConfigError" else ""
+        return found
+
+    node.wait(lambda: refusal() or (notes / "log").exists(), "the container to run or be refused")
+    if refusal():
+        assert refusal() == "the container runtime does not take lifecycle.stopSignal (SIGUSR1)"
+        assert not (notes / "log").exists()
+        return
+    path.unlink()
+    node.wait_gone("web")
+    assert (notes / "log").read_text().split() == ["up", "usr1"]

@@ -96,3 +96,24 @@ def test_a_job_with_a_sidecar_is_over_and_stays_so(node: LabNode, notes: Path) -
     node.start_agent()
     node.wait(lambda: node.pod("web").get("status", {}).get("phase") == "Succeeded", "the agent to know it")
     assert log(notes) == ["side-up", "main-up", "side-term"]
+
+
+def test_a_rule_restarts_all_containers_in_the_same_sandbox(node: LabNode, notes: Path) -> None:
+    main = container("main", "[ -e /notes/again ] && exec sleep 1d; touch /notes/again; sleep 1; exit 88")
+    codes = {"operator": "In", "values": [88]}
+    main |= {"restartPolicy": "Never", "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": codes}]}
+    node.put_pod(pod(notes, [sidecar("side"), container("setup", "exit 0")], main, policy="Never"))
+    node.wait(lambda: log(notes).count("main-up") == 2, "all to start again")
+    (ready,) = node.wait_ready("web")
+    assert log(notes)[:3] == ["side-up", "setup-up", "main-up"]
+    assert [line for line in log(notes)[3:] if not line.endswith("-term")] == ["side-up", "setup-up", "main-up"]
+    (status,) = ready["status"]["containerStatuses"]
+    assert (status["restartCount"], status["lastState"]["terminated"]["exitCode"]) == (1, 88)
+    assert init_status(node, "side")["lastState"]["terminated"]["reason"] == "RestartingAllContainers"
+    logs = node.pod_logs / f"default_web-{node.name}_{ready['metadata']['uid']}" / "main"
+    assert sorted(one.name for one in logs.iterdir()) == ["0.log", "1.log"]
+    node.kill_agent()
+    node.start_agent()
+    (ready,) = node.wait_ready("web")
+    (status,) = ready["status"]["containerStatuses"]
+    assert (status["restartCount"], status["lastState"]["terminated"]["exitCode"]) == (1, 88)

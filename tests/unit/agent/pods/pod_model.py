@@ -21,6 +21,7 @@ from agent.pods.steps import (
     PullImage,
     RecordInterrupted,
     RecordOutcome,
+    RecordReset,
     RemoveContainer,
     RemovePodCgroup,
     RemovePodDir,
@@ -127,6 +128,8 @@ class PodModel:
             leftovers=self.facts.leftovers,
             shutdown=self.facts.shutdown,
             interrupted=self.facts.interrupted,
+            active_until_s=self.facts.active_until_s,
+            attempts_used=self.facts.attempts_used,
         )
 
     def apply(self, step: Step, *, half: bool = False) -> None:
@@ -171,6 +174,9 @@ class PodModel:
             self._leave(record=True)
         elif isinstance(step, RecordInterrupted):
             self.facts = replace(self.facts, interrupted=self.facts.interrupted | set(step.container_ids))
+            self._leave(record=True)
+        elif isinstance(step, RecordReset):
+            self.facts = replace(self.facts, attempts_used={**self.facts.attempts_used, **dict(step.attempts)})
             self._leave(record=True)
         elif isinstance(step, RemoveVolumes):
             assert not any(one.may_run for one in self.containers), "the volumes are in use"

@@ -227,3 +227,12 @@ def test_the_generation_of_the_manifest_is_observed() -> None:
     status = status_of(started(pod), pod)
     assert status.observedGeneration == 7
     assert {one.observedGeneration for one in status.conditions or ()} == {7}
+
+
+def test_a_pod_past_its_deadline_has_failed_also_while_it_is_being_stopped() -> None:
+    pod, model = make_pod(), started(make_pod())
+    status = status_of(model, pod, overdue=True)
+    assert (status.phase, status.reason) == ("Failed", "DeadlineExceeded")
+    assert status.message == "Pod was active on the node longer than the specified deadline"
+    assert reasons(status)["Ready"] == ("False", "PodFailed", None)
+    assert status_of(model, pod, overdue=True, outcome="Succeeded").reason is None
