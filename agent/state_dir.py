@@ -33,8 +33,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     grace period from starting anew. `interrupted` are the ids of containers that a shutdown of the node has ended.
     `attempts` and `ends` are, by container name, the highest attempt and the last end of containers that the runtime
     has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the boot `boot_id`.
-    `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type -> (status,
-    time).
+    `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type ->
+    (status, time).
     """
 
     uid: str
