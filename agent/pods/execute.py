@@ -8,6 +8,7 @@ the call may have taken effect all the same.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -46,7 +47,7 @@ from agent.pods.steps import (
 )
 from agent.pods.stop_container import ContainerStopper
 from agent.pods.target import Target, address_for_hook, container_of, pod_of
-from agent.pods.timeline import CREATE, PULL, SANDBOX, START
+from agent.pods.timeline import CREATE, PULL, SANDBOX, START, VOLUMES
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volumes
@@ -147,7 +148,9 @@ class Executor:
     async def _dispatch_to_host(self, step: Step, target: Target) -> None:
         """What lies on this machine outside the runtime."""
         if isinstance(step, PrepareVolumes):
-            await prepare_volumes(pod_of(target), self._root, node_memory_bytes=self.node.memory_bytes)
+            # Before each further start they are only looked at again.
+            with target.timed(VOLUMES, "", 0) if target.seen.current_sandbox is None else contextlib.nullcontext():
+                await prepare_volumes(pod_of(target), self._root, node_memory_bytes=self.node.memory_bytes)
         elif isinstance(step, RemoveVolumes):
             await remove_volumes(self._root, target.uid)
         elif isinstance(step, RemovePodDir):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kube_objects.quantity import parse_quantity
@@ -57,6 +57,21 @@ def test_bad_quantities_are_quoted(text: str) -> None:
 @given(st.integers(0, 10**15))
 def test_milli_is_exact(milli: int) -> None:
     assert parse_quantity(f"{milli}m").milli() == milli
+
+
+@settings(max_examples=200, deadline=1000, database=None)
+@given(
+    st.text(max_size=30)
+    | st.text("0123456789.eE+-KMGTPinumk", max_size=30)
+    | st.builds(lambda digits, end: "9" * digits + end, st.integers(0, 5000), st.sampled_from(["", "Ei", "e999", "n"]))
+)
+def test_any_text_is_an_amount_within_64_bits_or_refused(text: str) -> None:
+    try:
+        quantity = parse_quantity(text)
+    except ValueError:
+        return
+    assert abs(quantity.bytes()) <= (1 << 63) - 1
+    assert quantity.value * 1_000_000_000 % 1 == 0
 
 
 def test_they_compare() -> None:
