@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kube_objects.names import is_label_value, is_qualified_name
 from proxy.config_fields import BESIDE_CONFIG, BY_FLAG, Use
 from proxy.config_reader import Reader
 from proxy.config_values import ConfigError, Setting, read_file, read_flags
@@ -20,6 +21,7 @@ DEFAULT_MANIFEST_DIR = "/etc/longshore/services"
 DEFAULT_AGENT_SOCKET = "/var/lib/longshore/agent.sock"
 DEFAULT_API_SOCKET = "/run/longshore/proxy.sock"
 _HEALTHZ_PORT = 10256
+_INTERFACE_LENGTH = 15
 _METRICS_PORT = 10249
 
 
@@ -56,9 +58,14 @@ class ProxyConfig:
     min_sync_period_s: float = 1.0
     detect_local_mode: str = "ClusterCIDR"
     cluster_cidrs: tuple[str, ...] = ()
-    """IPv4 only."""
+    """At most one of each IP family."""
+    pod_bridge: str = ""
+    pod_interface_prefix: str = ""
     node_port_addresses: tuple[str, ...] = ()
-    """IPv4 CIDRs, or the single word "primary"; empty accepts node ports on every local address."""
+    """CIDRs, or the single word "primary"; a family without any accepts node ports on every local address."""
+    zone: str = ""
+    """Label topology.kubernetes.io/zone of this node; "" when unknown."""
+    deny_external_ips: bool = False
     oom_score_adj: int = -999
     conntrack: ConntrackConfig = ConntrackConfig()
     verbosity: int = 0
@@ -129,7 +136,11 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         min_sync_period_s=min_sync_s,
         detect_local_mode=_detect_local_mode(read),
         cluster_cidrs=_cluster_cidrs(read),
+        pod_bridge=_interface(read, "detectLocal.bridgeInterface", "BridgeInterface"),
+        pod_interface_prefix=_interface(read, "detectLocal.interfaceNamePrefix", "InterfaceNamePrefix"),
         node_port_addresses=_node_port_addresses(read),
+        zone=_node_labels(read).get("topology.kubernetes.io/zone", ""),
+        deny_external_ips=read.flag("deny-service-external-ips"),
         oom_score_adj=read.number("oomScoreAdj", -999, -1000, 1000),
         conntrack=_conntrack(read),
         verbosity=read.number("logging.verbosity", 0, 0, 10),
@@ -207,12 +218,35 @@ def _detect_local_mode(read: Reader) -> str:
     if given is None or mode == "":
         return "ClusterCIDR"
     if mode == "NodeCIDR":
-        raise given.error("NodeCIDR is not supported yet (it needs a Node object), use ClusterCIDR")
-    if mode in ("BridgeInterface", "InterfaceNamePrefix"):
-        raise given.error(f"{mode} is not supported yet, use ClusterCIDR")
-    if mode != "ClusterCIDR":
+        raise given.error("NodeCIDR needs the Node object of an API server, which this node has not; use another mode")
+    if mode not in ("ClusterCIDR", "BridgeInterface", "InterfaceNamePrefix"):
         raise given.error(f"{mode!r} is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix")
     return mode
+
+
+def _interface(read: Reader, path: str, mode: str) -> str:
+    """Checked even where another mode makes no use of it; source: IFNAMSIZ of the kernel, 15 characters."""
+    given = read.given(path)
+    name = str(given.value) if given is not None else ""
+    if name and (len(name) > _INTERFACE_LENGTH or not name.isprintable() or set(name) & set(' /"+!*')):
+        assert given is not None  # noqa: S101 # there is a name
+        raise given.error(f"{name!r} is not the name of an interface ({_INTERFACE_LENGTH} characters, no blank, no /)")
+    chosen = read.given("detectLocalMode")
+    if not name and chosen is not None and chosen.value == mode:
+        raise chosen.error(f"{mode} needs {path}")
+    return name
+
+
+def _node_labels(read: Reader) -> dict[str, str]:
+    """kubelet's form, key=value pairs separated by commas."""
+    given = read.given("node-labels")
+    labels: dict[str, str] = {}
+    for part in str(given.value).split(",") if given is not None and given.value else ():
+        key, found, value = part.strip().partition("=")
+        if given is not None and (not found or is_qualified_name(key) or is_label_value(value)):
+            raise given.error(f"{part!r} is not a label such as topology.kubernetes.io/zone=a")
+        labels[key] = value
+    return labels
 
 
 def _cluster_cidrs(read: Reader) -> tuple[str, ...]:
@@ -223,9 +257,7 @@ def _cluster_cidrs(read: Reader) -> tuple[str, ...]:
     families = [network.version for network in networks]
     if len(networks) > 2 or len(set(families)) != len(families):
         raise given.error("must be one CIDR, or one of IPv4 and one of IPv6")
-    if families == [6]:
-        raise given.error("IPv6 is not supported yet")
-    return tuple(str(network) for network in networks if network.version == 4)
+    return tuple(str(network) for network in networks)
 
 
 def _node_port_addresses(read: Reader) -> tuple[str, ...]:
@@ -235,10 +267,7 @@ def _node_port_addresses(read: Reader) -> tuple[str, ...]:
         return values
     if "primary" in values:
         raise given.error("'primary' and CIDRs cannot be used together")
-    networks = [_cidr(given, value) for value in values]
-    if networks and all(network.version == 6 for network in networks):
-        raise given.error("IPv6 is not supported yet")
-    return tuple(str(network) for network in networks if network.version == 4)
+    return tuple(str(_cidr(given, value)) for value in values)
 
 
 def _cidr(given: Setting, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

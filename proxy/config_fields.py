@@ -52,7 +52,6 @@ _WINDOWS = "Windows only"
 _GO = "belongs to the Go runtime of the original"
 _LOG = "log format and buffering are the journal's business"
 _LATER = "not supported yet"
-_LOCAL_MODE = "belongs to a detectLocalMode that is not supported yet"
 
 FIELDS: tuple[Field, ...] = (
     Field("apiVersion", "", Kind.STRING, _U),
@@ -106,16 +105,10 @@ FIELDS: tuple[Field, ...] = (
     Field("winkernel.rootHnsEndpointName", "", Kind.STRING, _N, _WINDOWS),
     Field("winkernel.forwardHealthCheckVip", "", Kind.BOOL, _N, _WINDOWS),
     Field("windowsRunAsService", "", Kind.BOOL, _N, _WINDOWS),
-    Field(
-        "detectLocalMode",
-        "detect-local-mode",
-        Kind.STRING,
-        _U,
-        "ClusterCIDR or empty; other modes are not supported yet",
-    ),
-    Field("detectLocal.bridgeInterface", "pod-bridge-interface", Kind.STRING, _N, _LOCAL_MODE),
-    Field("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind.STRING, _N, _LOCAL_MODE),
-    Field("clusterCIDR", "cluster-cidr", Kind.STRING, _U, "the IPv6 part of a pair has no effect yet"),
+    Field("detectLocalMode", "detect-local-mode", Kind.STRING, _U, "NodeCIDR is refused: it needs an API server"),
+    Field("detectLocal.bridgeInterface", "pod-bridge-interface", Kind.STRING, _U),
+    Field("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind.STRING, _U),
+    Field("clusterCIDR", "cluster-cidr", Kind.STRING, _U),
     Field("nodePortAddresses", "nodeport-addresses", Kind.STRINGS, _U),
     Field("oomScoreAdj", "oom-score-adj", Kind.INT, _U),
     Field("conntrack.maxPerCore", "conntrack-max-per-core", Kind.INT, _U),
@@ -131,6 +124,8 @@ FIELDS: tuple[Field, ...] = (
     Field("", "write-config-to", Kind.STRING, _R, _LATER, ("",)),
     Field("", "config", Kind.STRING, _U),
     Field("", "cleanup", Kind.BOOL, _U, "removes every rule of ours and exits"),
+    Field("", "node-labels", Kind.STRING, _U, "ours: topology.kubernetes.io/zone says this node's zone"),
+    Field("", "deny-service-external-ips", Kind.BOOL, _U, "ours: spec.externalIPs is not programmed"),
     Field("", "manifest-dir", Kind.STRING, _U, "ours: directory of Service and EndpointSlice files"),
     Field("", "agent-socket", Kind.STRING, _U, "ours: where the agent tells its pods"),
     Field("", "api-socket", Kind.STRING, _U, "ours: where this proxy tells its services"),
@@ -141,5 +136,6 @@ BY_FLAG = {field.flag: field for field in FIELDS if field.flag}
 
 # Flags that also count beside --config; kube-proxy ignores all the others then.
 BESIDE_CONFIG = frozenset(
-    {"config", "cleanup", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket"}
+    {"config", "cleanup", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket", "node-labels",
+     "deny-service-external-ips"}
 )  # fmt: skip

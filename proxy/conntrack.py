@@ -1,4 +1,4 @@
-"""Stale UDP flows: entries of the connection tracking table that still lead where no rule would lead them today.
+"""Stale flows of UDP and SCTP: entries of connection tracking that lead where no rule would lead them today.
 
 Before: the backend has written the rules of a `RoutingTable`.  Next: exactly the wrong entries are gone, so that
 the next datagram of such a client meets the rules again.  A UDP client that keeps its port would otherwise talk to
@@ -28,28 +28,30 @@ Targets = frozenset[tuple[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Frontends:
-    """Where UDP clients may send to, and which endpoints an existing flow from there may lead to.
+    """Where clients of UDP and SCTP may send to, and which endpoints an existing flow from there may lead to.
 
     That is every endpoint that serves: policies and termination decide about new flows only, as for TCP connections.
     """
 
-    addresses: Mapping[tuple[str, int], Targets]
-    """(cluster IP, port)"""
-    node_ports: Mapping[tuple[int, int], Targets]
-    """(IP family, port) on any address of this node"""
+    addresses: Mapping[tuple[str, str, int], Targets]
+    """(protocol, cluster IP or external address, port)"""
+    node_ports: Mapping[tuple[str, int, int], Targets]
+    """(protocol, IP family, port) on any address of this node"""
 
 
 def frontends(routes: Iterable[ServiceRoute]) -> Frontends:
-    """The UDP part of the routes."""
-    addresses: dict[tuple[str, int], Targets] = {}
-    node_ports: dict[tuple[int, int], Targets] = {}
+    """The part of the routes whose flows no connection ends."""
+    addresses: dict[tuple[str, str, int], Targets] = {}
+    node_ports: dict[tuple[str, int, int], Targets] = {}
     for route in routes:
-        if route.name.protocol != "UDP":
+        protocol = route.name.protocol
+        if protocol == "TCP":
             continue
         targets = _targets((*route.endpoints, *route.local_endpoints, *route.draining))
-        addresses[route.cluster_ip, route.port] = targets
+        for ip in (route.cluster_ip, *route.external_addresses):
+            addresses[protocol, ip, route.port] = targets
         if route.node_port:
-            node_ports[route.family, route.node_port] = targets
+            node_ports[protocol, route.family, route.node_port] = targets
     return Frontends(addresses, node_ports)
 
 
@@ -87,9 +89,9 @@ def stale(flows: Iterable[Flow], suspects: Frontends, is_own_address: Callable[[
     """The flows to delete, in the order given."""
     found = []
     for flow in flows:
-        targets = suspects.addresses.get((flow.dst, flow.dst_port))
+        targets = suspects.addresses.get((flow.protocol, flow.dst, flow.dst_port))
         if targets is None:
-            targets = suspects.node_ports.get((flow.family, flow.dst_port))
+            targets = suspects.node_ports.get((flow.protocol, flow.family, flow.dst_port))
             if targets is None or not is_own_address(flow.dst):
                 continue
         if (flow.reply_src, flow.reply_src_port) not in targets:
@@ -98,13 +100,13 @@ def stale(flows: Iterable[Flow], suspects: Frontends, is_own_address: Callable[[
 
 
 class StaleFlows:
-    """Remembers the frontends of the last call, so that nothing is read unless a UDP service changed."""
+    """Remembers the frontends of the last call, so that nothing is read unless a service of UDP or SCTP changed."""
 
     def __init__(self) -> None:
         self._before: Frontends | None = None
 
     def forget(self) -> None:
-        """Look at all UDP flows at the next call."""
+        """Look at all flows at the next call."""
         self._before = None
 
     async def drop_stale(self, routes: Iterable[ServiceRoute]) -> int:
@@ -117,16 +119,16 @@ class StaleFlows:
         try:
             dropped = await asyncio.to_thread(_drop, suspects)
         except OSError as cause:
-            _log.warning("cannot delete stale UDP flows: %s", cause.strerror or cause)
+            _log.warning("cannot delete stale flows: %s", cause.strerror or cause)
             self._before = None
             return 0
         self._before = now
         if dropped:
-            _log.info("deleted %d stale UDP flows", dropped)
+            _log.info("deleted %d stale flows", dropped)
         return dropped
 
 
 def _drop(suspects: Frontends) -> int:
     with conntrack_netlink.Connection() as connection:
-        wrong = stale(connection.udp_flows(), suspects, conntrack_netlink.is_own_address)
+        wrong = stale(connection.flows(), suspects, conntrack_netlink.is_own_address)
         return sum(connection.delete(flow) for flow in wrong)

@@ -1,4 +1,4 @@
-"""ctnetlink, as far as UDP flows need it: dump, delete.  I/O on one netlink socket; blocks, so it runs in a thread.
+"""ctnetlink, as far as flows of UDP and SCTP need it: dump, delete.  I/O on a netlink socket; blocks: for a thread.
 
 Before: `proxy.conntrack` decided that it is worth looking.  Next: the kernel.  Written on the bare socket because
 the daemon stays small that way: pyroute2 would add 20 MB to a process that needs two messages.
@@ -27,12 +27,12 @@ _TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE = 1, 2, 12, 18
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _PROTO_NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
 _V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
-_UDP = bytes([socket.IPPROTO_UDP])
+_PROTOCOLS = {bytes([socket.IPPROTO_UDP]): "UDP", bytes([socket.IPPROTO_SCTP]): "SCTP"}
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One UDP entry: what the client sent to, and who answers it."""
+    """One UDP or SCTP entry: what the client sent to, and who answers it."""
 
     family: int
     """4 or 6"""
@@ -44,6 +44,7 @@ class Flow:
     reply_src_port: int
     key: bytes
     """The attributes that name this very entry to the kernel."""
+    protocol: str = "UDP"
 
 
 class Connection:
@@ -64,12 +65,12 @@ class Connection:
     ) -> None:
         self._socket.close()
 
-    def udp_flows(self) -> list[Flow]:
-        """All UDP entries of both families."""
+    def flows(self) -> list[Flow]:
+        """All UDP and SCTP entries of both families."""
         flows: list[Flow] = []
         self._send(_GET, _REQUEST | _DUMP, socket.AF_UNSPEC, b"")
         for message in self._answers():
-            flow = parse_udp_flow(message)
+            flow = parse_flow(message)
             if flow is not None:
                 flows.append(flow)
         return flows
@@ -111,8 +112,8 @@ class Connection:
                 yield message
 
 
-def parse_udp_flow(message: bytes) -> Flow | None:
-    """One answer of the dump; None when it is not UDP over IP.  Pure."""
+def parse_flow(message: bytes) -> Flow | None:
+    """One answer of the dump; None when it is neither UDP nor SCTP over IP.  Pure."""
     attributes = dict(_attributes(message, 4))
     original, reply = attributes.get(_TUPLE_ORIG), attributes.get(_TUPLE_REPLY)
     if original is None or reply is None:
@@ -124,13 +125,22 @@ def parse_udp_flow(message: bytes) -> Flow | None:
     for kind in (_ZONE, _ID):
         if kind in attributes:
             key += _attribute(kind, attributes[kind])
-    return Flow(4 if message[0] == socket.AF_INET else 6, *sent, answered[0], answered[1], key)
+    family = 4 if message[0] == socket.AF_INET else 6
+    return Flow(family, *sent.ends, answered.ends[0], answered.ends[1], key, sent.protocol)
 
 
-def _parse_tuple(body: bytes) -> tuple[str, int, str, int] | None:
+@dataclass(frozen=True, slots=True)
+class _Tuple:
+    protocol: str
+    ends: tuple[str, int, str, int]
+    """Source address and port, destination address and port."""
+
+
+def _parse_tuple(body: bytes) -> _Tuple | None:
     parts = dict(_attributes(body, 0))
-    protocol = dict(_attributes(parts.get(_TUPLE_PROTO, b""), 0))
-    if protocol.get(_PROTO_NUM) != _UDP:
+    transport = dict(_attributes(parts.get(_TUPLE_PROTO, b""), 0))
+    protocol = _PROTOCOLS.get(transport.get(_PROTO_NUM, b""))
+    if protocol is None:
         return None
     addresses = dict(_attributes(parts.get(_TUPLE_IP, b""), 0))
     family, src, dst = socket.AF_INET, addresses.get(_V4_SRC), addresses.get(_V4_DST)
@@ -138,9 +148,8 @@ def _parse_tuple(body: bytes) -> tuple[str, int, str, int] | None:
         family, src, dst = socket.AF_INET6, addresses.get(_V6_SRC), addresses.get(_V6_DST)
     if src is None or dst is None:
         return None
-    ports = (int.from_bytes(protocol.get(kind, b""), "big") for kind in (_SRC_PORT, _DST_PORT))
-    src_port, dst_port = ports
-    return socket.inet_ntop(family, src), src_port, socket.inet_ntop(family, dst), dst_port
+    src_port, dst_port = (int.from_bytes(transport.get(kind, b""), "big") for kind in (_SRC_PORT, _DST_PORT))
+    return _Tuple(protocol, (socket.inet_ntop(family, src), src_port, socket.inet_ntop(family, dst), dst_port))
 
 
 def _attributes(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,14 +28,16 @@ from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.health import Health, health_app, judge, metrics_app
 from proxy.iptables.backend import IptablesBackend
-from proxy.iptables.frame import RenderConfig
+from proxy.iptables.detect import usable_families
 from proxy.last_good import LastGood
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
+from proxy.node import node_facts, traffic_settings
 from proxy.node_settings import apply_settings
 from proxy.only_one import AlreadyRunningError, only_one
 from proxy.server import CannotListenError, serve_tcp
+from proxy.service_health import ServiceHealthServer
 from proxy.sources.agent_pods import watch_agent
 from proxy.sources.directory import remembered, watch_manifests
 from proxy.sync import Synchronizer, SyncLimits, SyncStatus
@@ -76,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
         _log.warning("%s", warning)
     try:
         with _only_one(config):
-            asyncio.run(_clean_up(config) if config.cleanup else ProxyDaemon(argv, config).run())
+            asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config))
     except (AlreadyRunningError, BackendError, CannotListenError, LockHeldError, SocketInUseError) as error:
         _log.critical("%s", error)
         return 1
@@ -94,42 +94,6 @@ def check_directories(config: ProxyConfig) -> None:
         )
 
 
-def render_config(config: ProxyConfig, before: tuple[str, ...] = ("127.0.0.1/32",)) -> RenderConfig:
-    """What of the configuration shapes the rules.  `before` stands in where the primary address is not to be had."""
-    addresses = config.node_port_addresses
-    if addresses == ("primary",):
-        primary = primary_address(config.bind_address)
-        addresses = (f"{primary}/32",) if primary else before
-    return RenderConfig(
-        masquerade_all=config.masquerade_all,
-        masquerade_bit=config.masquerade_bit,
-        cluster_cidrs=config.cluster_cidrs,
-        node_port_addresses=addresses,
-        # Where no node port may answer on loopback, nothing needs the dangerous sysctl.
-        localhost_node_ports=config.localhost_node_ports and (not addresses or any(map(_has_loopback, addresses))),
-        conntrack_tcp_be_liberal=config.conntrack.tcp_be_liberal,
-    )
-
-
-def _has_loopback(cidr: str) -> bool:
-    network = ipaddress.ip_network(cidr, strict=False)
-    return network.version == 4 and network.overlaps(ipaddress.ip_network("127.0.0.0/8"))
-
-
-def primary_address(bind_address: str) -> str:
-    """The node's primary IPv4 address: bindAddress where it names one, else the source address of the default route;
-    "" while there is none.
-    """
-    if bind_address not in ("0.0.0.0", "::"):
-        return bind_address
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: the kernel only chooses the route
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
-
-
 @contextlib.contextmanager
 def _only_one(config: ProxyConfig) -> Iterator[None]:
     """The directory of the API socket and the rules of the network namespace are ours alone."""
@@ -138,8 +102,15 @@ def _only_one(config: ProxyConfig) -> Iterator[None]:
         yield
 
 
+async def _serve(argv: Sequence[str], config: ProxyConfig) -> None:
+    families, problem = await usable_families()
+    if problem:
+        _log.warning("%s", problem)
+    await ProxyDaemon(argv, config, families, problem).run()
+
+
 async def _clean_up(config: ProxyConfig) -> None:
-    backend = IptablesBackend(render_config(config))
+    backend = IptablesBackend(traffic_settings(config))
     await backend.cleanup()
     await backend.close()
     _log.info("every service rule of ours is removed")
@@ -148,8 +119,12 @@ async def _clean_up(config: ProxyConfig) -> None:
 class ProxyDaemon:
     """The running daemon."""
 
-    def __init__(self, argv: Sequence[str], config: ProxyConfig) -> None:
+    def __init__(
+        self, argv: Sequence[str], config: ProxyConfig, families: tuple[int, ...] = (4,), family_problem: str = ""
+    ) -> None:
+        """`families` are those whose rules can be written here; `family_problem` says why one is missing."""
         self._argv = argv
+        self._families, self._family_problem = families, family_problem
         self._config = config
         self._notifier = Notifier()
         self._metrics = ProxyMetrics()
@@ -158,9 +133,10 @@ class ProxyDaemon:
         self._synced_wall_s: float | None = None
         self._last_sync_s: float | None = None
         self._told_ready = False
-        self._rendering = render_config(config)
-        self._backend: Backend = IptablesBackend(self._rendering)
-        self._synchronizer = Synchronizer(self._backend, _limits(config), self._on_sync_status)
+        self._settings = traffic_settings(config)
+        self._backend: Backend = IptablesBackend(self._settings, families)
+        self._synchronizer = Synchronizer(self._backend, self._limits(config), self._on_sync_status)
+        self._service_health = ServiceHealthServer(lambda: self._health().healthy, self._settings.node_port_addresses)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT.  Raises BackendUnusableError, CannotListenError, SocketInUseError or OSError."""
@@ -194,6 +170,7 @@ class ProxyDaemon:
         if config.agent_socket is not None:
             spawn_eternal(group, self._follow_agent(config.agent_socket), name="agent")
         spawn_eternal(group, self._synchronizer.run(), name="sync")
+        spawn_eternal(group, self._service_health.run(), name="service health")
         if config.healthz_bind is not None:
             app = health_app(self._health, lambda: self._synced_wall_s, self._metrics)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
@@ -240,11 +217,12 @@ class ProxyDaemon:
         for name in _ONLY_AT_START:
             if getattr(old, name) != getattr(new, name):
                 _log.warning("the new value of %s takes effect after a restart", name)
-        self._synchronizer.set_limits(_limits(new))
-        rendering = render_config(new, self._rendering.node_port_addresses)
-        if rendering != self._rendering:  # also when "primary" is another address by now
-            self._rendering, self._backend = rendering, IptablesBackend(rendering)
+        self._synchronizer.set_limits(self._limits(new))
+        settings = traffic_settings(new, self._settings.node_port_addresses)
+        if settings != self._settings:  # also when "primary" is another address by now
+            self._settings, self._backend = settings, IptablesBackend(settings, self._families)
             self._synchronizer.replace_backend(self._backend)
+            self._service_health.set_addresses(settings.node_port_addresses)
         _log.info("configuration read again")
 
     def _on_sync_status(self, status: SyncStatus) -> None:
@@ -254,6 +232,8 @@ class ProxyDaemon:
         table = self._synchronizer.table
         self._metrics.observe(status, table, wall_s)
         self._problems.see_services(table.errors)
+        if status.synced_once:
+            self._service_health.put(table.health_checks)
         if status.waiting_for:
             self._notifier.status(f"waiting for {'; '.join(status.waiting_for)}")
             _log.info("waiting for %s", "; ".join(status.waiting_for))
@@ -270,6 +250,14 @@ class ProxyDaemon:
         now_s = asyncio.get_running_loop().time()
         return judge(self._synchronizer.status, self._config.sync_period_s, now_s)
 
+    def _limits(self, config: ProxyConfig) -> SyncLimits:
+        return SyncLimits(
+            node=node_facts(config, self._families, self._family_problem),
+            sync_period_s=config.sync_period_s,
+            min_sync_period_s=config.min_sync_period_s,
+            has_agent=config.agent_socket is not None,
+        )
+
     def _facts(self) -> dict[str, Any]:
         return {
             "nodeName": self._config.node_name,
@@ -282,15 +270,6 @@ class ProxyDaemon:
             "healthy": self._health().healthy,
             "reason": self._health().reason,
         }
-
-
-def _limits(config: ProxyConfig) -> SyncLimits:
-    return SyncLimits(
-        node_name=config.node_name,
-        sync_period_s=config.sync_period_s,
-        min_sync_period_s=config.min_sync_period_s,
-        has_agent=config.agent_socket is not None,
-    )
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.routes import ServiceProblem
-from proxy.services import ServiceFacts, ServicePortFacts
+from proxy.services import ServiceFacts, ServicePortFacts, family_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class EndpointFacts:
     terminating: bool
     local: bool
     node_hints: frozenset[str] = frozenset()
+    zone_hints: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,12 @@ class SliceEndpointFacts:
     terminating: bool
     node_name: str
     node_hints: frozenset[str] = frozenset()
+    zone_hints: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class SliceFacts:
-    """One IPv4 EndpointSlice, defaulted and validated."""
+    """One EndpointSlice of IP addresses, defaulted and validated."""
 
     namespace: str
     name: str
@@ -51,6 +53,8 @@ class SliceFacts:
     """(name, protocol, number)."""
     endpoints: tuple[SliceEndpointFacts, ...]
     source: str
+    family: int = 4
+    """4 or 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,8 @@ class PodFacts:
     namespace: str
     name: str
     labels: frozenset[tuple[str, str]]
-    ip: str
-    """IPv4; "" while it has none.  For hostNetwork this is the node's address."""
+    ips: tuple[str, ...]
+    """Canonical text, one per family; () while it has none.  For hostNetwork these are the node's addresses."""
     serving: bool
     """Its Ready condition is True."""
     terminating: bool
@@ -116,8 +120,9 @@ def port_endpoints(
     port: ServicePortFacts,
     sources: tuple[SliceFacts, ...] | tuple[PodFacts, ...],
     node_name: str,
+    family: int = 4,
 ) -> tuple[tuple[EndpointFacts, ...], tuple[ServiceProblem, ...]]:
-    """Endpoints of one service port, sorted by address, each address and port once.
+    """Endpoints of one service port and family, sorted by address, each address and port once.
 
     Where two claim one address and port, the one that is ready wins, then one that serves, then one that is not
     terminating: an address may be given to a new pod before the old one is gone.
@@ -127,8 +132,10 @@ def port_endpoints(
     for source in sources:
         candidates: Iterable[EndpointFacts]
         if isinstance(source, PodFacts):
-            candidates, problem = _of_pod(service, port, source)
+            candidates, problem = _of_pod(service, port, source, family)
             problems.extend(problem)
+        elif source.family != family:
+            continue
         else:
             candidates = _of_slice(port, source, node_name)
         for endpoint in candidates:
@@ -152,6 +159,8 @@ def refuse_address(ip: str) -> str | None:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return f"{ip!r} is not an IP address"
+    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):
+        return f"{ip} is an IPv4 address in disguise" if address.ipv4_mapped else f"{ip} has a zone"
     for bad, what in (
         (address.is_loopback, "a loopback"),
         (address.is_link_local, "a link-local"),
@@ -173,6 +182,7 @@ def _of_slice(port: ServicePortFacts, piece: SliceFacts, node_name: str) -> list
             endpoint.terminating,
             bool(node_name) and endpoint.node_name == node_name,
             endpoint.node_hints,
+            endpoint.zone_hints,
         )
         for name, protocol, number in piece.ports
         if name == port.name and protocol == port.protocol
@@ -181,19 +191,20 @@ def _of_slice(port: ServicePortFacts, piece: SliceFacts, node_name: str) -> list
 
 
 def _of_pod(
-    service: ServiceFacts, port: ServicePortFacts, pod: PodFacts
+    service: ServiceFacts, port: ServicePortFacts, pod: PodFacts, family: int
 ) -> tuple[tuple[EndpointFacts, ...], tuple[ServiceProblem, ...]]:
-    if pod.finished or not pod.ip:
+    ip = next((ip for ip in pod.ips if family_of(ip) == family), "")
+    if pod.finished or not ip:
         return (), ()
     number = _target_number(port, pod)
     if number is None:
         message = f"pod {pod.namespace}/{pod.name} has no container port named {port.target_port!r}"
         return (), (_problem(service, port, message),)
-    if refusal := refuse_address(pod.ip):
+    if refusal := refuse_address(ip):
         return (), (_problem(service, port, f"endpoint refused: pod {pod.namespace}/{pod.name}: {refusal}"),)
     # The controller lets publishNotReadyAddresses override even termination (discovery/v1 EndpointConditions.ready).
     ready = service.publish_not_ready or (pod.serving and not pod.terminating)
-    return (EndpointFacts(pod.ip, number, ready, pod.serving, pod.terminating, local=True),), ()
+    return (EndpointFacts(ip, number, ready, pod.serving, pod.terminating, local=True),), ()
 
 
 def _target_number(port: ServicePortFacts, pod: PodFacts) -> int | None:

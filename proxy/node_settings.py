@@ -13,13 +13,21 @@ from proxy.config import ConntrackConfig
 from proxy.iptables.sysctls import write_sysctl
 
 _PREFIX = "net.netfilter.nf_conntrack_"
+_MOST_SCALED = 1048576
+_HASHSIZE = Path("/sys/module/nf_conntrack/parameters/hashsize")
+_ENTRIES_PER_BUCKET = 4
 
 
 def plan_settings(config: ConntrackConfig, cpus: int) -> tuple[tuple[str, str], ...]:
-    """(sysctl, value) pairs; a zero in the configuration leaves the kernel's value alone."""
+    """(sysctl, value) pairs; a zero in the configuration leaves the kernel's value alone.
+
+    maxPerCore times the cores counts up to a million entries, so that a big machine does not spend its memory on them.
+    """
     wanted: list[tuple[str, str]] = []
     if config.max_per_core > 0:
-        wanted.append((f"{_PREFIX}max", str(max(config.min_entries, config.max_per_core * cpus))))
+        scaled = config.max_per_core * cpus
+        most = _MOST_SCALED if scaled > _MOST_SCALED else max(config.min_entries, scaled)
+        wanted.append((f"{_PREFIX}max", str(most)))
     for name, value_s in (
         ("tcp_timeout_established", config.tcp_established_timeout_s),
         ("tcp_timeout_close_wait", config.tcp_close_wait_timeout_s),
@@ -35,7 +43,7 @@ def plan_settings(config: ConntrackConfig, cpus: int) -> tuple[tuple[str, str], 
 
 def apply_settings(config: ConntrackConfig, cpus: int, oom_score_adj: int) -> tuple[str, ...]:
     """Write them; returns what could not be written, each with what to do about it."""
-    problems = [write_sysctl(name, value) for name, value in plan_settings(config, cpus)]
+    problems = [_apply_setting(name, value) for name, value in plan_settings(config, cpus)]
     try:
         score = Path("/proc/self/oom_score_adj")
         if int(score.read_text()) != oom_score_adj:
@@ -46,3 +54,20 @@ def apply_settings(config: ConntrackConfig, cpus: int, oom_score_adj: int) -> tu
             f"let systemd do it (OOMScoreAdjust={oom_score_adj}) or set oomScoreAdj"
         )
     return tuple(problem for problem in problems if problem is not None)
+
+
+def _apply_setting(name: str, value: str) -> str | None:
+    problem = write_sysctl(name, value)
+    if problem is None and name == f"{_PREFIX}max":
+        problem = _grow_hash_table(int(value) // _ENTRIES_PER_BUCKET)
+    return problem
+
+
+def _grow_hash_table(buckets: int) -> str | None:
+    """More entries in too few buckets make every packet slow.  Never shrinks it."""
+    try:
+        if int(_HASHSIZE.read_text()) < buckets:
+            _HASHSIZE.write_text(str(buckets))
+    except OSError as error:
+        return f"cannot set {_HASHSIZE} to {buckets}: {error.strerror}; set it on the host"
+    return None

@@ -3,7 +3,9 @@
 Before: the pictures `proxy.sync` holds.  Next: `proxy.local_api` serves them, `longshore services` prints them.
 
 `GET /v1/services`:
-    {"services": [{"namespace", "name", "source", "type": "ClusterIP"|"NodePort"|"none", "clusterIP", "selector": {...},
+    {"services": [{"namespace", "name", "source", "type": spec.type, "none" when not programmed,
+                   "clusterIP", "clusterIPs": [...], "externalIPs": [...], "loadBalancerIPs": [...],
+                   "loadBalancerSourceRanges": [...], "healthCheckNodePort": int, 0 = none, "selector": {...},
                    "sessionAffinityTimeoutSeconds": int|null, "internalTrafficPolicy", "externalTrafficPolicy",
                    "ports": [{"name", "protocol", "port", "targetPort", "nodePort", "programmed": bool,
                               "endpoints": [{"ip", "port", "local"}], "localEndpoints": [...]}],
@@ -30,7 +32,9 @@ def services_report(
 ) -> dict[str, Any]:
     """All services with their routes and problems, and the files that cannot be used."""
     state = directory or DirectoryState()
-    routes = {route.name: route for route in table.routes}
+    routes: dict[PortName, list[ServiceRoute]] = {}
+    for route in table.routes:
+        routes.setdefault(route.name, []).append(route)
     problems: dict[tuple[str, str], list[ServiceProblem]] = {}
     for problem in table.errors:
         problems.setdefault((problem.namespace, problem.service), []).append(problem)
@@ -86,15 +90,19 @@ def status_report(
 
 
 def _service(
-    service: ServiceFacts, routes: Mapping[PortName, ServiceRoute], problems: list[ServiceProblem]
+    service: ServiceFacts, routes: Mapping[PortName, list[ServiceRoute]], problems: list[ServiceProblem]
 ) -> dict[str, Any]:
-    node_ports = any(port.node_port for port in service.ports)
     return {
         "namespace": service.namespace,
         "name": service.name,
         "source": service.source,
-        "type": ("NodePort" if node_ports else "ClusterIP") if service.cluster_ip else "none",
-        "clusterIP": service.cluster_ip,
+        "type": service.kind if service.is_programmed else "none",
+        "clusterIP": service.cluster_ips[0] if service.is_programmed else "",
+        "clusterIPs": list(service.cluster_ips),
+        "externalIPs": list(service.external_ips),
+        "loadBalancerIPs": list(service.load_balancer_ips),
+        "loadBalancerSourceRanges": list(service.source_ranges),
+        "healthCheckNodePort": service.health_check_node_port,
         "selector": dict(service.selector),
         "sessionAffinityTimeoutSeconds": service.affinity_timeout_s,
         "internalTrafficPolicy": "Local" if service.internal_local else "Cluster",
@@ -106,7 +114,10 @@ def _service(
                 "port": port.port,
                 "targetPort": port.target_port,
                 "nodePort": port.node_port,
-                **_programmed(routes.get(PortName(service.namespace, service.name, port.name, port.protocol))),
+                **_programmed(
+                    routes.get(PortName(service.namespace, service.name, port.name, port.protocol), []),
+                    len(service.cluster_ips),
+                ),
             }
             for port in service.ports
         ],
@@ -114,11 +125,12 @@ def _service(
     }
 
 
-def _programmed(route: ServiceRoute | None) -> dict[str, Any]:
+def _programmed(routes: list[ServiceRoute], families: int) -> dict[str, Any]:
+    """Of all IP families together; `programmed` means in each of them."""
     return {
-        "programmed": route is not None,
-        "endpoints": _endpoints(route.endpoints if route is not None else ()),
-        "localEndpoints": _endpoints(route.local_endpoints if route is not None else ()),
+        "programmed": bool(routes) and len(routes) == families,
+        "endpoints": [endpoint for route in routes for endpoint in _endpoints(route.endpoints)],
+        "localEndpoints": [endpoint for route in routes for endpoint in _endpoints(route.local_endpoints)],
     }
 
 

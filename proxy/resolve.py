@@ -1,14 +1,16 @@
-"""Joins services and endpoints into routes: traffic policy and terminating endpoints are decided here, once.  Pure.
+"""Joins services and endpoints into routes.  Pure.
 
-Before: `proxy.sources` (facts) and `proxy.endpoints` (who answers).  Next: `proxy.sync` gives the `RoutingTable` to the
-backend.
+Before: `proxy.sources` (facts), `proxy.clashes` (what belongs to somebody else), `proxy.endpoints` (who answers) and
+`proxy.policy` (who of them is chosen).  Next: `proxy.sync` gives the `RoutingTable` to the backend.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from proxy.clashes import HEALTH_CHECK, NODE_PORT, Clashes, Lost, find_clashes
 from proxy.endpoints import (
     EndpointFacts,
     EndpointIndex,
@@ -18,8 +20,9 @@ from proxy.endpoints import (
     port_endpoints,
     select_sources,
 )
-from proxy.routes import Endpoint, PortName, RoutingTable, ServiceProblem, ServiceRoute
-from proxy.services import Clashes, ServiceFacts, find_clashes
+from proxy.policy import choose_cluster, choose_draining, choose_local
+from proxy.routes import HealthCheck, NodeFacts, PortName, RoutingTable, ServiceProblem, ServiceRoute
+from proxy.services import ServiceFacts, ServicePortFacts, family_of
 
 Sources = tuple[SliceFacts, ...] | tuple[PodFacts, ...]
 
@@ -30,11 +33,11 @@ class ResolvedService:
 
     service: ServiceFacts
     sources: Sources
-    lost: tuple[tuple[int, bool], ...]
-    """(port index, True when only the node port is lost) of ports that clash with an earlier service."""
+    lost: Lost
     unused: tuple[str, ...]
     """Files of EndpointSlices that name it although its endpoints are the agent's pods."""
     routes: tuple[ServiceRoute, ...]
+    health_checks: tuple[HealthCheck, ...]
     problems: tuple[ServiceProblem, ...]
 
 
@@ -53,109 +56,132 @@ def resolve(
     services: Iterable[ServiceFacts],
     slices: Iterable[SliceFacts],
     pods: Iterable[PodFacts],
-    node_name: str,
+    node: NodeFacts,
     previous: Resolution = NOTHING_RESOLVED,
 ) -> Resolution:
     """Decide where traffic of every service port goes on this node.
 
-    `services` come in the order in which they win clashes.  `previous` must be a resolution for the same `node_name`;
+    `services` come in the order in which they win clashes.  `previous` must be a resolution for the same `node`;
     services whose facts and sources are unchanged keep their route objects, so that a backend may compare by identity.
     """
     ordered = tuple(services)
     index = index_endpoints(slices, pods)
-    clashes = find_clashes(ordered)
+    clashes = find_clashes(ordered, deny_external_ips=node.deny_external_ips)
     parts: dict[tuple[str, str], ResolvedService] = {}
     for service in ordered:
         if service.key not in parts:
-            parts[service.key] = _resolve_or_keep(service, index, clashes, node_name, previous.parts.get(service.key))
+            parts[service.key] = _resolve_or_keep(service, index, clashes, node, previous.parts.get(service.key))
     routes = [route for part in parts.values() for route in part.routes]
     routes.sort(key=lambda route: (route.name, route.family))
     errors = [*clashes.problems, *(problem for part in parts.values() for problem in part.problems)]
-    return Resolution(RoutingTable(tuple(routes), tuple(sorted(errors))), parts)
+    checks = sorted(check for part in parts.values() for check in part.health_checks)
+    return Resolution(RoutingTable(tuple(routes), tuple(sorted(errors)), tuple(checks)), parts)
 
 
-def choose_cluster(endpoints: Iterable[EndpointFacts], node_name: str) -> tuple[Endpoint, ...]:
-    """Cluster policy: the ready ones, or else those that still serve while they terminate (KEP-1669).
+def allowed_sources(
+    ranges: Iterable[str], load_balancer_ips: tuple[str, ...], node: NodeFacts, family: int
+) -> tuple[str, ...]:
+    """Who may connect to these addresses of one family; () lets everybody in.
 
-    When every ready endpoint carries node hints and one names this node, only those are taken (trafficDistribution
-    PreferSameNode, KEP-3015).
+    A range of everything asks for nothing, and ranges of the other family say nothing about this one.  A load balancer
+    address is often one of the node's own, so what the node sends there may carry it as its source.
     """
-    every = tuple(endpoints)
-    ready = tuple(endpoint for endpoint in every if endpoint.ready)
-    if ready:
-        if all(endpoint.node_hints for endpoint in ready):
-            ready = tuple(endpoint for endpoint in ready if node_name in endpoint.node_hints) or ready
-        return _chosen(ready)
-    return _chosen(endpoint for endpoint in every if endpoint.serving and endpoint.terminating)
-
-
-def choose_local(endpoints: Iterable[EndpointFacts]) -> tuple[Endpoint, ...]:
-    """Local policy: the same choice among this node's endpoints only, without hints."""
-    mine = tuple(endpoint for endpoint in endpoints if endpoint.local)
-    ready = _chosen(endpoint for endpoint in mine if endpoint.ready)
-    return ready or _chosen(endpoint for endpoint in mine if endpoint.serving and endpoint.terminating)
-
-
-def choose_draining(endpoints: Iterable[EndpointFacts], *chosen: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    """Those that serve and were not chosen: flows to them outlive a change of policy, as TCP connections do.
-
-    Source: kube-proxy's conntrack reconciler looks at the condition `serving` alone.
-    """
-    return tuple(sorted(set(_chosen(endpoint for endpoint in endpoints if endpoint.serving)).difference(*chosen)))
-
-
-def _chosen(endpoints: Iterable[EndpointFacts]) -> tuple[Endpoint, ...]:
-    return tuple(sorted({Endpoint(endpoint.ip, endpoint.port, endpoint.local) for endpoint in endpoints}))
+    networks = [ipaddress.ip_network(one) for one in ranges if family_of(one) == family]
+    if not networks or not load_balancer_ips or any(network.prefixlen == 0 for network in networks):
+        return ()
+    allowed = {str(network) for network in networks}
+    mine = [ipaddress.ip_address(address) for address in node.addresses if family_of(address) == family]
+    if any(address in network for network in networks for address in mine):
+        allowed |= {str(ipaddress.ip_network(ip)) for ip in load_balancer_ips}
+    return tuple(sorted(allowed))
 
 
 def _resolve_or_keep(
-    service: ServiceFacts, index: EndpointIndex, clashes: Clashes, node_name: str, before: ResolvedService | None
+    service: ServiceFacts, index: EndpointIndex, clashes: Clashes, node: NodeFacts, before: ResolvedService | None
 ) -> ResolvedService:
-    sources = select_sources(service, index) if service.cluster_ip else ()
-    lost = _lost_ports(service, clashes)
+    sources = select_sources(service, index) if service.is_programmed else ()
+    lost = clashes.lost_by(service)
     unused = tuple(one.source for one in index.slices.get(service.key, ())) if service.needs_pods else ()
     made_of = (lost, unused, sources)
     if before is not None and before.service is service and (before.lost, before.unused, before.sources) == made_of:
         return before
     routes: list[ServiceRoute] = []
+    checks: list[HealthCheck] = []
     problems = [*service.problems, *_unused_slices(service, unused)]
-    for number, port in enumerate(service.ports if service.cluster_ip else ()):
-        if (number, False) in lost:
+    if service.external_ips and service.is_programmed and node.deny_external_ips:
+        problems.append(_denied(service))
+    for cluster_ip in service.cluster_ips:
+        family = family_of(cluster_ip)
+        if family not in node.families:
+            problems.append(_missing_family(service, cluster_ip, node))
             continue
-        found, refused = port_endpoints(service, port, sources, node_name)
-        problems.extend(refused)
-        anywhere, here = choose_cluster(found, node_name), choose_local(found)
-        routes.append(
-            ServiceRoute(
-                name=PortName(service.namespace, service.name, port.name, port.protocol),
-                family=4,
-                cluster_ip=service.cluster_ip,
-                port=port.port,
-                node_port=0 if (number, True) in lost else port.node_port,
-                affinity_timeout_s=service.affinity_timeout_s,
-                endpoints=anywhere,
-                local_endpoints=here,
-                internal_local=service.internal_local,
-                external_local=service.external_local,
-                draining=choose_draining(found, anywhere, here) if port.protocol == "UDP" else (),
-            )
-        )
-    return ResolvedService(service, sources, lost, unused, tuple(routes), tuple(problems))
+        ready: set[str] = set()
+        for number, port in enumerate(service.ports):
+            found, refused = port_endpoints(service, port, sources, node.name, family)
+            problems.extend(refused)
+            ready |= {endpoint.ip for endpoint in found if endpoint.ready and endpoint.local}
+            if (number, cluster_ip) not in lost:
+                routes.append(_route(service, number, port, cluster_ip, lost, found, node))
+        if service.health_check_node_port and (-1, HEALTH_CHECK) not in lost:
+            checks.append(HealthCheck(*service.key, service.health_check_node_port, family, len(ready)))
+    return ResolvedService(service, sources, lost, unused, tuple(routes), tuple(checks), tuple(dict.fromkeys(problems)))
+
+
+def _route(
+    service: ServiceFacts,
+    number: int,
+    port: ServicePortFacts,
+    cluster_ip: str,
+    lost: Lost,
+    found: tuple[EndpointFacts, ...],
+    node: NodeFacts,
+) -> ServiceRoute:
+    family = family_of(cluster_ip)
+    anywhere, here = choose_cluster(found, node), choose_local(found)
+    external_ips = () if node.deny_external_ips else _kept(service.external_ips, family, number, lost)
+    load_balancer_ips = tuple(
+        ip for ip in _kept(service.load_balancer_ips, family, number, lost) if ip not in external_ips
+    )
+    health_check = 0 if (-1, HEALTH_CHECK) in lost else service.health_check_node_port
+    return ServiceRoute(
+        name=PortName(service.namespace, service.name, port.name, port.protocol),
+        family=family,
+        cluster_ip=cluster_ip,
+        port=port.port,
+        node_port=0 if (number, NODE_PORT) in lost else port.node_port,
+        affinity_timeout_s=service.affinity_timeout_s,
+        endpoints=anywhere,
+        local_endpoints=here,
+        internal_local=service.internal_local,
+        external_local=service.external_local,
+        draining=choose_draining(found, anywhere, here) if port.protocol in ("UDP", "SCTP") else (),
+        external_ips=external_ips,
+        load_balancer_ips=load_balancer_ips,
+        allowed_sources=allowed_sources(service.source_ranges, load_balancer_ips, node, family),
+        health_check_node_port=health_check,
+        app_protocol=port.app_protocol,
+    )
+
+
+def _kept(addresses: tuple[str, ...], family: int, number: int, lost: Lost) -> tuple[str, ...]:
+    return tuple(sorted(ip for ip in addresses if family_of(ip) == family and (number, ip) not in lost))
+
+
+def _missing_family(service: ServiceFacts, cluster_ip: str, node: NodeFacts) -> ServiceProblem:
+    field = (
+        f"spec.clusterIPs[{service.cluster_ips.index(cluster_ip)}]"
+        if len(service.cluster_ips) > 1
+        else "spec.clusterIP"
+    )
+    return ServiceProblem(*service.key, field, f"{cluster_ip} is not programmed: {node.family_problem}", service.source)
+
+
+def _denied(service: ServiceFacts) -> ServiceProblem:
+    message = "external IPs are denied on this node (--deny-service-external-ips); the rest is programmed"
+    return ServiceProblem(*service.key, "spec.externalIPs", message, service.source)
 
 
 def _unused_slices(service: ServiceFacts, paths: tuple[str, ...]) -> Iterator[ServiceProblem]:
     for path in paths:
         message = f"its endpoints are the agent's pods, so the EndpointSlice in {path} is not used; the pods are"
         yield ServiceProblem(service.namespace, service.name, "spec.selector", message, service.source)
-
-
-def _lost_ports(service: ServiceFacts, clashes: Clashes) -> tuple[tuple[int, bool], ...]:
-    if not clashes.problems:
-        return ()
-    lost = []
-    for number in range(len(service.ports)):
-        if (service.key, number) in clashes.lost_vips:
-            lost.append((number, False))
-        elif (service.key, number) in clashes.lost_node_ports:
-            lost.append((number, True))
-    return tuple(lost)

@@ -126,8 +126,27 @@ class HealthCheck:
     service: str
     port: int
     """spec.healthCheckNodePort."""
+    family: int
+    """4 or 6: each family answers for itself, on the node's addresses of that family."""
     local_endpoints: int
-    """Ready endpoints on this node, each address once, of both families."""
+    """Ready endpoints on this node, each address once."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """The node that is routed for, as far as routes depend on it."""
+
+    name: str
+    zone: str = ""
+    """Label topology.kubernetes.io/zone; "" when unknown, then no zone is preferred."""
+    addresses: tuple[str, ...] = ()
+    """The node's primary address of each family, as far as known."""
+    families: tuple[int, ...] = (4, 6)
+    """IP families whose rules can be written here."""
+    family_problem: str = ""
+    """Why one is missing, with what to do about it."""
+    deny_external_ips: bool = False
+    """spec.externalIPs is not programmed, whoever asks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,4 +203,4 @@ class RoutingTable:
     """Sorted by name, then family."""
     errors: tuple[ServiceProblem, ...] = ()
     health_checks: tuple[HealthCheck, ...] = ()
-    """Sorted; each port once."""
+    """Sorted; each port once per family."""

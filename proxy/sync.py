@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from proxy.backend import Backend, BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
-from proxy.routes import RoutingTable, ServiceProblem
+from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.directory import DirectoryState
@@ -30,7 +30,7 @@ _SHORTEST_REST_S = 0.001  # a moment that is due within the clock's resolution m
 class SyncLimits:
     """What of the configuration the loop obeys."""
 
-    node_name: str
+    node: NodeFacts
     sync_period_s: float
     min_sync_period_s: float
     has_agent: bool
@@ -116,8 +116,8 @@ class Synchronizer:
 
     def set_limits(self, limits: SyncLimits) -> None:
         """The configuration was read again."""
-        if limits.node_name != self._limits.node_name:
-            self._resolution = NOTHING_RESOLVED  # which endpoints are local was judged for the old name
+        if limits.node != self._limits.node:
+            self._resolution = NOTHING_RESOLVED  # which endpoints are local and near was judged for what it was
         self._limits = limits
         self._touch()
 
@@ -196,7 +196,7 @@ class Synchronizer:
         before = self._resolution.table.routes
         services, self._held_back = self._ready_services(self._directory)
         self._resolution = resolve(
-            services, self._directory.slices, self._agent.pods or (), self._limits.node_name, self._resolution
+            services, self._directory.slices, self._agent.pods or (), self._limits.node, self._resolution
         )
         if self._resolution.table.routes != before:
             self._retry_at_s = 0.0  # what failed may have been the old rules' fault

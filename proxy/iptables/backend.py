@@ -9,22 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from proxy.backend import RefusedRoute, SyncReport
+from proxy.backend import BackendError, RefusedRoute, SyncReport
 from proxy.conntrack import StaleFlows
 from proxy.iptables.cleanup import remove_all
 from proxy.iptables.engine import Engine
 from proxy.iptables.frame import RenderConfig
-from proxy.routes import RoutingTable
+from proxy.routes import RoutingTable, TrafficSettings
 
 
 class IptablesBackend:
     """Satisfies `proxy.backend.Backend` for the given IP families."""
 
     def __init__(
-        self, config: RenderConfig | None = None, families: Iterable[int] = (4,), variant: str | None = None
+        self, settings: TrafficSettings | None = None, families: Iterable[int] = (4,), variant: str | None = None
     ) -> None:
         """`variant` is "nft" or "legacy"; None finds out (see `proxy.iptables.detect`)."""
-        self._engines = tuple(Engine(config or RenderConfig(), family, variant) for family in families)
+        config = RenderConfig.of(settings or TrafficSettings())
+        self._engines = tuple(Engine(config, family, variant) for family in families)
         self._flows = StaleFlows()
 
     async def apply(self, table: RoutingTable) -> SyncReport:
@@ -33,11 +34,18 @@ class IptablesBackend:
         changed, full = 0, False
         failed_before = sum(engine.failed_writes for engine in self._engines)
         refused: list[RefusedRoute] = []
+        failures: list[BackendError] = []
         for engine in self._engines:
-            outcome = await engine.apply(table.routes)
+            try:
+                outcome = await engine.apply(table.routes)
+            except BackendError as failure:  # the other family must not wait for this one
+                failures.append(failure)
+                continue
             changed += outcome.chains
             full = full or outcome.full
             refused += outcome.refused
+        if failures:
+            raise failures[0]
         left_out = {(each.name, each.family) for each in refused}
         await self._flows.drop_stale(route for route in table.routes if (route.name, route.family) not in left_out)
         failed = sum(engine.failed_writes for engine in self._engines) - failed_before

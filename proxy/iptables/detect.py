@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from proxy.backend import BackendUnusableError
+from proxy.backend import BackendError, BackendUnusableError
 from proxy.iptables.commands import Tools, execute, run
 
 _HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
@@ -26,7 +26,8 @@ async def detect(family: int = 4, wanted: str | None = None) -> Tools:
     found = await installed(family)
     if not found:
         program = "iptables" if family == 4 else "ip6tables"
-        raise BackendUnusableError(f"cannot program service rules: no {program} on PATH; install the package iptables")
+        text = f"cannot program IPv{family} services: no {program} on PATH; install the package iptables"
+        raise BackendUnusableError(text)
     if wanted is not None:
         if wanted not in found:
             raise BackendUnusableError(f"cannot use iptables-{wanted}: not installed; there is {', '.join(found)}")
@@ -41,6 +42,26 @@ async def detect(family: int = 4, wanted: str | None = None) -> Tools:
     if default in found:
         return _tools(family, default, "the host's own choice")
     return _tools(family, found[0], "first one found")
+
+
+async def usable_families() -> tuple[tuple[int, ...], str]:
+    """IP families whose rules can be written here, and why one of them cannot; raises BackendUnusableError for none."""
+    problems = {family: await _family_problem(family) for family in (4, 6)}
+    families = tuple(family for family, problem in problems.items() if not problem)
+    if not families:
+        raise BackendUnusableError(f"{problems[4]}; {problems[6]}")
+    return families, next((problem for problem in problems.values() if problem), "")
+
+
+async def _family_problem(family: int) -> str:
+    try:
+        tools = await detect(family)
+        await run(tools.iptables, "-t", "nat", "-S", "POSTROUTING")
+    except BackendUnusableError as cause:
+        return str(cause)
+    except BackendError as cause:
+        return f"cannot program IPv{family} services: {cause}"
+    return ""
 
 
 async def installed(family: int) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from proxy.iptables import model
 from proxy.iptables.model import Chain, Jump, Rule, Table
@@ -31,9 +31,32 @@ class RenderConfig(TrafficSettings):
     route_localnet_before: str = ""
     """Value of the sysctl before we set it, kept in the kernel by the canary chain; "" when we did not set it."""
 
-    def cluster_cidr_of(self, family: int) -> str:
-        """The pod range of one family in iptables' spelling; "" when there is none."""
-        return next(iter(_of_family(self.cluster_cidrs, family)), "")
+    @classmethod
+    def of(cls, settings: TrafficSettings) -> RenderConfig:
+        """The settings, and nothing found out yet."""
+        if isinstance(settings, RenderConfig):
+            return settings
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(settings)})
+
+    def pod_match(self, family: int) -> PodMatch | None:
+        """How a packet of one family is known to come from a pod; None when it cannot be."""
+        if self.pod_bridge or self.pod_interface_prefix:
+            name = self.pod_bridge or f"{self.pod_interface_prefix}+"
+            return PodMatch(f"-i {name} ", f"! -i {name} ", by_interface=True)
+        cidr = next(iter(_of_family(self.cluster_cidrs, family)), "")
+        if not cidr:
+            return None
+        # iptables-save prints no match for everything, and what is not from anywhere does not exist.
+        return PodMatch("", None) if cidr in _EVERYWHERE else PodMatch(f"-s {cidr} ", f"! -s {cidr} ")
+
+
+@dataclass(frozen=True, slots=True)
+class PodMatch:
+    """The start of a rule for what comes from a pod, and for what does not; None: nothing does."""
+
+    is_pod: str
+    is_no_pod: str | None
+    by_interface: bool = False
 
 
 def _of_family(cidrs: Sequence[str], family: int) -> list[str]:
@@ -41,7 +64,21 @@ def _of_family(cidrs: Sequence[str], family: int) -> list[str]:
     return [network.with_prefixlen for network in networks if network.version == family]
 
 
-def filter_table(config: RenderConfig, family: int, unreachable: list[Rule], outside: list[Rule]) -> Table:
+@dataclass(frozen=True, slots=True)
+class FilterRules:
+    """Rules of all routes for table filter, by the chain they go to; no two match the same packet."""
+
+    inside: list[Rule]
+    """KUBE-SERVICES: cluster IPs with nowhere to go."""
+    outside: list[Rule]
+    """KUBE-EXTERNAL-SERVICES: node ports and other addresses with nowhere to go."""
+    source_ranges: list[Rule]
+    """KUBE-PROXY-FIREWALL: what no source range of a load balancer address let pass."""
+    health_checks: list[Rule]
+    """KUBE-NODEPORTS: health check node ports that must answer."""
+
+
+def filter_table(config: RenderConfig, family: int, rules: FilterRules) -> Table:
     """Table filter: refusals, what is always forwarded, and the guard that localhost node ports need."""
     mark = _mark(config)
     forward = (
@@ -50,14 +87,19 @@ def filter_table(config: RenderConfig, family: int, unreachable: list[Rule], out
         f"{comment('kubernetes forwarding conntrack rule')} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     )
     chains = [
-        Chain(model.SERVICES, tuple(unreachable), any_order=True),
-        Chain(model.EXTERNAL_SERVICES, tuple(outside), any_order=True),
+        Chain(model.SERVICES, tuple(rules.inside), any_order=True),
+        Chain(model.EXTERNAL_SERVICES, tuple(rules.outside), any_order=True),
+        Chain(model.SOURCE_RANGES, tuple(rules.source_ranges), any_order=True),
+        Chain(model.NODE_PORTS, tuple(rules.health_checks), any_order=True),
         Chain(model.FORWARD, forward),
     ]
     new = "-m conntrack --ctstate NEW"
     inside = f"{new} {comment('kubernetes service portals')} -j {model.SERVICES}"
     visible = f"{new} {comment('kubernetes externally-visible service portals')} -j {model.EXTERNAL_SERVICES}"
+    ranges = f"{new} {comment('kubernetes load balancer firewall')} -j {model.SOURCE_RANGES}"
     jumps = [
+        *(Jump(hook, ranges) for hook in ("INPUT", "OUTPUT", "FORWARD")),
+        Jump("INPUT", f"{comment('kubernetes health check service ports')} -j {model.NODE_PORTS}"),
         Jump("INPUT", visible),
         Jump("FORWARD", visible),
         Jump("FORWARD", inside),
@@ -140,11 +182,16 @@ def _postrouting(config: RenderConfig, family: int, mark: str) -> tuple[Rule, ..
 def _to_node_ports(config: RenderConfig, family: int) -> tuple[Rule, ...]:
     note = comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
     local = f"{note} -m addrtype --dst-type LOCAL -j {model.NODE_PORTS}"
-    everywhere = "0.0.0.0/0" if family == 4 else "::/0"
-    loopback = "127.0.0.0/8" if family == 4 else "::1/128"
-    wanted = _of_family(config.node_port_addresses, family) if config.node_port_addresses else [everywhere]
+    everywhere = _EVERYWHERE[family == 6]
+    loopback = ipaddress.ip_network("127.0.0.0/8" if family == 4 else "::1/128")
+    wanted = _of_family(config.node_port_addresses, family) or [everywhere]
+    # IPv6 has no route_localnet: what comes from ::1 could never be sent on to a pod.
+    on_loopback = family == 4 and config.localhost_node_ports
     if everywhere in wanted:
-        # IPv6 has no route_localnet: what comes from ::1 could never be sent on to a pod.
-        on_loopback = family == 4 and config.localhost_node_ports
         return (local if on_loopback else f"! -d {loopback} {local}",)
-    return tuple(f"-d {cidr} {local}" for cidr in wanted)
+    networks = [ipaddress.ip_network(cidr) for cidr in wanted]
+    answering = [one for one in networks if on_loopback or not one.subnet_of(loopback)]  # type: ignore[arg-type] # of one family
+    return tuple(f"-d {network} {local}" for network in answering)
+
+
+_EVERYWHERE = ("0.0.0.0/0", "::/0")

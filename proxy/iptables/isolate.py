@@ -22,7 +22,7 @@ def held_routes(rendered: Iterable[RenderedRoute], kernel: Ruleset) -> tuple[Ser
     places = {
         (table.name, chain): frozenset(table.chains[chain].rules)
         for table in kernel.tables
-        for chain in (model.SERVICES, model.NODE_PORTS, model.EXTERNAL_SERVICES)
+        for chain in (model.SERVICES, model.NODE_PORTS, model.EXTERNAL_SERVICES, model.SOURCE_RANGES)
         if chain in table.chains
     }
     return tuple(each.route for each in rendered if _is_held(each, kernel, places))
@@ -34,15 +34,15 @@ def _is_held(rendered: RenderedRoute, kernel: Ruleset, places: dict[tuple[str, s
         if there is None or there.rules != chain.rules:
             return False
     wanted = (
-        ("nat", model.SERVICES, (rendered.service,)),
-        ("nat", model.NODE_PORTS, (rendered.node_port,)),
+        ("nat", model.SERVICES, rendered.service),
+        ("nat", model.NODE_PORTS, rendered.node_port),
         ("filter", model.SERVICES, rendered.unreachable),
         ("filter", model.EXTERNAL_SERVICES, rendered.unreachable_outside),
+        ("filter", model.SOURCE_RANGES, rendered.source_ranges),
+        ("filter", model.NODE_PORTS, rendered.health_check),
     )
     nothing: frozenset[Rule] = frozenset()
-    return all(
-        rule is None or rule in places.get((table, chain), nothing) for table, chain, rules in wanted for rule in rules
-    )
+    return all(rule in places.get((table, chain), nothing) for table, chain, rules in wanted for rule in rules)
 
 
 class Search:

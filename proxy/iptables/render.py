@@ -5,10 +5,12 @@ Before: `proxy.routes` (policies are resolved, nothing here looks at an API obje
 What a new connection meets, in table nat:
 
     PREROUTING, OUTPUT -> KUBE-SERVICES -> KUBE-SVC-x (all endpoints) or KUBE-SVL-x (local ones) -> DNAT
+                             |-> KUBE-FW-x (source ranges) -> KUBE-EXT-x
                              `-> KUBE-NODEPORTS -> KUBE-EXT-x -> KUBE-SVC-x or KUBE-SVL-x -> DNAT
     POSTROUTING -> KUBE-POSTROUTING -> MASQUERADE for marked connections, and for a pod that reached itself
 
-and in table filter what has nowhere to go: REJECT without endpoints, DROP where a Local policy finds none here.
+and in table filter what has nowhere to go: REJECT without endpoints, DROP where a Local policy finds none here, DROP
+for who is in no source range.
 There is no chain per endpoint: lines are the cost, in every sync and for every other program that lists the tables.
 """
 
@@ -19,13 +21,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from proxy.iptables import model
-from proxy.iptables.frame import RenderConfig, filter_table, nat_table
+from proxy.iptables.frame import FilterRules, PodMatch, RenderConfig, filter_table, nat_table
 from proxy.iptables.model import Chain, Rule, Ruleset
 from proxy.iptables.names import affinity_list, comment, port_hash
-from proxy.routes import Endpoint, PortName, ServiceRoute
+from proxy.routes import Endpoint, PortName, ServiceRoute, Verdict
 
 _PROBABILITY_UNIT = 2**31
-_EVERYWHERE = ("0.0.0.0/0", "::/0")  # iptables-save prints no match for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,17 @@ class RenderedRoute:
 
     route: ServiceRoute
     chains: tuple[Chain, ...]
-    service: Rule | None
-    node_port: Rule | None
+    service: tuple[Rule, ...]
+    """nat KUBE-SERVICES: one per address."""
+    node_port: tuple[Rule, ...]
     unreachable: tuple[Rule, ...]
     """filter KUBE-SERVICES: to the cluster IP, from pods and from this node."""
     unreachable_outside: tuple[Rule, ...]
-    """filter KUBE-EXTERNAL-SERVICES: to the node port, from anywhere but this node."""
+    """filter KUBE-EXTERNAL-SERVICES: to node port and other addresses, from anywhere."""
+    source_ranges: tuple[Rule, ...]
+    """filter KUBE-PROXY-FIREWALL."""
+    health_check: tuple[Rule, ...]
+    """filter KUBE-NODEPORTS; several ports of a service have the same."""
 
 
 class Renderer:
@@ -48,7 +54,7 @@ class Renderer:
     def __init__(self, config: RenderConfig, family: int) -> None:
         self._config = config
         self._family = family
-        self._pod_range = config.cluster_cidr_of(family)
+        self._pods = config.pod_match(family)
         self._rendered: Mapping[PortName, RenderedRoute] = {}
 
     def render(self, routes: Iterable[ServiceRoute]) -> Ruleset:
@@ -66,7 +72,7 @@ class Renderer:
             if old is not None and (old.route is route or old.route == route):
                 rendered[route.name] = old
             else:
-                rendered[route.name] = render_route(route, self._config, self._pod_range)
+                rendered[route.name] = render_route(route, self._config, self._pods)
         self._rendered = rendered
         return tuple(rendered.values())
 
@@ -80,22 +86,24 @@ def _assemble(routes: tuple[RenderedRoute, ...], config: RenderConfig, family: i
     chains: dict[str, Chain] = {}
     services: list[Rule] = []
     node_ports: list[Rule] = []
-    unreachable: list[Rule] = []
-    outside: list[Rule] = []
+    rules = FilterRules([], [], [], [])
     for rendered in routes:
         for chain in rendered.chains:
             chains[chain.name] = chain
-        if rendered.service is not None:
-            services.append(rendered.service)
-        if rendered.node_port is not None:
-            node_ports.append(rendered.node_port)
+        services += rendered.service
+        if rendered.node_port:
+            node_ports += rendered.node_port
         if rendered.unreachable:
-            unreachable += rendered.unreachable
+            rules.inside.extend(rendered.unreachable)
         if rendered.unreachable_outside:
-            outside += rendered.unreachable_outside
+            rules.outside.extend(rendered.unreachable_outside)
+        if rendered.source_ranges:
+            rules.source_ranges.extend(rendered.source_ranges)
+        if rendered.health_check and rendered.health_check[0] not in rules.health_checks[-1:]:
+            rules.health_checks.extend(rendered.health_check)
     hairpin = () if config.hairpin_by_bpf else _endpoint_ips(routes)
     return Ruleset(
-        filter=filter_table(config, family, unreachable, outside),
+        filter=filter_table(config, family, rules),
         nat=nat_table(config, family, chains, services, node_ports, hairpin),
     )
 
@@ -105,90 +113,121 @@ def _endpoint_ips(routes: Iterable[RenderedRoute]) -> tuple[str, ...]:
     return tuple(sorted(ips))
 
 
-def render_route(route: ServiceRoute, config: RenderConfig, pod_range: str) -> RenderedRoute:
-    """The rules of one service port; `pod_range` is the cluster's CIDR of the route's family or ""."""
+def render_route(route: ServiceRoute, config: RenderConfig, pods: PodMatch | None) -> RenderedRoute:
+    """The rules of one service port; `pods` is how packets of pods are known in the route's family."""
     key = port_hash(route.name)
     protocol = route.name.protocol.lower()
-    host = 32 if route.family == 4 else 128
-    to_vip = f"-d {route.cluster_ip}/{host} -p {protocol}"
     at_port = f"-m {protocol} --dport {route.port}"
-    by_local = "KUBE-SVL-" + key
-    by_any = "KUBE-SVC-" + key
+    to_vip = _to(route, route.cluster_ip)
+    by_local, by_any, outside, ranges = (f"KUBE-{kind}-{key}" for kind in ("SVL", "SVC", "EXT", "FW"))
+    guarded = bool(route.load_balancer_ips and route.allowed_sources)
 
     chains: list[Chain] = []
-    masquerade = _masquerade(config, pod_range, to_vip, at_port)
-    outside_local = bool(route.node_port) and route.external_local
-    if not route.internal_local or route.node_port:
+    masquerade = _masquerade(config, pods, to_vip, at_port)
+    if not route.internal_local or route.is_external:
         chains.append(Chain(by_any, (*masquerade, *_spread(route, route.endpoints))))
-    if route.internal_local or outside_local:
+    if route.internal_local or (route.is_external and route.external_local):
         chains.append(
             Chain(by_local, (*(masquerade if route.internal_local else ()), *_spread(route, route.local_endpoints)))
         )
-    if route.node_port:
-        chains.append(Chain("KUBE-EXT-" + key, _external(route, pod_range, by_any, by_local)))
+    if route.is_external:
+        chains.append(Chain(outside, _external(route, pods, by_any, by_local)))
+    if guarded:
+        chains.append(Chain(ranges, _source_ranges(route, outside)))
 
     inside = by_local if route.internal_local else by_any
-    node_port_match = f"--dport {route.node_port} -j KUBE-EXT-{key}"
+    to_balancer = ranges if guarded else outside
+    node_port = f"-p {protocol} {comment(str(route.name))} -m {protocol} --dport {route.node_port} -j {outside}"
     return RenderedRoute(
         route=route,
         chains=tuple(chains),
-        service=f"{to_vip} {comment(f'{route.name} cluster IP')} {at_port} -j {inside}",
-        node_port=f"-p {protocol} {comment(str(route.name))} -m {protocol} {node_port_match}"
-        if route.node_port
-        else None,
-        unreachable=_unreachable(route, to_vip, at_port),
-        unreachable_outside=_unreachable_outside(route, protocol),
+        service=(
+            f"{to_vip} {comment(f'{route.name} cluster IP')} {at_port} -j {inside}",
+            *(
+                f"{_to(route, ip)} {comment(f'{route.name} external IP')} {at_port} -j {outside}"
+                for ip in route.external_ips
+            ),
+            *(
+                f"{_to(route, ip)} {comment(f'{route.name} loadbalancer IP')} {at_port} -j {to_balancer}"
+                for ip in route.load_balancer_ips
+            ),
+        ),
+        node_port=(node_port,) if route.node_port else (),
+        unreachable=_refusals(route, route.internal_verdict, (f"{to_vip} ",), at_port),
+        unreachable_outside=_unreachable_outside(route, protocol, at_port),
+        source_ranges=_not_in_range(route, ranges, at_port) if guarded else (),
+        health_check=_health_check(route),
     )
 
 
-def _masquerade(config: RenderConfig, pod_range: str, to_vip: str, at_port: str) -> tuple[Rule, ...]:
+def _to(route: ServiceRoute, ip: str) -> str:
+    return f"-d {ip}/{32 if route.family == 4 else 128} -p {route.name.protocol.lower()}"
+
+
+def _masquerade(config: RenderConfig, pods: PodMatch | None, to_vip: str, at_port: str) -> tuple[Rule, ...]:
     """Connections to the cluster IP whose answers would not come back through this node on their own."""
     if config.masquerade_all:
         return (f"{to_vip} {at_port} -j {model.MARK_MASQ}",)
-    if not pod_range or pod_range in _EVERYWHERE:
+    if pods is None or pods.is_no_pod is None:
         return ()
-    return (f"! -s {pod_range} {to_vip} {at_port} -j {model.MARK_MASQ}",)
+    if pods.by_interface:
+        return (f"{to_vip.replace(' -p', f' {pods.is_no_pod}-p', 1)} {at_port} -j {model.MARK_MASQ}",)
+    return (f"{pods.is_no_pod}{to_vip} {at_port} -j {model.MARK_MASQ}",)
 
 
-def _external(route: ServiceRoute, pod_range: str, by_any: str, by_local: str) -> tuple[Rule, ...]:
-    """Traffic to the node port.  Cluster policy hides the client; Local keeps its address and stays on this node."""
+def _external(route: ServiceRoute, pods: PodMatch | None, by_any: str, by_local: str) -> tuple[Rule, ...]:
+    """Traffic from outside.  Policy Cluster hides the client; Local keeps its address and stays on this node."""
     if not route.external_local:
         note = comment(f"masquerade traffic for {route.name} external destinations")
         return (f"{note} -j {model.MARK_MASQ}", f"-j {by_any}")
-    source = "" if pod_range in _EVERYWHERE else f"-s {pod_range} "
     from_pod = comment(f"pod traffic for {route.name} external destinations")
     from_node = comment(f"masquerade LOCAL traffic for {route.name} external destinations")
     routed = comment(f"route LOCAL traffic for {route.name} external destinations")
     return (
-        *((f"{source}{from_pod} -j {by_any}",) if pod_range else ()),
+        *((f"{pods.is_pod}{from_pod} -j {by_any}",) if pods is not None else ()),
         f"{from_node} -m addrtype --src-type LOCAL -j {model.MARK_MASQ}",
         f"{routed} -m addrtype --src-type LOCAL -j {by_any}",
         f"-j {by_local}",
     )
 
 
-def _unreachable(route: ServiceRoute, to_vip: str, at_port: str) -> tuple[Rule, ...]:
-    if not route.endpoints:
-        refusal = "icmp-port-unreachable" if route.family == 4 else "icmp6-port-unreachable"
-        note = comment(f"{route.name} has no endpoints")
-        return (f"{to_vip} {note} {at_port} -j REJECT --reject-with {refusal}",)
-    if route.internal_local and not route.local_endpoints:
-        return (f"{to_vip} {comment(f'{route.name} has no local endpoints')} {at_port} -j DROP",)
-    return ()
+def _source_ranges(route: ServiceRoute, outside: str) -> tuple[Rule, ...]:
+    """Who is in no range leaves the chain without a destination, and table filter drops it."""
+    note = comment(f"{route.name} loadbalancer IP")
+    return tuple(f"-s {network} {note} -j {outside}" for network in route.allowed_sources)
 
 
-def _unreachable_outside(route: ServiceRoute, protocol: str) -> tuple[Rule, ...]:
-    """What came to the node port and was not sent on: there is no endpoint, or the policy allows none."""
-    if not route.node_port:
+def _not_in_range(route: ServiceRoute, ranges: str, at_port: str) -> tuple[Rule, ...]:
+    note = comment(f"{route.name} traffic not accepted by {ranges}")
+    return tuple(f"{_to(route, ip)} {note} {at_port} -j DROP" for ip in route.load_balancer_ips)
+
+
+def _refusals(route: ServiceRoute, verdict: Verdict, matches: Iterable[str], at_port: str) -> tuple[Rule, ...]:
+    """What was not sent on: there is no endpoint, or the policy allows none."""
+    if verdict == "ACCEPT":
         return ()
-    match = f"-m addrtype --dst-type LOCAL -m {protocol} --dport {route.node_port}"
-    if not route.endpoints:
-        refusal = "icmp-port-unreachable" if route.family == 4 else "icmp6-port-unreachable"
-        note = comment(f"{route.name} has no endpoints")
-        return (f"-p {protocol} {note} {match} -j REJECT --reject-with {refusal}",)
-    if route.external_local and not route.local_endpoints:
-        return (f"-p {protocol} {comment(f'{route.name} has no local endpoints')} {match} -j DROP",)
-    return ()
+    if verdict == "DROP":
+        return tuple(f"{match}{comment(f'{route.name} has no local endpoints')} {at_port} -j DROP" for match in matches)
+    refusal = "icmp-port-unreachable" if route.family == 4 else "icmp6-port-unreachable"
+    note = comment(f"{route.name} has no endpoints")
+    return tuple(f"{match}{note} {at_port} -j REJECT --reject-with {refusal}" for match in matches)
+
+
+def _unreachable_outside(route: ServiceRoute, protocol: str, at_port: str) -> tuple[Rule, ...]:
+    addresses = _refusals(
+        route, route.external_verdict, (f"{_to(route, ip)} " for ip in route.external_addresses), at_port
+    )
+    if not route.node_port:
+        return addresses
+    at_node_port = f"-m addrtype --dst-type LOCAL -m {protocol} --dport {route.node_port}"
+    return (*addresses, *_refusals(route, route.external_verdict, (f"-p {protocol} ",), at_node_port))
+
+
+def _health_check(route: ServiceRoute) -> tuple[Rule, ...]:
+    if not route.health_check_node_port:
+        return ()
+    note = comment(f"{route.name.namespace}/{route.name.service} health check node port")
+    return (f"-p tcp {note} -m tcp --dport {route.health_check_node_port} -j ACCEPT",)
 
 
 def _spread(route: ServiceRoute, endpoints: tuple[Endpoint, ...]) -> tuple[Rule, ...]:

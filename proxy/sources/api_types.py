@@ -86,6 +86,28 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     trafficDistribution: str | None = None
 
 
+class LoadBalancerIngress(msgspec.Struct, frozen=True, kw_only=True):
+    """core/v1 LoadBalancerIngress."""
+
+    ip: str | None = None
+    hostname: str | None = None
+    ipMode: str | None = None
+    ports: list[dict[str, Any]] | None = None
+
+
+class LoadBalancerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """core/v1 LoadBalancerStatus."""
+
+    ingress: list[LoadBalancerIngress] | None = None
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """core/v1 ServiceStatus."""
+
+    loadBalancer: LoadBalancerStatus | None = None
+    conditions: list[dict[str, Any]] | None = None
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """core/v1 Service."""
 
@@ -93,7 +115,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     metadata: ObjectMeta
     spec: ServiceSpec
-    status: dict[str, Any] | None = None
+    status: ServiceStatus | None = None
 
 
 class EndpointPort(msgspec.Struct, frozen=True, kw_only=True):

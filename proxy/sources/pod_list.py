@@ -28,7 +28,7 @@ def _pod_facts(pod: Pod) -> PodFacts:
         namespace=pod.metadata.namespace,
         name=pod.metadata.name,
         labels=frozenset((pod.metadata.labels or {}).items()),
-        ip=_ipv4(pod.status),
+        ips=_addresses(pod.status),
         serving=any(condition.type == "Ready" and condition.status == "True" for condition in conditions),
         terminating=pod.metadata.deletionTimestamp is not None,
         finished=pod.status.phase in ("Succeeded", "Failed"),
@@ -36,14 +36,16 @@ def _pod_facts(pod: Pod) -> PodFacts:
     )
 
 
-def _ipv4(status: PodStatus) -> str:
-    candidates = [entry.ip for entry in status.podIPs or () if entry.ip] or [status.podIP or ""]
-    for text in candidates:
+def _addresses(status: PodStatus) -> tuple[str, ...]:
+    """The first address of each family, in the order given."""
+    by_family: dict[int, str] = {}
+    for text in [entry.ip for entry in status.podIPs or () if entry.ip] or [status.podIP or ""]:
         try:
-            return str(ipaddress.IPv4Address(text))
+            address = ipaddress.ip_address(text)
         except ValueError:
             continue
-    return ""
+        by_family.setdefault(address.version, str(address))
+    return tuple(by_family.values())
 
 
 def _named_ports(pod: Pod) -> Iterator[tuple[str, str, int]]:

@@ -1,36 +1,30 @@
 """Service object -> `ServiceFacts`, defaulted and validated as the API server does it.  Pure.
 
-Before: `proxy.sources.manifest` decoded the file.  Next: `proxy.services` looks for clashes among several of them.
-What a standalone node cannot do (allocate a cluster IP or a node port) is refused with what to write instead; what the
-proxy cannot do yet becomes a `ServiceProblem` while the rest of the Service works.
+Before: `proxy.sources.manifest` decoded the file.  Next: `proxy.clashes` looks at several of them.
+What a standalone node cannot do (allocate a cluster IP or a node port) is refused with what to write instead.
 Source: core/v1 ServiceSpec.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
-from dataclasses import replace
 
 from kube_objects.names import (
     is_dns_label,
-    is_dns_subdomain,
     is_label_value,
     is_port_name,
     is_port_number,
     is_qualified_name,
 )
-from proxy.endpoints import refuse_address
-from proxy.routes import ServiceProblem
 from proxy.services import ServiceFacts, ServicePortFacts
+from proxy.sources import service_addresses as addresses
 from proxy.sources.api_types import ObjectMeta, Service, ServicePort, ServiceSpec
-from proxy.sources.invalid import Invalid, one_of, refuse
+from proxy.sources.invalid import Path, one_of, refuse
 
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _POLICIES = ("Cluster", "Local")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
-_NODE_PORTS = range(30000, 32768)
 _AFFINITY_MAX_S = 86400
 _AFFINITY_DEFAULT_S = 10800
 _OTHER_PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
@@ -42,8 +36,8 @@ def service_facts(service: Service, source: str) -> ServiceFacts:
     spec = service.spec
     kind = spec.type or "ClusterIP"
     one_of(("spec", "type"), kind, _TYPES)
-    cluster_ip = _cluster_ip(spec, kind)
-    if not spec.ports and cluster_ip:
+    cluster_ips = addresses.cluster_ips(spec, kind)
+    if not spec.ports and cluster_ips:
         refuse(("spec", "ports"), "a Service with a cluster IP needs at least one port")
     _check_selector(spec.selector or {})
     external_local = _external_local(spec, kind)
@@ -51,10 +45,11 @@ def service_facts(service: Service, source: str) -> ServiceFacts:
     one_of(("spec", "trafficDistribution"), spec.trafficDistribution or _DISTRIBUTIONS[0], _DISTRIBUTIONS)
     ports = _ports(spec.ports or [], kind)
     ours = _OTHER_PROXY_LABEL not in (service.metadata.labels or {})
-    facts = ServiceFacts(
+    return ServiceFacts(
         namespace=service.metadata.namespace or "default",
         name=service.metadata.name,
-        cluster_ip=cluster_ip if ours else "",
+        kind=kind,
+        cluster_ips=cluster_ips if ours else (),
         ports=ports,
         selector=tuple(sorted((spec.selector or {}).items())),
         affinity_timeout_s=_affinity_timeout_s(spec),
@@ -62,8 +57,11 @@ def service_facts(service: Service, source: str) -> ServiceFacts:
         external_local=external_local,
         publish_not_ready=bool(spec.publishNotReadyAddresses),
         source=source,
+        external_ips=addresses.external_ips(spec),
+        load_balancer_ips=addresses.load_balancer_ips(service, kind),
+        source_ranges=addresses.source_ranges(spec, kind),
+        health_check_node_port=addresses.health_check_node_port(spec, kind, external_local),
     )
-    return _with_problems(facts, service, kind) if facts.cluster_ip else facts
 
 
 def check_metadata(metadata: ObjectMeta, rule: Callable[[str], str | None]) -> None:
@@ -79,57 +77,13 @@ def check_metadata(metadata: ObjectMeta, rule: Callable[[str], str | None]) -> N
             refuse(("metadata", "labels", key), problem)
 
 
-def _cluster_ip(spec: ServiceSpec, kind: str) -> str:
-    """Canonical IPv4 text, or "" for headless and ExternalName."""
-    given = spec.clusterIP or ""
-    path = ("spec", "clusterIP")
-    if spec.clusterIPs and spec.clusterIPs[0] != given:
-        refuse(("spec", "clusterIPs", 0), f"must be the same as spec.clusterIP ({given!r})")
-    if kind == "ExternalName":
-        if given and given != "None":
-            refuse(path, "may not be set for ExternalName services")
-        if not spec.externalName or is_dns_subdomain(spec.externalName.removesuffix(".")):
-            refuse(("spec", "externalName"), "an ExternalName service needs a DNS name here")
-        return ""
-    if given == "None":
-        if kind != "ClusterIP":
-            refuse(path, f"may not be 'None' for {kind} services")
-        return ""
-    if not given:
-        refuse(path, "a node that works alone allocates no address: choose a free one, or None for a headless service")
-    _check_families(spec)
-    try:
-        address = ipaddress.ip_address(given)
-    except ValueError:
-        raise Invalid(path, f"{given!r} is not an IP address") from None
-    if address.version == 6:
-        refuse(path, "IPv6 is not supported yet")
-    if problem := refuse_address(given):
-        refuse(path, f"{problem}, which no service may have")
-    return str(address)
-
-
-def _check_families(spec: ServiceSpec) -> None:
-    families = spec.ipFamilies or []
-    for index, family in enumerate(families):
-        one_of(("spec", "ipFamilies", index), family, ("IPv4", "IPv6"))
-    if len(set(families)) != len(families):
-        refuse(("spec", "ipFamilies"), f"{families[0]} appears twice")
-    if families[:1] == ["IPv6"]:
-        refuse(("spec", "ipFamilies", 0), "IPv6 is not supported yet")
-    policy = spec.ipFamilyPolicy or "SingleStack"
-    one_of(("spec", "ipFamilyPolicy"), policy, ("SingleStack", "PreferDualStack", "RequireDualStack"))
-    if len(spec.clusterIPs or ()) > 2:
-        refuse(("spec", "clusterIPs"), "may have at most two addresses")
-
-
 def _ports(ports: list[ServicePort], kind: str) -> tuple[ServicePortFacts, ...]:
     names: set[str] = set()
     used: set[tuple[str, int]] = set()
     used_node_ports: set[tuple[str, int]] = set()
     facts = []
     for index, port in enumerate(ports):
-        path: tuple[str | int, ...] = ("spec", "ports", index)
+        path: Path = ("spec", "ports", index)
         fact = _port(port, path, kind)
         if not fact.name and len(ports) > 1:
             refuse((*path, "name"), "a Service with several ports must name each of them")
@@ -146,7 +100,7 @@ def _ports(ports: list[ServicePort], kind: str) -> tuple[ServicePortFacts, ...]:
     return tuple(facts)
 
 
-def _port(port: ServicePort, path: tuple[str | int, ...], kind: str) -> ServicePortFacts:
+def _port(port: ServicePort, path: Path, kind: str) -> ServicePortFacts:
     if port.name and (problem := is_dns_label(port.name)):
         refuse((*path, "name"), problem)
     protocol = port.protocol or "TCP"
@@ -158,18 +112,19 @@ def _port(port: ServicePort, path: tuple[str | int, ...], kind: str) -> ServiceP
     problem = is_port_number(target) if isinstance(target, int) else is_port_name(target)
     if problem:
         refuse((*path, "targetPort"), problem)
-    return ServicePortFacts(port.name, protocol, port.port, target, _node_port(port, path, kind))
+    node_port = _node_port(port, path, kind)
+    return ServicePortFacts(port.name, protocol, port.port, target, node_port, port.appProtocol or "")
 
 
-def _node_port(port: ServicePort, path: tuple[str | int, ...], kind: str) -> int:
+def _node_port(port: ServicePort, path: Path, kind: str) -> int:
     given = port.nodePort or 0
     at = (*path, "nodePort")
     if given and kind not in ("NodePort", "LoadBalancer"):
         refuse(at, f"may not be used when spec.type is {kind}")
-    if given and given not in _NODE_PORTS:
-        refuse(at, f"{given} is outside of {_NODE_PORTS.start}-{_NODE_PORTS.stop - 1}")
+    if given and given not in addresses.NODE_PORT_RANGE:
+        refuse(at, f"{given} is outside of {addresses.NODE_PORT_TEXT}")
     if not given and kind == "NodePort":
-        refuse(at, f"a node that works alone allocates none: choose one of {_NODE_PORTS.start}-{_NODE_PORTS.stop - 1}")
+        refuse(at, f"a node that works alone allocates none: choose one of {addresses.NODE_PORT_TEXT}")
     return given
 
 
@@ -204,30 +159,3 @@ def _affinity_timeout_s(spec: ServiceSpec) -> int | None:
         message = f"must be between 1 and {_AFFINITY_MAX_S}, not {timeout_s}"
         refuse(("spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds"), message)
     return timeout_s
-
-
-def _with_problems(facts: ServiceFacts, service: Service, kind: str) -> ServiceFacts:
-    """Name what this Service asks for and does not get."""
-    spec = service.spec
-    balancer = (service.status or {}).get("loadBalancer")
-    if not isinstance(balancer, dict | None):
-        refuse(("status", "loadBalancer"), f"must be a mapping, not {balancer!r}")
-    ingress = (balancer or {}).get("ingress")
-    wishes = (
-        (kind == "LoadBalancer", "spec.type", "load balancer addresses are not supported yet"),
-        (ingress, "status.loadBalancer.ingress", "load balancer addresses are not supported yet"),
-        (spec.loadBalancerSourceRanges, "spec.loadBalancerSourceRanges", "source ranges are not supported yet"),
-        (spec.externalIPs, "spec.externalIPs", "external IPs are not supported yet"),
-        (spec.healthCheckNodePort, "spec.healthCheckNodePort", "the health check port is not supported yet"),
-        (
-            len(spec.clusterIPs or ()) == 2 or len(spec.ipFamilies or ()) == 2,
-            "spec.ipFamilies",
-            "IPv6 is not supported yet",
-        ),
-    )
-    problems = tuple(
-        ServiceProblem(facts.namespace, facts.name, field, f"{message}; the rest is programmed", facts.source)
-        for wish, field, message in wishes
-        if wish
-    )
-    return replace(facts, problems=problems)

@@ -10,8 +10,8 @@ import ipaddress
 
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_port_number
 from proxy.endpoints import SliceEndpointFacts, SliceFacts, refuse_address
-from proxy.sources.api_types import EndpointConditions, EndpointPort, EndpointSlice, SliceEndpoint
-from proxy.sources.invalid import Invalid, one_of, refuse
+from proxy.sources.api_types import EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, SliceEndpoint
+from proxy.sources.invalid import Invalid, Path, one_of, refuse
 from proxy.sources.service_manifest import PROTOCOLS, check_metadata
 
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -26,11 +26,12 @@ def slice_facts(piece: EndpointSlice, source: str) -> SliceFacts:
     if not service:
         refuse(("metadata", "labels"), f"needs the label {SERVICE_LABEL} with the name of the Service it belongs to")
     one_of(("addressType",), piece.addressType, ("IPv4", "IPv6", "FQDN"))
-    if piece.addressType != "IPv4":
-        refuse(("addressType",), f"{piece.addressType} is not supported yet")
+    if piece.addressType == "FQDN":
+        refuse(("addressType",), "FQDN gives names, and only addresses can be programmed (kube-proxy skips it too)")
+    family = int(piece.addressType[-1])
     if len(piece.endpoints or ()) > _MAX_ENDPOINTS:
         refuse(("endpoints",), f"may have at most {_MAX_ENDPOINTS} items, has {len(piece.endpoints or ())}")
-    endpoints = [_endpoint(endpoint, index) for index, endpoint in enumerate(piece.endpoints or ())]
+    endpoints = [_endpoint(endpoint, index, family) for index, endpoint in enumerate(piece.endpoints or ())]
     return SliceFacts(
         namespace=piece.metadata.namespace or "default",
         name=piece.metadata.name,
@@ -38,6 +39,7 @@ def slice_facts(piece: EndpointSlice, source: str) -> SliceFacts:
         ports=_ports(piece.ports or []),
         endpoints=tuple(endpoints),
         source=source,
+        family=family,
     )
 
 
@@ -63,29 +65,31 @@ def _ports(ports: list[EndpointPort]) -> tuple[tuple[str, str, int], ...]:
     return tuple(facts)
 
 
-def _endpoint(endpoint: SliceEndpoint, index: int) -> SliceEndpointFacts:
+def _endpoint(endpoint: SliceEndpoint, index: int, family: int) -> SliceEndpointFacts:
     path = ("endpoints", index, "addresses")
     if not 0 < len(endpoint.addresses) <= _MAX_ADDRESSES:
         refuse(path, f"must have 1 to {_MAX_ADDRESSES} addresses, has {len(endpoint.addresses)}")
-    for number, address in enumerate(endpoint.addresses):
-        _check_address(address, (*path, number))
+    found = [_address(address, (*path, number), family) for number, address in enumerate(endpoint.addresses)]
     conditions = endpoint.conditions or EndpointConditions()
-    hints = endpoint.hints.forNodes if endpoint.hints is not None else None
+    hints = endpoint.hints or EndpointHints()
     return SliceEndpointFacts(
         # The API gives further addresses no meaning.
-        ip=endpoint.addresses[0],
+        ip=found[0],
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
         node_name=endpoint.nodeName or "",
-        node_hints=frozenset(hint.name for hint in hints or ()),
+        node_hints=frozenset(hint.name for hint in hints.forNodes or ()),
+        zone_hints=frozenset(hint.name for hint in hints.forZones or ()),
     )
 
 
-def _check_address(address: str, path: tuple[str | int, ...]) -> None:
+def _address(text: str, path: Path, family: int) -> str:
+    """Canonical text."""
     try:
-        ipaddress.IPv4Address(address)
+        address = ipaddress.IPv4Address(text) if family == 4 else ipaddress.IPv6Address(text)
     except ValueError:
-        raise Invalid(path, f"{address!r} is not an IPv4 address") from None
-    if problem := refuse_address(address):
+        raise Invalid(path, f"{text!r} is not an IPv{family} address") from None
+    if problem := refuse_address(text):
         refuse(path, f"{problem}, which no endpoint may have")
+    return str(address)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.iptables.backend import IptablesBackend
-from proxy.iptables.frame import RenderConfig
+from proxy.routes import TrafficSettings
 from tests.kernel.netlab import Node, make_node
 from tests.kernel.proxy_process import ProxyProcess
 
@@ -38,7 +38,7 @@ class Proxy:
     node: Node
     made: list[IptablesBackend]
 
-    def start(self, families: tuple[int, ...] = (4,), config: RenderConfig | None = None) -> IptablesBackend:
+    def start(self, families: tuple[int, ...] = (4,), config: TrafficSettings | None = None) -> IptablesBackend:
         backend = IptablesBackend(config, families, self.node.variant)
         self.made.append(backend)
         return backend

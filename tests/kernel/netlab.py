@@ -204,6 +204,10 @@ class Node:
         """Run iptables of the variant under test, as somebody else would."""
         return sh(f"iptables-{self.variant} {arguments}")
 
+    def program(self, command: str) -> str:
+        """Run a command as somebody else on the node would."""
+        return sh(command)
+
     def close(self) -> None:
         """Everything goes with its last descriptor."""
         self.answers.close()

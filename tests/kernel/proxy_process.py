@@ -104,14 +104,15 @@ def service_object(name: str = "web", vip: str = VIP, **spec: Any) -> dict[str, 
     }
 
 
-def slice_object(service: str, *ips: str) -> dict[str, Any]:
+def slice_object(service: str, *ips: str, name: str = "", **endpoint: Any) -> dict[str, Any]:
+    """`endpoint` are fields of every endpoint."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": {"name": f"{service}-1", "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
+        "metadata": {"name": name or f"{service}-1", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv6" if any(":" in ip for ip in ips) else "IPv4",
         "ports": [{"port": POD_PORT}],
-        "endpoints": [{"addresses": [ip]} for ip in ips],
+        "endpoints": [{"addresses": [ip], **endpoint} for ip in ips],
     }
 
 
@@ -130,11 +131,14 @@ class ProxyProcess:
         self.log = base / "proxy.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.started: list[subprocess.Popen[bytes]] = []
+        self.install("iptables")
+
+    def install(self, program: str) -> None:
+        """iptables or ip6tables on the daemon's PATH: the variant under test, as on a host that has no other."""
         for suffix in ("", "-save", "-restore"):
-            # Only the variant under test is on the daemon's PATH, as on a host that has no other.
-            found = shutil.which(f"iptables-{node.variant}{suffix}")
+            found = shutil.which(f"{program}-{self.node.variant}{suffix}")
             assert found is not None
-            for name in (f"iptables-{node.variant}{suffix}", f"iptables{suffix}"):
+            for name in (f"{program}-{self.node.variant}{suffix}", f"{program}{suffix}"):
                 (self.bin / name).symlink_to(found)
 
     def environment(self, **more: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from proxy.routes import Endpoint, PortName, RoutingTable, ServiceRoute
 from tests.kernel.netlab import POD_PORT, Pod
@@ -22,6 +23,7 @@ def route(
     local: Iterable[Pod] = (),
     internal_local: bool = False,
     external_local: bool = False,
+    **more: Any,
 ) -> ServiceRoute:
     """A service port; `local` are the pods a Local policy may use."""
 
@@ -39,6 +41,7 @@ def route(
         local_endpoints=endpoints(local),
         internal_local=internal_local,
         external_local=external_local,
+        **more,
     )
 
 

@@ -285,7 +285,8 @@ async def test_taking_over_from_kube_proxy(node: Node, proxy: Proxy) -> None:
     await proxy.start().apply(table(route(pods)))
     saved = node.save()
     assert "AAAAAAAA" not in saved
-    assert "KUBE-PROXY-FIREWALL" not in saved
+    assert "-A INPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL\n" not in saved  # ours has a comment
+    assert saved.count("-j KUBE-PROXY-FIREWALL") == 3
     assert "KUBE-KUBELET-CANARY" in saved
     assert saved.count("-A PREROUTING") == 1
     assert ask(node.neighbour, VIP, PORT)[0] == "pod-0"

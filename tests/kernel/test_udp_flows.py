@@ -18,7 +18,7 @@ from tests.kernel.routes_of import NODE_PORT, PORT, VIP, route, table
 
 def flows() -> list[Flow]:
     with conntrack_netlink.Connection() as connection:
-        return connection.udp_flows()
+        return connection.flows()
 
 
 def client(node: Node, address: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ def service(
     return ServiceFacts(
         namespace="default",
         name=name,
-        cluster_ip=cluster_ip,
+        cluster_ips=(cluster_ip,) if cluster_ip else (),
         ports=(port or ServicePortFacts("", "TCP", 80, 8080, 0),),
         selector=tuple(sorted((selector or {}).items())),
         affinity_timeout_s=None,
@@ -36,8 +36,9 @@ def slice_endpoint(
     terminating: bool = False,
     node: str = "",
     hints: frozenset[str] = frozenset(),
+    zones: frozenset[str] = frozenset(),
 ) -> SliceEndpointFacts:
-    return SliceEndpointFacts(ip, ready, serving, terminating, node, hints)
+    return SliceEndpointFacts(ip, ready, serving, terminating, node, hints, zones)
 
 
 def piece(*endpoints: SliceEndpointFacts, service_name: str = "web", name: str = "web-1") -> SliceFacts:
@@ -54,4 +55,4 @@ def pod(
     finished: bool = False,
     ports: tuple[tuple[str, str, int], ...] = (),
 ) -> PodFacts:
-    return PodFacts("default", name, frozenset(labels.items()), ip, serving, terminating, finished, ports)
+    return PodFacts("default", name, frozenset(labels.items()), (ip,), serving, terminating, finished, ports)

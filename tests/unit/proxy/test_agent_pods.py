@@ -32,7 +32,13 @@ def test_facts_of_a_pod() -> None:
         line(pod("x", phase="Running", podIP="fd00::1", podIPs=[{"ip": "fd00::1"}, {"ip": "10.0.0.1"}],
                  conditions=[{"type": "Ready", "status": "True", "more": 1}]))
     )  # fmt: skip
-    assert (facts.namespace, facts.name, facts.ip, facts.serving, facts.finished) == ("n", "x", "10.0.0.1", True, False)
+    assert (facts.namespace, facts.name, facts.ips, facts.serving, facts.finished) == (
+        "n",
+        "x",
+        ("fd00::1", "10.0.0.1"),
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize("text", [b"nonsense", b"[]", b'{"pods": [{"pod": {}}]}', b'{"errors": []}'])

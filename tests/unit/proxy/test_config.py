@@ -51,7 +51,7 @@ def test_values_of_a_file(tmp_path: Path) -> None:
         "healthzBindAddress: 127.0.0.1\nmetricsBindAddress: '[::1]:9'\nlogging: {verbosity: 4}\noomScoreAdj: 0\n",
     )
     assert config.node_name == "node-a"
-    assert config.cluster_cidrs == ("10.244.0.0/16",)
+    assert config.cluster_cidrs == ("10.244.0.0/16", "fd00::/64")
     assert config.node_port_addresses == ("192.168.0.0/24",)
     assert (config.masquerade_all, config.masquerade_bit, config.sync_period_s) == (True, 3, 60.0)
     assert not config.localhost_node_ports
@@ -75,6 +75,18 @@ def test_flags_without_a_file() -> None:
     assert config.metrics_bind is None
     assert config.agent_socket is None
     assert config.verbosity == 2
+
+
+def test_how_pods_are_told_and_what_is_ours_beside_a_file(tmp_path: Path) -> None:
+    text = "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: cali}\n"
+    labels = "--node-labels=topology.kubernetes.io/zone=z1,disk=ssd"
+    config = from_file(tmp_path, text, labels, "--deny-service-external-ips")
+    assert (config.detect_local_mode, config.pod_interface_prefix, config.pod_bridge) == (
+        "InterfaceNamePrefix", "cali", "",
+    )  # fmt: skip
+    assert (config.zone, config.deny_external_ips, config.warnings) == ("z1", True, ())
+    flags = load_config(["--detect-local-mode=BridgeInterface", "--pod-bridge-interface=cni0"])
+    assert (flags.detect_local_mode, flags.pod_bridge) == ("BridgeInterface", "cni0")
 
 
 def test_zero_periods_in_a_file_are_defaults(tmp_path: Path) -> None:
@@ -116,10 +128,15 @@ def test_beside_a_file_only_some_flags_count_and_the_others_are_named(tmp_path: 
         ("mode: kernelspace\n", "proxy.yaml:3: mode: 'kernelspace' is for Windows"),
         ("mode: iptable\n", "proxy.yaml:3: mode: 'iptable' is no proxy mode"),
         ("clientConnection: {kubeconfig: /etc/k}\n", "proxy.yaml:3: clientConnection.kubeconfig: not supported yet"),
-        ("detectLocalMode: NodeCIDR\n", "proxy.yaml:3: detectLocalMode: NodeCIDR is not supported yet"),
-        ("detectLocalMode: BridgeInterface\n", "proxy.yaml:3: detectLocalMode: BridgeInterface is not supported yet"),
+        ("detectLocalMode: NodeCIDR\n", "proxy.yaml:3: detectLocalMode: NodeCIDR needs the Node object"),
+        ("detectLocalMode: BridgeInterface\n", "proxy.yaml:3: detectLocalMode: BridgeInterface needs detectLocal.b"),
+        (
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: a/b}\n",
+            "proxy.yaml:4: detectLocal.interfaceNamePrefix: 'a/b' is not the name of an interface",
+        ),
+        ("detectLocalMode: Bridge\n", "proxy.yaml:3: detectLocalMode: 'Bridge' is not one of"),
         ("clusterCIDR: 10.0.0.1\n", "proxy.yaml:3: clusterCIDR: '10.0.0.1' is not a CIDR"),
-        ("clusterCIDR: 'fd00::/64'\n", "proxy.yaml:3: clusterCIDR: IPv6 is not supported yet"),
+        ("clusterCIDR: fd00::/64,fd01::/64\n", "proxy.yaml:3: clusterCIDR: must be one CIDR, or one of IPv4"),
         ("nodePortAddresses: [primary, 10.0.0.0/8]\n", "proxy.yaml:3: nodePortAddresses: 'primary' and CIDRs"),
         ("healthzBindAddress: 127.0.0.1:0\n", "proxy.yaml:3: healthzBindAddress: '127.0.0.1:0' is not an address"),
         ("healthzBindAddress: nowhere:1\n", "proxy.yaml:3: healthzBindAddress: 'nowhere:1' is not an address"),
@@ -140,6 +157,7 @@ def test_what_is_wrong_in_a_file_is_said_with_line_and_field(tmp_path: Path, tex
     [
         ("--iptables-sync-period=10", "flag --iptables-sync-period: '10' is not a duration"),
         ("--iptables-sync-period=0", "flag --iptables-sync-period: must be greater than 0"),
+        ("--node-labels=zone", "flag --node-labels: 'zone' is not a label such as"),
         ("--kubeconfig=/etc/k", "flag --kubeconfig: not supported yet"),
         ("--master=https://x", "flag --master: not supported yet"),
         ("--masquerade-all=perhaps", "flag --masquerade-all: must be true or false, not 'perhaps'"),

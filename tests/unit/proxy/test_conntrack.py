@@ -56,6 +56,16 @@ def test_policies_and_termination_end_no_flow_to_an_endpoint_that_serves() -> No
     assert worth_looking(draining, frontends([dns(A)])) == frontends([dns(A)])
 
 
+def test_flows_to_external_addresses_and_of_sctp_are_judged_by_their_own_route() -> None:
+    external = replace(dns(A), external_ips=("203.0.113.9",), load_balancer_ips=("203.0.113.1",))
+    wrong = [flow("203.0.113.9", 53, B.ip), flow("203.0.113.1", 53, B.ip)]
+    assert gone([flow("203.0.113.9", 53, A.ip), flow("203.0.113.9", 54, B.ip), *wrong], frontends([external])) == wrong
+    sctp = dns(B, protocol="SCTP")
+    over_sctp = [replace(flow(VIP, 53, ip), protocol="SCTP") for ip in (A.ip, B.ip)]
+    assert gone([flow(VIP, 53, A.ip), *over_sctp], frontends([dns(A), sctp])) == over_sctp[:1]
+    assert gone([flow(NODE, 30053, A.ip)], frontends([sctp])) == []
+
+
 def test_when_to_look() -> None:
     both, one, none = (frontends([dns(*which)]) for which in ((A, B), (A,), ()))
     assert worth_looking(None, frontends([dns(A, protocol="TCP")])) is None
@@ -66,4 +76,4 @@ def test_when_to_look() -> None:
     assert worth_looking(none, one) == one
     assert worth_looking(one, none) == none
     removed = worth_looking(one, frontends([]))
-    assert removed == Frontends({(VIP, 53): frozenset()}, {(4, 30053): frozenset()})
+    assert removed == Frontends({("UDP", VIP, 53): frozenset()}, {("UDP", 4, 30053): frozenset()})

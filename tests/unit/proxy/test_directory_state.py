@@ -92,7 +92,7 @@ def test_a_mistake_of_ours_costs_only_the_file_that_meets_it(monkeypatch: pytest
 def test_a_file_that_broke_yields_to_a_good_one_with_its_object() -> None:
     state = merged(DirectoryState(), a=GOOD % b"x")
     state = merged(state, a=b"a: [", b=(GOOD % b"x").replace(b"10.96.0.10", b"10.96.0.11"))
-    assert [(service.source, service.cluster_ip) for service in state.services] == [("b", "10.96.0.11")]
+    assert [(service.source, service.cluster_ips) for service in state.services] == [("b", ("10.96.0.11",))]
     ((error, last_good),) = state.errors
     assert (error.path, "defined in" in str(error), last_good) == ("a", False, False)
     assert state.last_good == {}

@@ -17,7 +17,7 @@ from proxy.metrics import ProxyMetrics
 from proxy.node_settings import plan_settings
 from proxy.report import services_report, status_report
 from proxy.resolve import resolve
-from proxy.routes import RoutingTable, ServiceProblem
+from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.directory import DirectoryState, ManifestFile, merge_files, parse_file, unreadable
 from proxy.sync import SyncStatus
@@ -41,7 +41,7 @@ def test_reports_are_json_and_name_endpoints_problems_and_errors() -> None:
     facts = service()
     files = {"web.yaml": ManifestFile("web.yaml", b"", facts, None), "bad.yaml": parse_file("bad.yaml", b"[", None)}
     state = merge_files(DirectoryState(), files)
-    table = resolve(state.services, [piece(slice_endpoint("10.0.0.1"))], [], "n").table
+    table = resolve(state.services, [piece(slice_endpoint("10.0.0.1"))], [], NodeFacts("n")).table
     table = RoutingTable(table.routes, (ServiceProblem("default", "web", "spec.type", "not yet"),))
     report = json.loads(json.dumps(services_report(state, table)))
     (shown,) = report["services"]
@@ -74,7 +74,7 @@ def test_the_status_tells_that_the_directory_cannot_be_read() -> None:
 
 def test_metrics_count_what_the_status_tells() -> None:
     metrics = ProxyMetrics()
-    table = resolve([service()], [], [], "n").table
+    table = resolve([service()], [], [], NodeFacts("n")).table
     metrics.observe(SyncStatus(pending_since_s=1.0, failures=1), table, 10.0)
     metrics.observe(SyncStatus(last_report=SyncReport(3, False, 0.5), repairs=2), table, 11.0)
     text = metrics.render()[0].decode()
@@ -114,5 +114,8 @@ def test_conntrack_settings_leave_alone_what_is_zero() -> None:
         "net.netfilter.nf_conntrack_tcp_timeout_close_wait": "3600",
     }
     assert dict(plan_settings(ConntrackConfig(), cpus=8))["net.netfilter.nf_conntrack_max"] == "262144"
+    assert dict(plan_settings(ConntrackConfig(), cpus=64))["net.netfilter.nf_conntrack_max"] == "1048576"
+    few = ConntrackConfig(max_per_core=1, min_entries=2_000_000)
+    assert dict(plan_settings(few, cpus=64))["net.netfilter.nf_conntrack_max"] == "2000000"
     nothing = ConntrackConfig(max_per_core=0, tcp_established_timeout_s=0, tcp_close_wait_timeout_s=0)
     assert plan_settings(nothing, cpus=8) == ()

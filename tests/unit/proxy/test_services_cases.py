@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,16 @@ import pytest
 import yaml
 
 from proxy.resolve import resolve
+from proxy.routes import NodeFacts
 from proxy.sources.directory import DirectoryState, merge_files, parse_file
 from proxy.sources.pod_list import parse_pods
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "services").glob("*.yaml"))
+
+_SHOWN = (
+    "node_port", "affinity_timeout_s", "internal_local", "external_local", "external_ips", "load_balancer_ips",
+    "allowed_sources", "health_check_node_port", "app_protocol",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -28,10 +34,17 @@ def test_case(path: Path) -> None:
         }
         state = merge_files(state, parsed)
     pods = parse_pods(json.dumps({"pods": [{"pod": pod} for pod in case.get("pods", [])]}).encode())
-    table = resolve(state.services, state.slices, pods, "node-a").table
+    table = resolve(state.services, state.slices, pods, _node(case)).table
     assert [_shown(asdict(route)) for route in table.routes] == case["routes"]
     assert [str(problem) for problem in table.errors] == case.get("problems", [])
     assert [str(error) for error, _ in state.errors] == case.get("errors", [])
+    checks = [f"{c.namespace}/{c.service} {c.port} IPv{c.family}: {c.local_endpoints}" for c in table.health_checks]
+    assert checks == case.get("healthChecks", [])
+
+
+def _node(case: dict[str, Any]) -> NodeFacts:
+    given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in case.get("node", {}).items()}
+    return replace(NodeFacts("node-a"), **given)
 
 
 def _shown(route: dict[str, Any]) -> dict[str, Any]:
@@ -39,19 +52,25 @@ def _shown(route: dict[str, Any]) -> dict[str, Any]:
     name = route["name"]
     shown: dict[str, Any] = {
         "name": f"{name['namespace']}/{name['service']}" + (f":{name['port']}" if name["port"] else ""),
-        "vip": f"{route['cluster_ip']}:{route['port']}/{name['protocol']}",
+        "vip": f"{_host(route['cluster_ip'])}:{route['port']}/{name['protocol']}",
         "endpoints": [_endpoint(endpoint) for endpoint in route["endpoints"]],
     }
     if local := [_endpoint(endpoint) for endpoint in route["local_endpoints"]]:
         shown["local"] = local
-    for field in ("node_port", "affinity_timeout_s", "internal_local", "external_local"):
+    if draining := [_endpoint(endpoint) for endpoint in route["draining"]]:
+        shown["draining"] = draining
+    for field in _SHOWN:
         if route[field]:
-            shown[field] = route[field]
+            shown[field] = list(route[field]) if isinstance(route[field], tuple) else route[field]
     return shown
 
 
+def _host(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
+
+
 def _endpoint(endpoint: dict[str, Any]) -> str:
-    return f"{endpoint['ip']}:{endpoint['port']}" + (" local" if endpoint["local"] else "")
+    return f"{_host(endpoint['ip'])}:{endpoint['port']}" + (" local" if endpoint["local"] else "")
 
 
 def test_there_are_cases() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
 from proxy.endpoints import PodFacts
-from proxy.routes import PortName, RoutingTable
+from proxy.routes import NodeFacts, PortName, RoutingTable
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.directory import DirectoryState, ManifestFile
@@ -70,7 +70,7 @@ def agent(*pods: PodFacts) -> AgentView:
     return AgentView(pods=pods, connected=True)
 
 
-LIMITS = SyncLimits(node_name="node-a", sync_period_s=30.0, min_sync_period_s=1.0, has_agent=True)
+LIMITS = SyncLimits(node=NodeFacts("node-a"), sync_period_s=30.0, min_sync_period_s=1.0, has_agent=True)
 
 
 @contextlib.asynccontextmanager
@@ -289,7 +289,7 @@ async def test_a_missing_directory_at_the_start_is_said_and_waited_for() -> None
 
 async def test_without_an_agent_socket_services_with_a_selector_say_what_they_need() -> None:
     backend = FakeBackend()
-    limits = SyncLimits(node_name="n", sync_period_s=30, min_sync_period_s=1, has_agent=False)
+    limits = SyncLimits(node=NodeFacts("n"), sync_period_s=30, min_sync_period_s=1, has_agent=False)
     async with running(backend, limits) as sync:
         sync.put_directory(directory(service("a"), service("b", "10.96.0.11", selector={"x": "y"})))
         await asyncio.sleep(1)

@@ -133,7 +133,7 @@ def test_masquerade_of_cluster_ip_traffic(config: RenderConfig, rule: str) -> No
             RenderConfig(node_port_addresses=("192.0.2.0/24", "198.51.100.7/32")),
             ["-d 192.0.2.0/24", "-d 198.51.100.7/32"],
         ),
-        (RenderConfig(node_port_addresses=("fd00::/8",)), []),
+        (RenderConfig(node_port_addresses=("fd00::/8",)), ["-m comment"]),
         (RenderConfig(node_port_addresses=("0.0.0.0/0",)), ["-m comment"]),
     ],
 )
