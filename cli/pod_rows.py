@@ -26,10 +26,16 @@ def pod_row(entry: Json, now: datetime.datetime, wide: bool) -> tuple[str, ...]:
     metadata, status = pod.get("metadata") or {}, pod.get("status") or {}
     containers = (pod.get("spec") or {}).get("containers") or []
     ready = sum(1 for one in status.get("containerStatuses") or () if one.get("ready") and "running" in _state(one))
+    beside = _sidecars(pod)
+    ready += sum(
+        1
+        for one in status.get("initContainerStatuses") or ()
+        if one.get("name") in beside and one.get("started") and one.get("ready")
+    )
     common = (
         metadata.get("namespace", "default"),
         metadata.get("name", ""),
-        f"{ready}/{len(containers)}",
+        f"{ready}/{len(containers) + len(beside)}",
         pod_status(pod),
         restarts(pod, now),
         status.get("podIP") or "<none>",
@@ -64,7 +70,7 @@ def restarts(pod: Json, now: datetime.datetime) -> str:
     """Restarts of all containers, and how long ago the last one ended: "3 (2m ago)"."""
     status = pod.get("status") or {}
     statuses = [*(status.get("containerStatuses") or ())]
-    always = {one["name"] for one in _init_containers(pod) if one.get("restartPolicy") == "Always"}
+    always = _sidecars(pod)
     done = _init_reason(pod) is None or _condition(status, "Initialized")
     inits = status.get("initContainerStatuses") or ()
     statuses = [*statuses, *(one for one in inits if one.get("name") in always)] if done else [*inits]
@@ -96,6 +102,11 @@ def _init_containers(pod: Json) -> Iterable[Json]:
     return (pod.get("spec") or {}).get("initContainers") or ()
 
 
+def _sidecars(pod: Json) -> set[str]:
+    """The names of the init containers that go on running beside the others."""
+    return {one["name"] for one in _init_containers(pod) if one.get("restartPolicy") == "Always"}
+
+
 def _state(container: Json) -> Json:
     return container.get("state") or {}
 
@@ -107,7 +118,7 @@ def _condition(status: Json, name: str) -> bool:
 def _init_reason(pod: Json) -> str | None:
     """Why the pod's init containers are not through; None when they are."""
     inits = list(_init_containers(pod))
-    always = {one["name"] for one in inits if one.get("restartPolicy") == "Always"}
+    always = _sidecars(pod)
     for index, one in enumerate((pod.get("status") or {}).get("initContainerStatuses") or ()):
         state = _state(one)
         terminated, waiting = state.get("terminated"), state.get("waiting") or {}

@@ -16,6 +16,10 @@ from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 
 RUNTIME_SCHEME = "containerd"
+FORGOTTEN = (
+    "Unable to get init container status from container runtime and pod has been initialized, "
+    "treat it as exited normally"
+)
 
 
 def container_status(
@@ -58,6 +62,13 @@ def container_status(
         state=state,
         lastState=_last_state(previous, end),
     )
+
+
+def assumed_done(status: core_v1.ContainerStatus) -> core_v1.ContainerStatus:
+    """Of an init container that the runtime has forgotten while the main ones are there: it must have succeeded."""
+    done = core_v1.ContainerStateTerminated(exitCode=0, reason="Completed", message=FORGOTTEN)
+    status.state, status.ready = core_v1.ContainerState(terminated=done), True
+    return status
 
 
 def terminated_state(container: ContainerObservation) -> core_v1.ContainerStateTerminated:

@@ -6,11 +6,10 @@ Before: a `PodRecord` of an earlier agent, if there is one. Next: `facts` gives 
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lightkube.models.core_v1 import ContainerStateTerminated, Pod, PodCondition, PodStatus
+from lightkube.models.core_v1 import ContainerStateTerminated, Pod, PodStatus
 
 from agent.container_spec.hashing import container_hash
 from agent.pods.backoff import BackoffEntry
@@ -36,7 +35,7 @@ from agent.pods.steps import (
 from agent.pods.timeline import ADMITTED, SEEN, Timeline
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
-from agent.state_dir import PodRecord, backoff_notes
+from agent.state_dir import PodRecord
 from kube_objects.encode import to_json
 
 RESET = ContainerStateTerminated(exitCode=EXIT_CODE_UNKNOWN, reason=REASON, message=MESSAGE)
@@ -267,8 +266,8 @@ class PodMemory:
             status=self.settled,
             stop_deadline_s=self.stop_deadline_s,
             interrupted=sorted(self.interrupted),
-            attempts=self.attempts_used,
-            ends=self.ends,
+            attempts=dict(self.attempts_used),
+            ends=dict(self.ends),
             backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
             probes=probes,
             transitions={
@@ -278,31 +277,3 @@ class PodMemory:
             },
             timeline=self.timeline.parts(),
         )
-
-
-def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemory:
-    """The memory an earlier agent left."""
-    conditions = [
-        PodCondition(
-            type=kind, status=value, lastTransitionTime=datetime.datetime.fromtimestamp(int(at_s), datetime.UTC)
-        )
-        for kind, (value, at_s) in record.transitions.items()
-    ]
-    return PodMemory(
-        uid=record.uid,
-        boot_id=boot_id,
-        start_time_s=record.start_time_s,
-        crash_loop_max_s=crash_loop_max_s,
-        namespace=record.namespace,
-        name=record.name,
-        outcome=record.outcome,
-        settled=record.status,
-        stop_deadline_s=record.stop_deadline_s,
-        interrupted=set(record.interrupted),
-        attempts_used=dict(record.attempts),
-        ends=dict(record.ends),
-        backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
-        status=PodStatus(conditions=conditions) if conditions else None,
-        probes=record.probes,
-        timeline=Timeline(record.timeline),
-    )

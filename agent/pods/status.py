@@ -14,7 +14,7 @@ from lightkube.models import core_v1
 from agent.container_spec.pod_resources import qos_class
 from agent.pods import deadline
 from agent.pods.conditions import Judged, keep_times, pod_conditions
-from agent.pods.container_status import at, container_status
+from agent.pods.container_status import assumed_done, at, container_status
 from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
 from agent.pods.plan_restart_all import REASON as RESTARTING
@@ -136,7 +136,7 @@ def _containers(
     beside = {one.name for one in sidecars(pod)}
 
     def status(one: core_v1.Container, *, is_init: bool) -> core_v1.ContainerStatus:
-        return container_status(
+        found = container_status(
             one,
             seen,
             facts.waiting,
@@ -148,6 +148,8 @@ def _containers(
             runs_once=is_init and one.name not in beside,
             pod_over=is_over,
         )
+        lost = is_init and one.name not in beside and seen.latest(one.name) is None
+        return assumed_done(found) if lost and _main_ran(pod, seen) else found
 
     return [status(one, is_init=True) for one in inits], [status(one, is_init=False) for one in mains]
 

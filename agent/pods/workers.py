@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from lightkube.models.core_v1 import Pod, PodStatus
 
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
-from agent.pods.memory import PodMemory, recall
+from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase
+from agent.pods.recall import recall
 from agent.pods.surroundings import Surroundings
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Ending, Wish

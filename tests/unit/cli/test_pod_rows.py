@@ -77,6 +77,15 @@ def test_a_sidecar_counts_as_started() -> None:
     assert (pod_status(pod), restarts(pod, NOW)) == ("Running", "4")
 
 
+@pytest.mark.parametrize(("ready", "cell"), [(True, "2/2"), (False, "1/2")])
+def test_a_sidecar_counts_as_a_container_of_its_own(ready: bool, cell: str) -> None:
+    inits = [{"name": "side", "restartPolicy": "Always"}, {"name": "setup"}]
+    side = {"name": "side", "started": True, "ready": ready, "state": {"running": {}}}
+    status = {"phase": "Running", "initContainerStatuses": [side, ended(0)], "containerStatuses": [RUNNING]}
+    pod = {"metadata": {}, "spec": {"containers": [{"name": "a"}], "initContainers": inits}, "status": status}
+    assert pod_row({"pod": pod}, NOW, wide=False)[2] == cell
+
+
 def test_restarts_tell_when_the_last_one_was() -> None:
     last = {"lastState": {"terminated": {"finishedAt": "2026-01-31T11:57:30Z"}}}
     statuses = [{"restartCount": 2, **last}, {"restartCount": 1}]

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from lightkube.models.core_v1 import Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, Pod, PodStatus
 
-from agent.pods.memory import PodMemory, recall
+from agent.pods.memory import PodMemory
 from agent.pods.plan_restart_all import can_restart_all, is_restarting_all
+from agent.pods.recall import recall
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.steps import RecordReset, RemoveContainer, StopContainer
 from agent.probes.machine import ProbeVerdict

@@ -236,3 +236,15 @@ def test_a_pod_past_its_deadline_has_failed_also_while_it_is_being_stopped() -> 
     assert status.message == "Pod was active on the node longer than the specified deadline"
     assert reasons(status)["Ready"] == ("False", "PodFailed", None)
     assert status_of(model, pod, overdue=True, outcome="Succeeded").reason is None
+
+
+def test_an_init_container_that_the_runtime_has_forgotten_has_succeeded() -> None:
+    pod = make_pod(inits=["first"])
+    model = started(pod, first=0)
+    model.containers = [one for one in model.containers if one.name != "first"]
+    status = status_of(model, pod)
+    (first,) = status.initContainerStatuses or []
+    assert (first.ready, status.phase, is_ready(status)) == (True, "Running", True)
+    assert first.state is not None
+    assert first.state.terminated is not None
+    assert (first.state.terminated.exitCode, first.state.terminated.reason) == (0, "Completed")

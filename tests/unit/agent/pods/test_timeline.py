@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.pods.memory import PodMemory, recall
+from agent.pods.memory import PodMemory
+from agent.pods.recall import recall
 from agent.pods.timeline import ADMITTED, CREATE, PULL, READY, SANDBOX, SEEN, START, Timeline
 
 
