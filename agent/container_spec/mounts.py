@@ -6,12 +6,13 @@ Sources: API fields `volumeMounts`, `terminationMessagePath`; mount_namespaces(7
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.paths import etc_hosts_path, termination_log_path
+from agent.container_spec.references import is_of_objects
 from cri_client import types as cri
 
 ETC_HOSTS = "/etc/hosts"
@@ -32,7 +33,8 @@ def container_mounts(
     `volume_paths`: volume name -> directory or file on the host.  Raises SpecError when a volume has no path yet.
     """
     uid = (pod.metadata.uid if pod.metadata else None) or ""
-    mounts = [_volume_mount(container, mount, volume_paths) for mount in container.volumeMounts or []]
+    read_only = {volume.name for volume in (pod.spec.volumes if pod.spec else None) or [] if is_of_objects(volume)}
+    mounts = [_volume_mount(container, mount, volume_paths, read_only) for mount in container.volumeMounts or []]
     if mounts_hosts_file(pod, container, facts):
         mounts.append(
             cri.Mount(
@@ -57,14 +59,17 @@ def mounts_hosts_file(pod: core_v1.Pod, container: core_v1.Container, facts: Spe
 
 
 def _volume_mount(
-    container: core_v1.Container, mount: core_v1.VolumeMount, volume_paths: Mapping[str, str]
+    container: core_v1.Container,
+    mount: core_v1.VolumeMount,
+    volume_paths: Mapping[str, str],
+    read_only: Collection[str],
 ) -> cri.Mount:
     if mount.name not in volume_paths:
         raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
     return cri.Mount(
         container_path=_absolute(mount.mountPath),
         host_path=volume_paths[mount.name],
-        readonly=bool(mount.readOnly),
+        readonly=bool(mount.readOnly) or mount.name in read_only,
         propagation=_PROPAGATION[mount.mountPropagation],
     )
 

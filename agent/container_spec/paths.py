@@ -11,6 +11,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 EMPTY_DIR_PLUGIN = "kubernetes.io~empty-dir"
+CONFIG_MAP_PLUGIN = "kubernetes.io~configmap"
+SECRET_PLUGIN = "kubernetes.io~secret"  # noqa: S105 - a directory's name
+PROJECTED_PLUGIN = "kubernetes.io~projected"
+DOWNWARD_API_PLUGIN = "kubernetes.io~downward-api"
 
 
 def pod_dir(root_dir: str, pod_uid: str) -> str:
@@ -23,9 +27,9 @@ def volumes_dir(root_dir: str, pod_uid: str) -> str:
     return str(PurePosixPath(pod_dir(root_dir, pod_uid), "volumes"))
 
 
-def empty_dir_path(root_dir: str, pod_uid: str, volume: str) -> str:
-    """The host directory behind an emptyDir volume."""
-    return str(PurePosixPath(volumes_dir(root_dir, pod_uid), EMPTY_DIR_PLUGIN, volume))
+def volume_path(root_dir: str, pod_uid: str, plugin: str, volume: str) -> str:
+    """The host directory behind a volume of the pod's own."""
+    return str(PurePosixPath(volumes_dir(root_dir, pod_uid), plugin, volume))
 
 
 def etc_hosts_path(root_dir: str, pod_uid: str) -> str:

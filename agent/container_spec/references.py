@@ -27,10 +27,13 @@ def config_references(pod: core_v1.Pod) -> frozenset[ObjectKey]:
 
 def has_config_volumes(pod: core_v1.Pod) -> bool:
     """Whether the pod has volumes whose files follow what they are made of."""
-    return any(
-        volume.configMap or volume.secret or volume.projected or volume.downwardAPI
-        for volume in (pod.spec.volumes if pod.spec else None) or []
-    )
+    return any(is_of_objects(volume) for volume in (pod.spec.volumes if pod.spec else None) or [])
+
+
+def is_of_objects(volume: core_v1.Volume) -> bool:
+    """Whether the agent writes the volume's files; containers only read them."""
+    sources = (volume.configMap, volume.secret, volume.projected, volume.downwardAPI)
+    return any(one is not None for one in sources)
 
 
 def _of_environment(container: core_v1.Container) -> Iterator[tuple[str, str]]:

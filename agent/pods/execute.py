@@ -44,14 +44,16 @@ from agent.pods.steps import (
     Step,
     StopContainer,
     StopSandbox,
+    UpdateVolumes,
 )
 from agent.pods.stop_container import ContainerStopper
 from agent.pods.target import Target, address_for_hook, container_of, pod_of
 from agent.pods.timeline import CREATE, PULL, SANDBOX, START, VOLUMES
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
-from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir, remove_volumes
+from agent.volumes.pod_dir import prepare_volumes, update_volumes
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
+from agent.volumes.teardown import remove_pod_dir, remove_volumes
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec, Signal
@@ -150,7 +152,9 @@ class Executor:
         if isinstance(step, PrepareVolumes):
             # Before each further start they are only looked at again.
             with target.timed(VOLUMES, "", 0) if target.seen.current_sandbox is None else contextlib.nullcontext():
-                await prepare_volumes(pod_of(target), self._root, node_memory_bytes=self.node.memory_bytes)
+                await self._prepare_volumes(pod_of(target))
+        elif isinstance(step, UpdateVolumes):
+            await update_volumes(pod_of(target), self._root, self._spec_facts(pod_of(target), ()))
         elif isinstance(step, RemoveVolumes):
             await remove_volumes(self._root, target.uid)
         elif isinstance(step, RemovePodDir):
@@ -162,6 +166,10 @@ class Executor:
             await asyncio.to_thread(remove_pod_logs, *logs)
         else:
             raise TypeError(f"cannot carry out {step!r}: not a step of the executor")
+
+    async def _prepare_volumes(self, pod: Pod) -> None:
+        facts = self._spec_facts(pod, ())
+        await prepare_volumes(pod, self._root, node_memory_bytes=self.node.memory_bytes, facts=facts)
 
     def log_dir(self, target: Target) -> str:
         """Where the pod's logs are."""

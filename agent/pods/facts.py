@@ -59,6 +59,7 @@ class ShutdownTurn:
 class PodFacts:
     """The facts of one pod.
 
+    `volumes_outdated`: what volumes are made of may have changed since they were written.
     `held` is keyed by `Step.key`; `image_refs` and `backoff` by container name, `failed_probes` by container id;
     `restart_wanted` and `innocent` are the ids of containers that were stopped with those flags. `attempts_used` holds
     the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call whose
@@ -74,6 +75,7 @@ class PodFacts:
     spec_hashes: Mapping[str, str] = field(default_factory=dict)
     not_admitted: Held | None = None
     volumes_ready: bool = False
+    volumes_outdated: bool = False
     held: Mapping[str, Held] = field(default_factory=dict)
     image_refs: Mapping[str, str] = field(default_factory=dict)
     backoff: Mapping[str, BackoffEntry] = field(default_factory=dict)

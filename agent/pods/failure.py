@@ -5,7 +5,7 @@ Before: `execute` raises it. Next: `memory` turns it into how long the step is h
 
 from __future__ import annotations
 
-from agent.pods.steps import CreateSandbox, PrepareVolumes, StartContainer, Step
+from agent.pods.steps import CreateSandbox, PrepareVolumes, StartContainer, Step, UpdateVolumes
 from cri_client.errors import AlreadyExists, CriError, NotFound, Unavailable
 
 
@@ -53,6 +53,6 @@ def failure_reason(step: Step) -> str:
         return "FailedCreatePodSandBox"
     if isinstance(step, StartContainer):
         return "CreateContainerError"
-    if isinstance(step, PrepareVolumes):
+    if isinstance(step, PrepareVolumes | UpdateVolumes):
         return "FailedMount"
     return "FailedKillPod"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lightkube.models.core_v1 import ContainerStateTerminated, Pod, PodStatus
 
 from agent.container_spec.hashing import container_hash
+from agent.container_spec.references import has_config_volumes
 from agent.pods.backoff import BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
@@ -31,6 +32,7 @@ from agent.pods.steps import (
     StartContainer,
     Step,
     StopContainer,
+    UpdateVolumes,
 )
 from agent.pods.timeline import ADMITTED, SEEN, Timeline
 from agent.pods.waiting import Waiting
@@ -65,6 +67,7 @@ class PodMemory:
     name: str = ""
     admitted: bool = False
     volumes_ready: bool = False
+    volumes_outdated: bool = False
     outcome: str | None = None
     settled: dict[str, object] | None = None
     stop_deadline_s: float | None = None
@@ -86,6 +89,7 @@ class PodMemory:
     grace_s: float = 30.0
     pod_json: dict[str, object] | None = None
     status: PodStatus | None = None
+    has_object_volumes: bool = False
     objects_seen: int = 0
     objects_used: dict[str, int] = field(default_factory=dict)
     probes: dict[str, object] = field(default_factory=dict)
@@ -107,6 +111,7 @@ class PodMemory:
             self.namespace, self.name = pod.metadata.namespace or "", pod.metadata.name or ""
         self.active_until_s = active_deadline_s(pod, self.start_time_s)
         self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
+        self.has_object_volumes = self.volumes_outdated = has_config_volumes(pod)
         if pod.spec is not None and pod.spec.terminationGracePeriodSeconds is not None:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
         self.hooked = frozenset(one.name for one in lasting_containers(pod) if post_start_of(one) is not None)
@@ -140,6 +145,7 @@ class PodMemory:
             spec_hashes=self.spec_hashes,
             not_admitted=not_admitted,
             volumes_ready=self.volumes_ready,
+            volumes_outdated=self.volumes_outdated,
             held=dict(self.held),
             image_refs=dict(self.image_refs),
             backoff=dict(self.backoff),
@@ -194,7 +200,9 @@ class PodMemory:
     def note_done(self, step: Step, made: str) -> None:
         """A step succeeded; `made` is what it made."""
         self.held.pop(step.key, None)
-        self.objects_used.pop(step.key, None)
+        is_current = self.objects_used.pop(step.key, 0) == self.objects_seen
+        if isinstance(step, PrepareVolumes | UpdateVolumes) and is_current:
+            self.volumes_outdated = False
         if isinstance(step, PrepareVolumes):
             self.volumes_ready = True
         elif isinstance(step, PullImage):
@@ -246,6 +254,7 @@ class PodMemory:
     def note_objects_changed(self) -> None:
         """A ConfigMap or Secret of the pod is another: what may have failed for want of it need not wait longer."""
         self.objects_seen += 1
+        self.volumes_outdated = self.has_object_volumes
         self.held = {key: one for key, one in self.held.items() if one.reason not in MAY_LACK_OBJECT}
 
     def since(self, waiting: tuple[Waiting, ...], now_s: float) -> tuple[tuple[Waiting, float], ...]:

@@ -23,7 +23,7 @@ from agent.pods.plan_restart_all import is_restarting_all, plan_restart_all
 from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
 from agent.pods.plan_stops import stop_all
 from agent.pods.restart import has_work
-from agent.pods.steps import CreateSandbox, PrepareVolumes, Step, StopContainer, StopSandbox
+from agent.pods.steps import CreateSandbox, PrepareVolumes, Step, StopContainer, StopSandbox, UpdateVolumes
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish
 
@@ -78,6 +78,8 @@ def _plan_wish(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) 
     if seen.current_sandbox is None:
         return _plan_sandbox(wish.pod, seen, facts, now_s)
     steps, waiting = plan_containers(wish.pod, seen, facts, now_s)
+    if facts.volumes_outdated and not any(isinstance(step, PrepareVolumes) for step in steps):
+        steps.append(UpdateVolumes("what its volumes are made of may have changed"))
     return _hold_back(steps, waiting, facts, now_s)
 
 

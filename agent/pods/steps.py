@@ -38,6 +38,16 @@ class PrepareVolumes(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateVolumes(Step):
+    """Make volumes of ConfigMaps, Secrets and the pod itself hold what these hold now; nothing depends on it."""
+
+    @property
+    def scope(self) -> str:
+        """Its own: no container has a name with a slash."""
+        return "volumes/"
+
+
+@dataclass(frozen=True, slots=True)
 class CreateSandbox(Step):
     """RunPodSandbox."""
 

@@ -12,6 +12,7 @@ from lightkube.models import core_v1
 from agent.container_spec.pod_resources import container_sum, is_pod_level
 
 TERMINATION_GRACE_S = 30
+VOLUME_FILE_MODE = 0o644
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 
 
@@ -89,10 +90,20 @@ def _default_probe(probe: core_v1.Probe) -> None:
 
 
 def _default_volume(volume: core_v1.Volume) -> None:
-    if volume.hostPath is None and volume.emptyDir is None:  # support.py has refused every other source
+    sources = (volume.hostPath, volume.configMap, volume.secret, volume.downwardAPI, volume.projected)
+    if volume.emptyDir is None and all(one is None for one in sources):  # support.py has refused every other source
         volume.emptyDir = core_v1.EmptyDirVolumeSource()
     if volume.hostPath is not None and volume.hostPath.type is None:
         volume.hostPath.type = ""
+    for source in (volume.configMap, volume.secret, volume.downwardAPI, volume.projected):
+        if source is not None and source.defaultMode is None:
+            source.defaultMode = VOLUME_FILE_MODE
+    files = [*((volume.downwardAPI.items if volume.downwardAPI else None) or [])]
+    for part in (volume.projected.sources if volume.projected else None) or []:
+        files += (part.downwardAPI.items if part.downwardAPI else None) or []
+    for item in files:
+        if item.fieldRef is not None and not item.fieldRef.apiVersion:
+            item.fieldRef.apiVersion = "v1"
 
 
 def image_tag(image: str) -> str:

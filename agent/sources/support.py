@@ -129,6 +129,30 @@ _HOOK = {
     **_refused("no node agent can run it as a hook", "tcpSocket"),
 }
 
+_ITEMS = _used("items[].key", "items[].path", "items[].mode")
+_POD_ITEMS = _used(
+    "items[].path",
+    "items[].mode",
+    "items[].fieldRef.apiVersion",
+    "items[].fieldRef.fieldPath",
+    "items[].resourceFieldRef.containerName",
+    "items[].resourceFieldRef.resource",
+    "items[].resourceFieldRef.divisor",
+)
+
+_VOLUME_OF_OBJECTS = {
+    **_under("configMap", {**_used("name", "optional", "defaultMode"), **_ITEMS}),
+    **_under("secret", {**_used("secretName", "optional", "defaultMode"), **_ITEMS}),
+    **_under("downwardAPI", {**_used("defaultMode"), **_POD_ITEMS}),
+    **_used("projected.defaultMode"),
+    **_under("projected.sources[].configMap", {**_used("name", "optional"), **_ITEMS}),
+    **_under("projected.sources[].secret", {**_used("name", "optional"), **_ITEMS}),
+    **_under("projected.sources[].downwardAPI", _POD_ITEMS),
+    **_refused(_NEEDS_API, "projected.sources[].serviceAccountToken", "projected.sources[].clusterTrustBundle"),
+    **_refused(_NEEDS_API, "projected.sources[].podCertificate"),
+    **_refused("gitRepo volumes run programs of their content on the node (CVE-2024-10220)", "gitRepo"),
+}
+
 _LIFECYCLE = {
     **_under("lifecycle.postStart", _HOOK),
     **_under("lifecycle.preStop", _HOOK),
@@ -158,8 +182,8 @@ _SPEC = {
     **_idle("matters to schedulers only", "affinity.podAffinity", "affinity.podAntiAffinity"),
     **_idle("matters to schedulers only", "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
     **_refused(f"static pods may not reference serviceaccounts ({_NEEDS_API})", "serviceAccountName", "serviceAccount"),
-    **_refused(f"static pods may not reference secrets ({_NEEDS_API})", "imagePullSecrets", "volumes[].secret"),
-    **_refused(f"static pods may not reference configmaps ({_NEEDS_API})", "volumes[].configMap"),
+    **_under("volumes[]", _VOLUME_OF_OBJECTS),
+    **_refused(f"static pods may not reference secrets ({_NEEDS_API})", "imagePullSecrets"),
     **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resourceClaims", "resources.claims"),
     **_refused(
         f"static pods may not reference persistentvolumeclaims ({_NEEDS_API})",

@@ -1,5 +1,5 @@
-"""Is a defaulted Pod one that an API server would have accepted?  The pod and its volumes; containers are in
-validation_container.py.
+"""Is a defaulted Pod one that an API server would have accepted?  The pod; containers are in validation_container.py,
+volumes in validation_volumes.py.
 
 Pure.  Before: defaults.py.  Next: manifest.py reports the first problem with its line.  Each check yields (path,
 message).  Sources: the constraints written in the API reference of each field; pods(5)-like limits of the kernel
@@ -18,15 +18,14 @@ from lightkube.models import core_v1, meta_v1
 from agent.sources.validation_container import validate_container
 from agent.sources.validation_lifecycle import validate_lifecycle, validate_pod_lifecycle
 from agent.sources.validation_resources import validate_pod_resources
+from agent.sources.validation_volumes import validate_volumes
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_label_value, is_qualified_name
-from kube_objects.quantity import parse_quantity
 
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
-HOST_PATH_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
 MAX_ANNOTATION_BYTES = 256 * 1024
 MAX_ID = (1 << 31) - 1
 
@@ -58,7 +57,7 @@ def validate_pod(pod: core_v1.Pod) -> Problems:
         return
     yield from _containers(spec)
     yield from validate_pod_resources(pod)
-    yield from _volumes(spec)
+    yield from validate_volumes(spec)
     yield from _choice(spec.restartPolicy, RESTART_POLICIES, ("spec", "restartPolicy"))
     yield from _host_names(spec)
     yield from _dns(spec)
@@ -119,41 +118,6 @@ def _host_ports(container: core_v1.Container, where: Path, taken: dict[tuple[str
             if key in taken:
                 yield (*where, "ports", index, "hostPort"), f"duplicate host port {port.hostPort}/{port.protocol}"
             taken[key] = where
-
-
-def _volumes(spec: core_v1.PodSpec) -> Problems:
-    seen: set[str] = set()
-    for index, volume in enumerate(spec.volumes or []):
-        where: Path = ("spec", "volumes", index)
-        if problem := is_dns_label(volume.name):
-            yield (*where, "name"), problem
-        if volume.name in seen:
-            yield (*where, "name"), f"duplicate volume name {volume.name!r}"
-        seen.add(volume.name)
-        if volume.emptyDir is not None and volume.hostPath is not None:
-            yield where, "has more than one source: emptyDir and hostPath"
-        if volume.emptyDir is not None and volume.emptyDir.sizeLimit is not None:
-            yield from _size_limit(str(volume.emptyDir.sizeLimit), (*where, "emptyDir", "sizeLimit"))
-        if volume.hostPath is not None:
-            yield from _host_path(volume.hostPath, (*where, "hostPath"))
-
-
-def _size_limit(text: str, where: Path) -> Problems:
-    try:
-        if parse_quantity(text).value < 0:
-            yield where, "must not be negative"
-    except ValueError as error:
-        yield where, str(error)
-
-
-def _host_path(source: core_v1.HostPathVolumeSource, where: Path) -> Problems:
-    if not source.path:
-        yield (*where, "path"), "required field is missing"
-    elif not source.path.startswith("/"):
-        yield (*where, "path"), f"{source.path!r} must be an absolute path"
-    elif ".." in source.path.split("/"):
-        yield (*where, "path"), f"{source.path!r} must not contain '..'"
-    yield from _choice(source.type or "", HOST_PATH_TYPES, (*where, "type"))
 
 
 def _host_names(spec: core_v1.PodSpec) -> Problems:

@@ -117,10 +117,10 @@ def _environment(container: core_v1.Container, where: Path, spec: core_v1.PodSpe
         if source.fieldRef is not None:
             yield from _field_reference(source.fieldRef, (*here, "valueFrom", "fieldRef"))
         if source.resourceFieldRef is not None:
-            yield from _resource_reference(source.resourceFieldRef, (*here, "valueFrom", "resourceFieldRef"), names)
+            yield from resource_reference(source.resourceFieldRef, (*here, "valueFrom", "resourceFieldRef"), names)
         for name, reference in keys.items():
             if reference is not None:
-                yield from _object_name(reference.name, (*here, "valueFrom", name, "name"))
+                yield from object_name(reference.name, (*here, "valueFrom", name, "name"))
                 if problem := is_config_key(reference.key):
                     yield (*here, "valueFrom", name, "key"), problem
     for index, origin in enumerate(container.envFrom or []):
@@ -135,10 +135,11 @@ def _environment_from(source: core_v1.EnvFromSource, where: Path) -> Problems:
         yield where, "must have exactly one of configMapRef and secretRef"
     for name, reference in references.items():
         if reference is not None:
-            yield from _object_name(reference.name, (*where, name, "name"))
+            yield from object_name(reference.name, (*where, name, "name"))
 
 
-def _object_name(name: str | None, where: Path) -> Problems:
+def object_name(name: str | None, where: Path) -> Problems:
+    """The name of a ConfigMap or Secret that is referred to."""
     if not name:
         yield where, "required field is missing"
     elif problem := is_dns_subdomain(name):
@@ -158,7 +159,8 @@ def _field_reference(reference: core_v1.ObjectFieldSelector, where: Path) -> Pro
         yield here, f"{reference.fieldPath!r} is not a field that a variable can be read from"
 
 
-def _resource_reference(reference: core_v1.ResourceFieldSelector, where: Path, containers: Collection[str]) -> Problems:
+def resource_reference(reference: core_v1.ResourceFieldSelector, where: Path, containers: Collection[str]) -> Problems:
+    """A request or limit of a container of the pod."""
     kind, _, name = reference.resource.partition(".")
     if kind not in ("limits", "requests") or not (name in RESOURCES or name.startswith("hugepages-")):
         yield (*where, "resource"), f"{reference.resource!r} must be limits.NAME or requests.NAME of a known resource"

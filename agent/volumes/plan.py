@@ -6,11 +6,20 @@ names them to the runtime.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from lightkube.models import core_v1
 
-from agent.container_spec.paths import empty_dir_path
+from agent.container_spec.paths import (
+    CONFIG_MAP_PLUGIN,
+    DOWNWARD_API_PLUGIN,
+    EMPTY_DIR_PLUGIN,
+    PROJECTED_PLUGIN,
+    SECRET_PLUGIN,
+    volume_path,
+)
 from kube_objects.quantity import parse_quantity
 
 
@@ -34,37 +43,64 @@ class HostPath:
     path_type: str
 
 
-PlannedVolume = EmptyDir | HostPath
+@dataclass(frozen=True)
+class ObjectVolume:
+    """A directory of files made of ConfigMaps, Secrets or the pod, as `source` says. Otherwise as EmptyDir."""
+
+    name: str
+    host_path: str
+    in_memory: bool
+    limit_bytes: int | None
+    group_id: int | None
+    source: core_v1.Volume
+
+
+PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume
 
 
 def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | None = None) -> tuple[PlannedVolume, ...]:
     """The volumes of a pod, in its order; kinds this node does not know are left out (validation refuses them).
 
-    An emptyDir in memory is limited by the smallest of its sizeLimit, the pod's memory limit and the node's memory.
+    A volume in memory is limited by the smallest of its sizeLimit, the pod's memory limit and the node's memory.
     """
     if pod.spec is None or pod.metadata is None:
         return ()
     planned: list[PlannedVolume] = []
     security = pod.spec.securityContext
     group_id = security.fsGroup if security is not None else None
+    memory_limits = [_pod_memory_limit_bytes(pod.spec), node_memory_bytes]
     for volume in pod.spec.volumes or ():
+        plugin, in_memory = _own_plugin(volume)
+        path = volume_path(root_dir, pod.metadata.uid or "", plugin, volume.name)
         if volume.emptyDir is not None:
-            in_memory = volume.emptyDir.medium == "Memory"
-            limits = [_bytes(volume.emptyDir.sizeLimit)]
-            if in_memory:
-                limits += [_pod_memory_limit_bytes(pod.spec), node_memory_bytes]
-            planned.append(
-                EmptyDir(
-                    name=volume.name,
-                    host_path=empty_dir_path(root_dir, pod.metadata.uid or "", volume.name),
-                    in_memory=in_memory,
-                    limit_bytes=min((limit for limit in limits if limit), default=None),
-                    group_id=group_id,
-                )
-            )
+            limits = [_bytes(volume.emptyDir.sizeLimit), *(memory_limits if in_memory else ())]
+            planned.append(EmptyDir(volume.name, path, in_memory, _smallest(limits), group_id))
+        elif plugin:
+            limit_bytes = _smallest(memory_limits) if in_memory else None
+            planned.append(ObjectVolume(volume.name, path, in_memory, limit_bytes, group_id, volume))
         elif volume.hostPath is not None:
             planned.append(HostPath(volume.name, volume.hostPath.path, volume.hostPath.type or ""))
     return tuple(planned)
+
+
+def _own_plugin(volume: core_v1.Volume) -> tuple[str, bool]:
+    """Under which name a volume of the agent's own lies, "" for others, and whether in memory.
+
+    Secrets must not reach a disk; the kubelet keeps what is made of the pod itself in memory, too.
+    """
+    if volume.emptyDir is not None:
+        return EMPTY_DIR_PLUGIN, volume.emptyDir.medium == "Memory"
+    if volume.configMap is not None:
+        return CONFIG_MAP_PLUGIN, False
+    if volume.secret is not None:
+        return SECRET_PLUGIN, True
+    if volume.projected is not None:
+        return PROJECTED_PLUGIN, True
+    return (DOWNWARD_API_PLUGIN, True) if volume.downwardAPI is not None else ("", False)
+
+
+def _smallest(limits: Iterable[int | None]) -> int | None:
+    return min((limit for limit in limits if limit), default=None)
 
 
 def volume_paths(pod: core_v1.Pod, root_dir: str) -> dict[str, str]:

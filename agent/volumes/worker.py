@@ -4,7 +4,7 @@ Before: helper.py starts it with an operation and arguments.  Next: its answers 
 Effects: all of them.  It starts in some 15 ms because it imports next to nothing.
 
     check-host-paths TYPE PATH [TYPE PATH ...]   a complaint or "" for each
-    mount-tmpfs PATH OPTIONS                     a complaint or ""
+    mount-tmpfs PATH OPTIONS [PATH OPTIONS ...]  a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
     remove PARENT NAME                           path and cause, for each thing that had to stay
 """
@@ -25,7 +25,7 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         pairs = zip(arguments[::2], arguments[1::2], strict=True)
         return [check_host_path(path_type, path) for path_type, path in pairs]
     if operation == "mount-tmpfs":
-        return [_mount_tmpfs(*arguments)]
+        return [_mount_tmpfs(path, options) for path, options in zip(arguments[::2], arguments[1::2], strict=True)]
     if operation == "unmount":
         return [_unmount(path) for path in arguments]
     if operation == "remove":

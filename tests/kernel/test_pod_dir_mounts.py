@@ -62,6 +62,63 @@ def test_memory_is_a_tmpfs_of_that_size_and_goes_with_the_pod(tmp_path: Path) ->
     assert seen == {"bytes": 8 * 2**20, "mode": 0o777, "mounted": 1, "left": 0}
 
 
+def test_a_secret_lies_in_memory_and_what_others_mount_over_it_is_not_ours(tmp_path: Path) -> None:
+    seen = in_mount_namespace(
+        tmp_path,
+        """
+        from agent.container_spec.facts import NodeFacts, SpecFacts
+        from agent.volumes.mount_journal import own_mounts
+        from agent.volumes.pod_dir import update_volumes
+        from kube_objects.config_data import ConfigData, ConfigObjects
+        def facts(**data):
+            one = ConfigData("secret", "", "s", {key: text.encode() for key, text in data.items()})
+            return SpecFacts(node=NodeFacts(node_name="n"), objects=ConfigObjects([one]))
+        one = pod(core_v1.Volume(name="s", secret=core_v1.SecretVolumeSource(secretName="s")))
+        for _ in range(2):
+            await prepare_volumes(one, str(top), facts=facts(a="old"))
+        path = top / "pods/u1/volumes/kubernetes.io~secret/s"
+        mountinfo = Path("/proc/self/mountinfo")
+        lines = [line for line in mountinfo.read_text().splitlines() if str(path) in line]
+        seen["mounts"] = [line.split(" - ")[1].split()[0] for line in lines]
+        seen["noswap"] = "noswap" in mountinfo.read_text() or os.uname().release.split(".") < ["6", "4"]
+        seen["journal"] = own_mounts(str(top / "pods/u1")) == {str(path)}
+        await update_volumes(one, str(top), facts(a="new"))
+        seen["text"] = (path / "a").read_text()
+        try:
+            await update_volumes(one, str(top), SpecFacts(node=NodeFacts(node_name="n")))
+        except VolumeError as error:
+            seen["error"] = str(error)
+        await prepare_volumes(one, str(top))
+        seen["kept"] = (path / "a").read_text()
+        outside = top / "outside"
+        outside.mkdir()
+        (outside / "precious").touch()
+        foreign = top / "pods/u1/foreign"
+        foreign.mkdir()
+        subprocess.run(["mount", "--bind", str(outside), str(foreign)], check=True)
+        try:
+            await remove_pod_dir(str(top), "u1")
+        except VolumeError as error:
+            seen["named"] = str(foreign) in str(error)
+        seen["precious"] = (outside / "precious").exists()
+        subprocess.run(["umount", str(foreign)], check=True)
+        await remove_pod_dir(str(top), "u1")
+        seen["left"] = mountinfo.read_text().count(str(top)) + path.exists()
+        """,
+    )
+    assert seen == {
+        "mounts": ["tmpfs"],
+        "noswap": True,
+        "journal": True,
+        "text": "new",
+        "error": 'MountVolume.SetUp failed for volume "s" : secret "s" not found',
+        "kept": "new",
+        "named": True,
+        "precious": True,
+        "left": 0,
+    }
+
+
 @pytest.mark.parametrize("source", ["bind of the same file system", "tmpfs"])
 def test_a_foreign_mount_is_named_and_survives(tmp_path: Path, source: str) -> None:
     mount = ["-t", "tmpfs", "none"] if source == "tmpfs" else ["--bind", str(tmp_path / "outside")]

@@ -10,7 +10,7 @@ from typing import Any
 from lab.node import LabNode
 from tests.lab.conftest import Lab
 from tests.lab.test_bad_input import errors_of
-from tests.lab.test_probes_volumes import container, inside, pod, running, status_of, stays_running
+from tests.lab.test_probes_volumes import container, inside, mounted, pod, running, status_of, stays_running
 
 __all__ = ["running"]
 
@@ -64,5 +64,55 @@ def test_a_pod_waits_for_what_it_refers_to_and_goes_on_at_once(lab: Lab, running
     held = running.root_dir / "manifests.json"
     assert CANARY.encode() in b"".join(map(base64.b64decode, json.loads(held.read_bytes()).values()))
     assert held.stat().st_mode & 0o777 == 0o600
+    running.clear_manifests()
+    running.wait_gone("web")
+
+
+def test_volumes_follow_their_objects(lab: Lab, running: LabNode) -> None:
+    running.put_pod(config_map("settings", color="red", gone="x"))
+    volumes = [
+        {"name": "cfg", "configMap": {"name": "settings"}},
+        {"name": "login", "secret": {"secretName": "login", "defaultMode": 0o400}},
+        {
+            "name": "all",
+            "projected": {
+                "sources": [
+                    {"configMap": {"name": "settings", "items": [{"key": "color", "path": "c/color"}]}},
+                    {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+                ]
+            },
+        },
+    ]
+    mounts = [mounted("/cfg", "cfg"), mounted("/login", "login"), mounted("/all", "all")]
+    running.put_pod(pod("web", container(volumeMounts=mounts), volumes=volumes))
+    absent = 'MountVolume.SetUp failed for volume "login" : secret "login" not found'
+    running.wait(lambda: absent in str(running.pods().get("web-node-a")), "the pod to wait for its Secret")
+    time.sleep(4.0)
+    running.put_pod(secret("login", password=CANARY))
+    running.wait(lambda: running.container_id("web"), "the container to run", timeout_s=3.0)
+    before = running.container_id("web")
+
+    def read(path: str) -> str:
+        return inside(lab, running, "web", "cat", path)
+
+    assert (read("/cfg/color"), read("/login/password"), read("/all/c/color")) == ("red", CANARY, "red")
+    assert read("/all/name") == "web-node-a"
+    assert inside(lab, running, "web", "stat", "-Lc", "%a", "/login/password").strip() == "400"
+    assert "tmpfs" in inside(lab, running, "web", "stat", "-fc", "%T", "/login")
+    refused = inside(lab, running, "web", "sh", "-c", "touch /cfg/x /login/x /all/x 2>&1 || true")
+    assert refused.count("Read-only file system") == 3
+
+    running.put_pod(config_map("settings", color="blue", fresh="new"))
+    running.wait(lambda: (read("/cfg/color"), read("/all/c/color")) == ("blue", "blue"), "the change", timeout_s=2.0)
+    assert inside(lab, running, "web", "ls", "/cfg").split() == ["color", "fresh"]
+
+    running.kill_agent()
+    running.put_pod(config_map("settings", color="green"))
+    running.start_agent()
+    running.wait(lambda: read("/cfg/color") == "green", "the change of the time without an agent", timeout_s=5.0)
+    (running.manifests / "settings.yaml").unlink()
+    running.wait(lambda: 'configmap "settings" not found' in str(running.pods()["web-node-a"]["waiting"]), "the lack")
+    assert read("/cfg/color") == "green"
+    assert running.container_id("web") == before
     running.clear_manifests()
     running.wait_gone("web")

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightkube.models import core_v1
 
 from agent.container_spec.container import container_config
 from agent.container_spec.facts import ImageUser, NodeFacts, SpecError, SpecFacts
 from agent.container_spec.sandbox import sandbox_config
 from agent.sources.manifest import parse_static_pod
+from agent.volumes.payload import PayloadError, volume_payload
 from kube_objects.config_data import ConfigData, ConfigObjects
 from kube_objects.encode import to_json
 from kube_objects.manifest import ManifestError
 
 CASES = Path(__file__).parents[3] / "cases" / "manifests"
-EXPECTATION = re.compile(r"# expect (error|spec error|pod|sandbox|container [a-z]+): (.*)")
+EXPECTATION = re.compile(r"# expect (error|spec error|pod|sandbox|(?:container|volume) [a-z]+): (.*)")
 GIVEN = re.compile(r"# given (configmap|secret) ([a-z-]+): (.*)")
 STEP = re.compile(r'\["([^"]+)"\]|\[(\d+)\]|\.?([A-Za-z_]+)')
 
@@ -66,6 +68,15 @@ def objects_of(text: str) -> ConfigObjects:
     )
 
 
+def files_of(pod: core_v1.Pod, volume: core_v1.Volume, facts: SpecFacts) -> Any:
+    """Path -> text and mode of what is in a volume, or why it cannot be filled."""
+    try:
+        files = volume_payload(pod, volume, facts) or {}
+    except PayloadError as error:
+        return {"error": str(error)}
+    return {path: f"{one.mode:04o} {one.data.decode()}" for path, one in files.items()} | {"count": len(files)}
+
+
 @pytest.mark.parametrize("case", sorted(CASES.iterdir()), ids=lambda path: path.stem)
 def test_case(case: Path) -> None:
     data = case.read_bytes()
@@ -96,6 +107,8 @@ def test_case(case: Path) -> None:
     for container in pod.spec.containers:
         config = container_config(pod, container, 3, facts, volumes, image_user=ImageUser(uid=0))
         made[f"container {container.name}"] = plain(config)
+    for volume in pod.spec.volumes or []:
+        made[f"volume {volume.name}"] = files_of(pod, volume, facts)
     for thing, text in expectations:
         where, _, expected = text.partition(" = ")
         assert look_up(made[thing], where) == json.loads(expected.replace("$UID", pod.metadata.uid)), text

@@ -13,7 +13,8 @@ from lightkube.models import core_v1, meta_v1
 
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import EmptyDir, plan_volumes, volume_paths
-from agent.volumes.pod_dir import prepare_volumes, remove_pod_dir
+from agent.volumes.pod_dir import prepare_volumes
+from agent.volumes.teardown import remove_pod_dir
 
 
 def empty_dir(name: str = "data", **fields: str) -> core_v1.Volume:

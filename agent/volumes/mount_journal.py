@@ -1,0 +1,51 @@
+"""Which mounts in a pod's directory are the agent's own: written down before each is made.
+
+Before: pod_dir.py is about to mount.  Next: teardown.py unmounts exactly these, and leaves what others have mounted.
+Effects: the file `mounts` in the pod's directory, one path a line.  A line without a mount is of no consequence, so a
+crash between the two is none either; nothing is synced, because a power cut ends the mounts, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+
+from agent.volumes.mounts import MountPoint, mounts_below
+
+_NAME = "mounts"
+
+
+def note_mounts(pod_dir: str, paths: Iterable[str]) -> None:
+    """Write down that these are about to be mounted, by their real paths, as the kernel will name them.
+
+    Raises OSError.
+    """
+    known = own_mounts(pod_dir)
+    lines = "".join(f"{json.dumps(path)}\n" for path in map(os.path.realpath, paths) if path not in known)
+    if lines:
+        fd = os.open(os.path.join(pod_dir, _NAME), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(fd, "a", encoding="utf-8") as file:
+            file.write(lines)
+
+
+def own_mounts(pod_dir: str) -> frozenset[str]:
+    """The paths that are written down; a line that a crash has cut off is none."""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(pod_dir, _NAME), encoding="utf-8") as file:
+        return frozenset(filter(None, map(_path, file)))
+    return frozenset()
+
+
+def read_mounts(path: str) -> tuple[MountPoint, ...]:
+    """What is mounted on or below a real path now."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return mounts_below(file.read(), path)
+
+
+def _path(line: str) -> str:
+    try:
+        path = json.loads(line) if line.endswith("\n") else ""
+    except ValueError:
+        return ""
+    return path if isinstance(path, str) else ""
