@@ -42,6 +42,12 @@ _OWN_NAMES = frozenset(
         CANARY,
         SOURCE_RANGES,
         "KUBE-MARK-DROP",
+        # Mode ipvs, ours and kube-proxy's.
+        "KUBE-NODE-PORT",
+        "KUBE-LOAD-BALANCER",
+        "KUBE-SOURCE-RANGES-FIREWALL",
+        "KUBE-IPVS-FILTER",
+        "KUBE-IPVS-OUT-FILTER",
     }
 )
 _OWN_PREFIXES = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-SEP-", "KUBE-FW-", "KUBE-XLB-")

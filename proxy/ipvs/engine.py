@@ -1,0 +1,229 @@
+"""What the kernel is believed to hold, and how that is changed.  The shell of the pure modules here.
+
+Before: `proxy.ipvs.backend` passes every `RoutingTable` on.  Next: render -> diff -> `proxy.ipvs.apply`, in one worker
+thread, because pyroute2 blocks.  The kernel is read at the start, when somebody else touched what is ours, and at each
+slow resync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxy.backend import BackendError, BackendUnusableError, RefusedRoute
+from proxy.ipvs import sysctls
+from proxy.ipvs.apply import Taken, take
+from proxy.ipvs.diff import Step, after, diff, draining, is_excluded
+from proxy.ipvs.kernel_rules import KernelRules
+from proxy.ipvs.model import Connections, IpvsSettings, ServerKey, State
+from proxy.ipvs.netlink import Kernel
+from proxy.ipvs.observe import Observed, observe, parse_servers, read_table, without_counts
+from proxy.ipvs.render import RenderedRoute, Renderer, assemble
+from proxy.ipvs.rules import rules_of
+from proxy.ipvs.watch import AddressWatch
+from proxy.routes import ServiceRoute, TrafficSettings
+
+_log = logging.getLogger(__name__)
+_SAY_CHANGED_S = 60.0
+_LOOK_SHARE = 50.0  # looking takes one part in so many of the time
+_NO_CONNECTIONS: Connections = {}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one `apply` did."""
+
+    changes: int
+    """Chains written and steps taken."""
+    full: bool
+    """The kernel held no virtual server before."""
+    refused: tuple[RefusedRoute, ...]
+
+
+class Engine:
+    """The one writer of everything that mode ipvs has in the kernel."""
+
+    def __init__(
+        self, settings: TrafficSettings, ipvs: IpvsSettings, families: Iterable[int], variant: str | None
+    ) -> None:
+        self._ipvs = ipvs
+        self._families = tuple(families)
+        self._excluded = is_excluded(ipvs.exclude_cidrs)
+        self._renderer = Renderer(settings, ipvs, self._families)
+        self._rules = tuple(KernelRules(rules_of(settings, family), family, variant) for family in self._families)
+        self._thread = ThreadPoolExecutor(1, "ipvs")
+        self._kernel: Kernel | None = None
+        self._watch: AddressWatch | None = None
+        self._held: Observed | None = None
+        """What is in the kernel; None: look before the next write."""
+        self._wanted = State()
+        self._looks_right: bytes | None = None
+        self._look_at_s = 0.0
+        self._say_changed_at_s = 0.0
+        self._told: frozenset[str] = frozenset()
+
+    @property
+    def failed_writes(self) -> int:
+        """Restores of iptables that failed so far."""
+        return sum(rules.failed_writes for rules in self._rules)
+
+    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
+        """Write what is lacking; routes that the kernel refuses are named.  Raises BackendError."""
+        mine = tuple(routes)
+        remembered = self._held is not None
+        try:
+            return await self._commit(mine)
+        except BackendError as failure:
+            self.forget()
+            if not remembered or isinstance(failure, BackendUnusableError):
+                raise
+            _log.info("not written, looking what is there: %s", failure)
+        return await self._commit(mine)
+
+    async def verify(self) -> bool:
+        """Is everything as the last apply left it?  Ends the draining of targets whose last connection is gone."""
+        held = self._held
+        if held is None or self._watch is None:
+            return False
+        intact = not self._watch.touched(held.device, held.state.vips, held.node_ips)
+        intact = intact and all([await rules.intact() for rules in self._rules])
+        if intact and time.monotonic() >= self._look_at_s:
+            began_s = time.monotonic()
+            intact = await self._in_thread(self._matches_still, held)
+            now_s = time.monotonic()
+            self._look_at_s = now_s + _LOOK_SHARE * (now_s - began_s - 0.01)
+        if not intact:
+            self.forget()
+            self._tell_changed()
+        return intact
+
+    def forget(self) -> None:
+        """Make the next apply look at the kernel first."""
+        self._held = None
+        self._looks_right = None
+        for rules in self._rules:
+            rules.forget()
+
+    async def close(self) -> None:
+        """Release sockets and the thread; what is in the kernel stays."""
+        for rules in self._rules:
+            rules.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        if self._kernel is not None:
+            kernel, self._kernel = self._kernel, None
+            await self._in_thread(kernel.close)
+        self._thread.shutdown(wait=False)
+
+    async def _commit(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
+        if self._held is None:
+            self._held = await self._in_thread(self._read)
+        held = self._held
+        rendered = self._renderer.render(routes, held.node_ips)
+        self._wanted = assemble(rendered, self._families)
+        # What another mode left carries traffic until the servers are there; else the rules guard the addresses first.
+        last = [rules for rules in self._rules if await rules.look()]
+        changes = sum([await rules.write() for rules in self._rules if rules not in last])
+        steps, taken = await self._in_thread(self._take)
+        changes += len(taken.done) + sum([await rules.write() for rules in last])
+        full = bool(steps) and not held.state.servers
+        return Outcome(changes, full, tuple(_refused(rendered, taken.refused)))
+
+    async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    # In the thread
+
+    def _read(self) -> Observed:
+        if self._kernel is None:
+            self._prepare()
+        kernel = self._kernel
+        assert kernel is not None  # noqa: S101 # _prepare has made it
+        assert self._watch is not None  # noqa: S101
+        self._watch.touched(0, frozenset(), frozenset())  # what happened until now is in what we read next
+        held = observe(kernel, self._families)
+        for name in assemble((), self._families).sets:
+            if name not in held.state.sets:
+                kernel.make_set(name)
+        return held
+
+    def _prepare(self) -> None:
+        kernel = Kernel()
+        try:
+            kernel.need_scheduler(self._ipvs.scheduler)
+            kernel.make_device()
+            kernel.set_timeouts(self._ipvs)
+            self._watch = self._watch or AddressWatch()
+        except OSError as cause:
+            kernel.close()
+            raise BackendError(f"cannot watch addresses: {cause.strerror}") from cause
+        except BackendError:
+            kernel.close()
+            raise
+        problems = sysctls.apply_settings(self._ipvs)
+        for problem in problems:
+            _log.warning("%s", problem)
+        self._kernel = kernel
+
+    def _take(self) -> tuple[tuple[Step, ...], Taken]:
+        """From what is held to what is wanted."""
+        held = self._held
+        assert held is not None  # noqa: S101 # the callers have looked
+        assert self._kernel is not None  # noqa: S101
+        connections = _NO_CONNECTIONS
+        if draining(held.state, self._wanted):
+            connections = parse_servers(read_table()).connections
+        steps = diff(held.state, self._wanted, connections, self._excluded)
+        self._held = self._looks_right = None  # who fails half-way does not know any more
+        taken = take(self._kernel, held.device, steps)
+        print('STEPS', steps)
+        state = after(held.state, taken.done, self._wanted)
+        self._held = Observed(state, connections, held.node_ips, held.device)
+        return steps, taken
+
+    def _matches_still(self, held: Observed) -> bool:
+        table = read_table()
+        bare = without_counts(table)
+        waiting = draining(held.state, self._wanted) if self._looks_right is None or self._has_draining else ()
+        self._has_draining = bool(waiting)
+        if bare != self._looks_right or waiting:
+            found = parse_servers(table)
+            theirs = {key for key in found.servers.keys() ^ held.state.servers.keys() if not self._excluded(key.ip)}
+            if theirs or any(
+                server.shape != found.servers[key].shape or server.weights != found.servers[key].weights
+                for key, server in held.state.servers.items()
+                if key in found.servers
+            ):
+                return False
+            if any(not found.connections.get(each) for each in waiting):
+                self._take()
+                return True
+            self._looks_right = bare
+        assert self._kernel is not None  # noqa: S101 # something is held
+        sizes = self._kernel.set_sizes()
+        return all(sizes.get(name) == len(entries) for name, entries in held.state.sets.items())
+
+    _has_draining = True
+
+    def _tell_changed(self) -> None:
+        """Once a minute at most."""
+        now_s = time.monotonic()
+        if now_s >= self._say_changed_at_s:
+            _log.warning("virtual servers, addresses or rules were changed by somebody else; writing them again")
+            self._say_changed_at_s = now_s + _SAY_CHANGED_S
+
+
+def _refused(rendered: Iterable[RenderedRoute], refused: dict[ServerKey, str]) -> Iterable[RefusedRoute]:
+    if not refused:
+        return
+    for each in rendered:
+        cause = next((refused[key] for key, _ in each.servers if key in refused), None)
+        if cause is not None:
+            yield RefusedRoute(each.route.name, each.route.family, cause)

@@ -1,0 +1,109 @@
+"""What the kernel holds.  `parse_servers` is pure; `observe` reads.
+
+Before: the kernel.  Next: `proxy.ipvs.diff`.  Virtual and real servers are read out of /proc/net/ip_vs: it is one read,
+where netlink would take a question per virtual server, and it is looked at twice a second.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.backend import BackendError
+from proxy.ipvs.model import Connections, ServerKey, State, Target, VirtualServer
+from proxy.ipvs.netlink import Kernel
+
+_TABLE = Path("/proc/thread-self/net/ip_vs")
+_COUNTS = re.compile(rb"(?m)^(  -> \S+ +\S+ +\d+).*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The table of IPVS."""
+
+    servers: Mapping[ServerKey, VirtualServer]
+    connections: Connections
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything the backend cares for, the rules of iptables apart."""
+
+    state: State
+    connections: Connections
+    node_ips: frozenset[str]
+    """Addresses of the node's other devices, without loopback and IPv6 link-local ones."""
+    device: int
+    """Index of kube-ipvs0."""
+
+
+def read_table() -> bytes:
+    """The table as the kernel prints it; raises BackendError."""
+    try:
+        return _TABLE.read_bytes()
+    except OSError as cause:
+        raise BackendError(f"cannot read {_TABLE}: {cause.strerror}") from cause
+
+
+def without_counts(table: bytes) -> bytes:
+    """The table without what traffic changes."""
+    return _COUNTS.sub(rb"\1", table)
+
+
+def parse_servers(table: bytes) -> Servers:
+    """Virtual servers that have an address (not those by firewall mark), and the connections of their targets."""
+    servers: dict[ServerKey, VirtualServer] = {}
+    connections: dict[tuple[ServerKey, Target], int] = {}
+    key: ServerKey | None = None
+    weights: dict[Target, int] = {}
+    for line in table.decode("ascii", "replace").splitlines()[3:]:
+        words = line.split()
+        if words[0] != "->":
+            key = _key(words)
+            weights = {}
+            if key is not None:
+                servers[key] = VirtualServer(words[2], _affinity_s(words), weights)
+        elif key is not None:
+            target = Target(*_address(words[1]))
+            weights[target] = int(words[3])
+            connections[key, target] = int(words[4]) + int(words[5])
+    return Servers(servers, connections)
+
+
+def _key(words: list[str]) -> ServerKey | None:
+    return ServerKey(words[0], *_address(words[1])) if words[0] in ("TCP", "UDP", "SCTP") else None
+
+
+def _affinity_s(words: list[str]) -> int:
+    return int(words[words.index("persistent") + 1]) if "persistent" in words else 0
+
+
+def _address(text: str) -> tuple[str, int]:
+    """`0A600001:0050` or `[fd00:…]:0050`."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("["):
+        return str(ipaddress.IPv6Address(host[1:-1])), int(port, 16)
+    return str(ipaddress.IPv4Address(int(host, 16))), int(port, 16)
+
+
+def observe(kernel: Kernel, families: Iterable[int]) -> Observed:
+    """Read everything; makes the device where it is missing.  Raises BackendError."""
+    device = kernel.make_device()
+    addresses = kernel.addresses()
+    table = parse_servers(read_table())
+    wanted = frozenset(families)
+    vips = frozenset(ip for ip, index in addresses.items() if index == device and not _is_link_local(ip))
+    others = frozenset(ip for ip, index in addresses.items() if index != device and _is_node_ip(ip, wanted))
+    return Observed(State(table.servers, vips, kernel.sets()), table.connections, others, device)
+
+
+def _is_link_local(ip: str) -> bool:
+    return ":" in ip and ipaddress.ip_address(ip).is_link_local
+
+
+def _is_node_ip(ip: str, families: frozenset[int]) -> bool:
+    address = ipaddress.ip_address(ip)
+    return address.version in families and not address.is_loopback and not _is_link_local(ip)
