@@ -20,9 +20,9 @@ from proxy.ipvs import sysctls
 from proxy.ipvs.apply import Taken, take
 from proxy.ipvs.diff import Step, after, diff, draining, is_excluded
 from proxy.ipvs.kernel_rules import KernelRules
-from proxy.ipvs.model import Connections, IpvsSettings, ServerKey, State
+from proxy.ipvs.model import Connections, IpvsSettings, ServerKey, State, Target
 from proxy.ipvs.netlink import Kernel
-from proxy.ipvs.observe import Observed, observe, parse_servers, read_table, without_counts
+from proxy.ipvs.observe import Observed, observe, read_servers, read_table, without_counts
 from proxy.ipvs.render import RenderedRoute, Renderer, assemble
 from proxy.ipvs.rules import rules_of
 from proxy.ipvs.watch import AddressWatch
@@ -63,6 +63,7 @@ class Engine:
         self._held: Observed | None = None
         """What is in the kernel; None: look before the next write."""
         self._wanted = State()
+        self._draining: frozenset[tuple[ServerKey, Target]] = frozenset()
         self._looks_right: bytes | None = None
         self._look_at_s = 0.0
         self._say_changed_at_s = 0.0
@@ -105,8 +106,7 @@ class Engine:
 
     def forget(self) -> None:
         """Make the next apply look at the kernel first."""
-        self._held = None
-        self._looks_right = None
+        self._held = self._looks_right = None
         for rules in self._rules:
             rules.forget()
 
@@ -179,22 +179,22 @@ class Engine:
         assert self._kernel is not None  # noqa: S101
         connections = _NO_CONNECTIONS
         if draining(held.state, self._wanted):
-            connections = parse_servers(read_table()).connections
+            connections = read_servers(self._kernel, read_table()).connections
         steps = diff(held.state, self._wanted, connections, self._excluded)
         self._held = self._looks_right = None  # who fails half-way does not know any more
         taken = take(self._kernel, held.device, steps)
-        print('STEPS', steps)
         state = after(held.state, taken.done, self._wanted)
         self._held = Observed(state, connections, held.node_ips, held.device)
+        self._draining = draining(state, self._wanted)
         return steps, taken
 
     def _matches_still(self, held: Observed) -> bool:
+        assert self._kernel is not None  # noqa: S101 # something is held
         table = read_table()
         bare = without_counts(table)
-        waiting = draining(held.state, self._wanted) if self._looks_right is None or self._has_draining else ()
-        self._has_draining = bool(waiting)
+        waiting = self._draining
         if bare != self._looks_right or waiting:
-            found = parse_servers(table)
+            found = read_servers(self._kernel, table)
             theirs = {key for key in found.servers.keys() ^ held.state.servers.keys() if not self._excluded(key.ip)}
             if theirs or any(
                 server.shape != found.servers[key].shape or server.weights != found.servers[key].weights
@@ -206,11 +206,8 @@ class Engine:
                 self._take()
                 return True
             self._looks_right = bare
-        assert self._kernel is not None  # noqa: S101 # something is held
         sizes = self._kernel.set_sizes()
         return all(sizes.get(name) == len(entries) for name, entries in held.state.sets.items())
-
-    _has_draining = True
 
     def _tell_changed(self) -> None:
         """Once a minute at most."""

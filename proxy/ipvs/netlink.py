@@ -88,6 +88,10 @@ class Kernel:
     Every method raises BackendUnusableError naming the module that the kernel lacks, or StepError.
     """
 
+    def __init__(self) -> None:
+        self.ticks_per_s = 0
+        """How the kernel counts time, once that is known."""
+
     def close(self) -> None:
         """Close the sockets."""
         for name in ("_ipvs", "_sets", "_links"):
@@ -168,6 +172,12 @@ class Kernel:
         """Add, change ("set") or delete ("del") one."""
         with _telling(f"{_WORDS[verb]} virtual server {key}"):
             self._ipvs.service(verb, service=_service(key, scheduler, affinity_s))
+
+    def affinity_s(self, key: ServerKey) -> int:
+        """Seconds for which clients of one stay with their target."""
+        with _telling(f"read virtual server {key}"):
+            (found, *_) = self._ipvs.service("get", service=_service(key, "rr", 0))
+            return int(found.get_attr("IPVS_CMD_ATTR_SERVICE").get_attr("IPVS_SVC_ATTR_TIMEOUT"))
 
     def target(self, verb: str, key: ServerKey, target: Target, weight: int = 0) -> None:
         """Add, change ("set") or delete ("del") a real server."""

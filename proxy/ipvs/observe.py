@@ -53,7 +53,16 @@ def without_counts(table: bytes) -> bytes:
     return _COUNTS.sub(rb"\1", table)
 
 
-def parse_servers(table: bytes) -> Servers:
+def read_servers(kernel: Kernel, table: bytes) -> Servers:
+    """The table understood.  It counts affinity in ticks of the kernel, whose number per second is asked once."""
+    if not kernel.ticks_per_s and b" persistent " in table:
+        servers = parse_servers(table, 1).servers
+        key, server = next((key, server) for key, server in servers.items() if server.affinity_s)
+        kernel.ticks_per_s = server.affinity_s // max(1, kernel.affinity_s(key))
+    return parse_servers(table, kernel.ticks_per_s or 1)
+
+
+def parse_servers(table: bytes, ticks_per_s: int = 1) -> Servers:
     """Virtual servers that have an address (not those by firewall mark), and the connections of their targets."""
     servers: dict[ServerKey, VirtualServer] = {}
     connections: dict[tuple[ServerKey, Target], int] = {}
@@ -65,7 +74,7 @@ def parse_servers(table: bytes) -> Servers:
             key = _key(words)
             weights = {}
             if key is not None:
-                servers[key] = VirtualServer(words[2], _affinity_s(words), weights)
+                servers[key] = VirtualServer(words[2], _ticks(words) // ticks_per_s, weights)
         elif key is not None:
             target = Target(*_address(words[1]))
             weights[target] = int(words[3])
@@ -77,7 +86,7 @@ def _key(words: list[str]) -> ServerKey | None:
     return ServerKey(words[0], *_address(words[1])) if words[0] in ("TCP", "UDP", "SCTP") else None
 
 
-def _affinity_s(words: list[str]) -> int:
+def _ticks(words: list[str]) -> int:
     return int(words[words.index("persistent") + 1]) if "persistent" in words else 0
 
 
@@ -93,7 +102,7 @@ def observe(kernel: Kernel, families: Iterable[int]) -> Observed:
     """Read everything; makes the device where it is missing.  Raises BackendError."""
     device = kernel.make_device()
     addresses = kernel.addresses()
-    table = parse_servers(read_table())
+    table = read_servers(kernel, read_table())
     wanted = frozenset(families)
     vips = frozenset(ip for ip, index in addresses.items() if index == device and not _is_link_local(ip))
     others = frozenset(ip for ip, index in addresses.items() if index != device and _is_node_ip(ip, wanted))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from proxy.resolve import resolve
-from proxy.routes import NodeFacts
+from proxy.routes import NodeFacts, RoutingTable
 from proxy.sources.directory import DirectoryState, merge_files, parse_file
 from proxy.sources.pod_list import parse_pods
 
@@ -26,6 +26,16 @@ _SHOWN = (
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path: Path) -> None:
     case: dict[str, Any] = yaml.safe_load(path.read_text())
+    state, table = resolved(case)
+    assert [_shown(asdict(route)) for route in table.routes] == case["routes"]
+    assert [str(problem) for problem in table.errors] == case.get("problems", [])
+    assert [str(error) for error, _ in state.errors] == case.get("errors", [])
+    checks = [f"{c.namespace}/{c.service} {c.port} IPv{c.family}: {c.local_endpoints}" for c in table.health_checks]
+    assert checks == case.get("healthChecks", [])
+
+
+def resolved(case: dict[str, Any]) -> tuple[DirectoryState, RoutingTable]:
+    """What becomes of its files and pods."""
     state = DirectoryState()
     for files in case["files"]:
         parsed = {
@@ -34,12 +44,7 @@ def test_case(path: Path) -> None:
         }
         state = merge_files(state, parsed)
     pods = parse_pods(json.dumps({"pods": [{"pod": pod} for pod in case.get("pods", [])]}).encode())
-    table = resolve(state.services, state.slices, pods, _node(case)).table
-    assert [_shown(asdict(route)) for route in table.routes] == case["routes"]
-    assert [str(problem) for problem in table.errors] == case.get("problems", [])
-    assert [str(error) for error, _ in state.errors] == case.get("errors", [])
-    checks = [f"{c.namespace}/{c.service} {c.port} IPv{c.family}: {c.local_endpoints}" for c in table.health_checks]
-    assert checks == case.get("healthChecks", [])
+    return state, resolve(state.services, state.slices, pods, _node(case)).table
 
 
 def _node(case: dict[str, Any]) -> NodeFacts:
