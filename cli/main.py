@@ -27,6 +27,7 @@ _COMMANDS = {
     "backup": "cli.backup:backup",
     "restore": "cli.restore:restore",
     "shutdown": "cli.shutdown:shutdown",
+    "proxy": "cli.proxy:proxy",
     "completion": "cli.completion:completion",
 }
 

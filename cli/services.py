@@ -21,6 +21,7 @@ WIDE_HEADER = (
     "TYPE",
     "ADDRESS",
     "NODE PORT",
+    "EXTERNAL",
     "POLICY",
     "AFFINITY",
     "SELECTOR",
@@ -82,7 +83,20 @@ def service_rows(service: Mapping[str, Any], wide: bool) -> Iterator[tuple[str, 
         affinity = service.get("sessionAffinityTimeoutSeconds")
         selector = ",".join(f"{key}={value}" for key, value in (service.get("selector") or {}).items())
         affinity_text = f"ClientIP {affinity}s" if affinity is not None else "None"
-        yield (*row, policy, affinity_text, selector or "<none>", str(service.get("source", "")), endpoints)
+        external = ",".join((*service.get("externalIPs", ()), *service.get("loadBalancerIPs", ())))
+        others = service.get("clusterIPs", ())[1:]
+        everywhere = ",".join((address, *others))
+        yield (
+            *row[:3],
+            everywhere,
+            node_port,
+            external or "<none>",
+            policy,
+            affinity_text,
+            selector or "<none>",
+            str(service.get("source", "")),
+            endpoints,
+        )
 
 
 def _endpoints(port: Mapping[str, Any], *, all_of_them: bool, only_local: bool) -> str:

@@ -18,6 +18,7 @@ HEALTH_CHECK = "health check node port"
 _Key = tuple[str, str]
 Lost = frozenset[tuple[int, str]]
 """(port index, address or NODE_PORT); (-1, HEALTH_CHECK)."""
+NOTHING_LOST: Lost = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class Clashes:
 
     def lost_by(self, service: ServiceFacts) -> Lost:
         """What this service must do without."""
-        return self.lost.get(service.key, frozenset())
+        return self.lost.get(service.key, NOTHING_LOST) if self.lost else NOTHING_LOST
+
+
+NO_CLASHES = Clashes({}, ())
 
 
 @dataclass(slots=True)
@@ -76,6 +80,8 @@ def _claim_cluster_ips(claims: _Claims, service: ServiceFacts) -> None:
 
 
 def _claim_node_ports(claims: _Claims, service: ServiceFacts) -> None:
+    if not (service.health_check_node_port or any(port.node_port for port in service.ports)):
+        return
     key = service.key
     lost = claims.lost.get(key, ())
     for index, port in enumerate(service.ports):

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from proxy import conntrack_netlink
 from proxy.conntrack_netlink import Flow
+from proxy.own_address import is_own_address
 from proxy.routes import Endpoint, ServiceRoute
 
 _log = logging.getLogger(__name__)
@@ -130,5 +131,5 @@ class StaleFlows:
 
 def _drop(suspects: Frontends) -> int:
     with conntrack_netlink.Connection() as connection:
-        wrong = stale(connection.flows(), suspects, conntrack_netlink.is_own_address)
+        wrong = stale(connection.flows(), suspects, is_own_address)
         return sum(connection.delete(flow) for flow in wrong)

@@ -7,7 +7,6 @@ Numbers: include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
@@ -163,14 +162,3 @@ def _attributes(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 
 def _attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
-
-
-def is_own_address(address: str) -> bool:
-    """Is this one of the node's addresses?  Asked of the kernel by binding to it; no packet is sent."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError as cause:
-            return cause.errno != errno.EADDRNOTAVAIL
-    return True

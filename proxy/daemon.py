@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError, serve_unix
 from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
+from proxy.explain import explain, parse_question
 from proxy.health import Health, health_app, judge, metrics_app
 from proxy.iptables.backend import IptablesBackend
 from proxy.iptables.detect import usable_families
+from proxy.iptables.names import rule_names
 from proxy.last_good import LastGood
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
@@ -36,6 +38,8 @@ from proxy.metrics import ProxyMetrics
 from proxy.node import node_facts, traffic_settings
 from proxy.node_settings import apply_settings
 from proxy.only_one import AlreadyRunningError, only_one
+from proxy.own_address import is_own_address
+from proxy.report import explanation_report
 from proxy.server import CannotListenError, serve_tcp
 from proxy.service_health import ServiceHealthServer
 from proxy.sources.agent_pods import watch_agent
@@ -148,7 +152,7 @@ class ProxyDaemon:
         config = self._config
         for problem in apply_settings(config.conntrack, os.cpu_count() or 1, config.oom_score_adj):
             _log.warning("%s", problem)
-        app = local_app(self._synchronizer, self._facts)
+        app = local_app(self._synchronizer, self._facts, self._explain)
         try:
             async with serve_unix(app, config.api_socket), asyncio.TaskGroup() as group:
                 self._spawn_all(group, reload)
@@ -249,6 +253,10 @@ class ProxyDaemon:
     def _health(self) -> Health:
         now_s = asyncio.get_running_loop().time()
         return judge(self._synchronizer.status, self._config.sync_period_s, now_s)
+
+    def _explain(self, parameters: Mapping[str, str]) -> dict[str, Any]:
+        question = parse_question(parameters, is_own_address)
+        return explanation_report(question, explain(self._synchronizer.table, self._settings, question, rule_names))
 
     def _limits(self, config: ProxyConfig) -> SyncLimits:
         return SyncLimits(

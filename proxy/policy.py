@@ -33,6 +33,8 @@ def choose_cluster(endpoints: Iterable[EndpointFacts], node: NodeFacts) -> tuple
 def choose_local(endpoints: Iterable[EndpointFacts]) -> tuple[Endpoint, ...]:
     """Local policy: the same choice among this node's endpoints only, without hints."""
     mine = tuple(endpoint for endpoint in endpoints if endpoint.local)
+    if not mine:
+        return ()
     ready = _chosen(endpoint for endpoint in mine if endpoint.ready)
     return ready or _chosen(endpoint for endpoint in mine if endpoint.serving and endpoint.terminating)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.explain import Explanation, Question
 from proxy.routes import Endpoint, PortName, RoutingTable, ServiceProblem, ServiceRoute
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
@@ -86,6 +87,21 @@ def status_report(
             "pods": None if agent.pods is None else len(agent.pods),
             "error": agent.error,
         },
+    }
+
+
+def explanation_report(question: Question, answer: Explanation) -> dict[str, Any]:
+    """The question, and what `proxy.explain` says: verdict, service, endpoints, masquerade, reasons."""
+    return {
+        "client": question.client,
+        "address": question.address,
+        "port": question.port,
+        "protocol": question.protocol,
+        "verdict": answer.verdict,
+        "service": answer.service,
+        "endpoints": _endpoints(answer.endpoints),
+        "masquerade": answer.masquerade,
+        "reasons": list(answer.reasons),
     }
 
 

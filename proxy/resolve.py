@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from proxy.clashes import HEALTH_CHECK, NODE_PORT, Clashes, Lost, find_clashes
+from proxy.clashes import HEALTH_CHECK, NO_CLASHES, NODE_PORT, Clashes, Lost, find_clashes
 from proxy.endpoints import (
     EndpointFacts,
     EndpointIndex,
@@ -47,6 +47,8 @@ class Resolution:
 
     table: RoutingTable
     parts: dict[tuple[str, str], ResolvedService]
+    services: tuple[ServiceFacts, ...] = ()
+    clashes: Clashes = NO_CLASHES
 
 
 NOTHING_RESOLVED = Resolution(RoutingTable(()), {})
@@ -66,16 +68,23 @@ def resolve(
     """
     ordered = tuple(services)
     index = index_endpoints(slices, pods)
-    clashes = find_clashes(ordered, deny_external_ips=node.deny_external_ips)
+    clashes = previous.clashes  # endpoints change a thousand times as often as services
+    if ordered != previous.services:
+        clashes = find_clashes(ordered, deny_external_ips=node.deny_external_ips)
     parts: dict[tuple[str, str], ResolvedService] = {}
     for service in ordered:
         if service.key not in parts:
             parts[service.key] = _resolve_or_keep(service, index, clashes, node, previous.parts.get(service.key))
     routes = [route for part in parts.values() for route in part.routes]
-    routes.sort(key=lambda route: (route.name, route.family))
+    routes.sort(key=_order)
     errors = [*clashes.problems, *(problem for part in parts.values() for problem in part.problems)]
     checks = sorted(check for part in parts.values() for check in part.health_checks)
-    return Resolution(RoutingTable(tuple(routes), tuple(sorted(errors)), tuple(checks)), parts)
+    return Resolution(RoutingTable(tuple(routes), tuple(sorted(errors)), tuple(checks)), parts, ordered, clashes)
+
+
+def _order(route: ServiceRoute) -> tuple[str, str, str, str, int]:
+    name = route.name  # as plain text, because comparing 10,000 names by their own order takes ten times as long
+    return name.namespace, name.service, name.port, name.protocol, route.family
 
 
 def allowed_sources(
@@ -86,8 +95,10 @@ def allowed_sources(
     A range of everything asks for nothing, and ranges of the other family say nothing about this one.  A load balancer
     address is often one of the node's own, so what the node sends there may carry it as its source.
     """
+    if not load_balancer_ips:
+        return ()
     networks = [ipaddress.ip_network(one) for one in ranges if family_of(one) == family]
-    if not networks or not load_balancer_ips or any(network.prefixlen == 0 for network in networks):
+    if not networks or any(network.prefixlen == 0 for network in networks):
         return ()
     allowed = {str(network) for network in networks}
     mine = [ipaddress.ip_address(address) for address in node.addresses if family_of(address) == family]
@@ -139,9 +150,9 @@ def _route(
     family = family_of(cluster_ip)
     anywhere, here = choose_cluster(found, node), choose_local(found)
     external_ips = () if node.deny_external_ips else _kept(service.external_ips, family, number, lost)
-    load_balancer_ips = tuple(
-        ip for ip in _kept(service.load_balancer_ips, family, number, lost) if ip not in external_ips
-    )
+    load_balancer_ips = _kept(service.load_balancer_ips, family, number, lost)
+    if external_ips and load_balancer_ips:  # one that is both is guarded by no range, as upstream's rules order it
+        load_balancer_ips = tuple(ip for ip in load_balancer_ips if ip not in external_ips)
     health_check = 0 if (-1, HEALTH_CHECK) in lost else service.health_check_node_port
     return ServiceRoute(
         name=PortName(service.namespace, service.name, port.name, port.protocol),
@@ -164,6 +175,8 @@ def _route(
 
 
 def _kept(addresses: tuple[str, ...], family: int, number: int, lost: Lost) -> tuple[str, ...]:
+    if not addresses:
+        return ()
     return tuple(sorted(ip for ip in addresses if family_of(ip) == family and (number, ip) not in lost))
 
 

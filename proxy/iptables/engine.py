@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
 from proxy.iptables import sysctls
+from proxy.iptables.adopt import adopted, uses_bpf
 from proxy.iptables.apply import apply_restore
 from proxy.iptables.commands import Tools
 from proxy.iptables.detect import detect
 from proxy.iptables.diff import Change, diff, gone_chains, keep_empty, matches
 from proxy.iptables.frame import RenderConfig
 from proxy.iptables.isolate import Search, held_routes
-from proxy.iptables.model import HAIRPIN, POSTROUTING, Ruleset
+from proxy.iptables.model import Ruleset
 from proxy.iptables.observe import observe, route_localnet_before
 from proxy.iptables.render import Renderer
 from proxy.iptables.verify import Inspection
@@ -251,15 +252,10 @@ class Engine:
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
         kernel = await observe(tools)
-        config = self._config
-        if self._family == 4 and config.localhost_node_ports and not config.route_localnet_before:
-            before = route_localnet_before(kernel) or sysctls.read_sysctl(sysctls.ROUTE_LOCALNET)
-            config = replace(config, route_localnet_before=before)
-        elif self._family == 4 and not config.localhost_node_ports and (before := route_localnet_before(kernel)):
+        if self._family == 4 and not self._config.localhost_node_ports and (before := route_localnet_before(kernel)):
             sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, before)  # an earlier run was configured otherwise
-        if HAIRPIN in kernel.nat.chains:
-            config = replace(config, hairpin_by_bpf=False)
-        self._bpf_unproven = config.hairpin_by_bpf and not _uses_bpf(kernel)
+        config = adopted(self._config, kernel, self._family)
+        self._bpf_unproven = config.hairpin_by_bpf and not uses_bpf(kernel)
         self._reconfigure(config)
         return kernel
 
@@ -290,8 +286,3 @@ class Engine:
             if problem is not None and problem != self._told:
                 _log.warning("node ports do not answer on localhost: %s", problem)
             self._told = problem
-
-
-def _uses_bpf(kernel: Ruleset) -> bool:
-    chain = kernel.nat.chains.get(POSTROUTING)
-    return chain is not None and any(" -m bpf " in rule for rule in chain.rules)

@@ -10,7 +10,7 @@ import hashlib
 import re
 from functools import lru_cache
 
-from proxy.routes import PortName
+from proxy.routes import PortName, ServiceRoute
 
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _PAIRS = tuple(first + second for first in _BASE32 for second in _BASE32)
@@ -40,3 +40,17 @@ def comment(text: str) -> str:
     if len(text) > _COMMENT_LIMIT or _UNSAFE.search(text):
         text = _UNSAFE.sub("?", text)[:_COMMENT_LIMIT]
     return f'-m comment --comment "{text}"'
+
+
+def rule_names(route: ServiceRoute, door: str) -> str:
+    """Where the rules of one address of a service are (`proxy.explain` says which: "node port" and so on)."""
+    key = port_hash(route.name)
+    policy = "SVL" if (route.internal_local if door == "cluster IP" else route.external_local) else "SVC"
+    way = [f"KUBE-{policy}-{key}"]
+    if door != "cluster IP":
+        way.insert(0, f"KUBE-EXT-{key}")
+    if door == "load balancer IP" and route.allowed_sources:
+        way.insert(0, f"KUBE-FW-{key}")
+    if door == "node port":
+        way.insert(0, "KUBE-NODEPORTS")
+    return f"table nat, KUBE-SERVICES -> {' -> '.join(way)}"

@@ -17,14 +17,14 @@ There is no chain per endpoint: lines are the cost, in every sync and for every 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from proxy.iptables import model
 from proxy.iptables.frame import FilterRules, PodMatch, RenderConfig, filter_table, nat_table
 from proxy.iptables.model import Chain, Rule, Ruleset
 from proxy.iptables.names import affinity_list, comment, port_hash
-from proxy.routes import Endpoint, PortName, ServiceRoute, Verdict
+from proxy.routes import Endpoint, PortName, ServiceRoute
 
 _PROBABILITY_UNIT = 2**31
 
@@ -119,44 +119,54 @@ def render_route(route: ServiceRoute, config: RenderConfig, pods: PodMatch | Non
     protocol = route.name.protocol.lower()
     at_port = f"-m {protocol} --dport {route.port}"
     to_vip = _to(route, route.cluster_ip)
-    by_local, by_any, outside, ranges = (f"KUBE-{kind}-{key}" for kind in ("SVL", "SVC", "EXT", "FW"))
-    guarded = bool(route.load_balancer_ips and route.allowed_sources)
+    by_local, by_any = f"KUBE-SVL-{key}", f"KUBE-SVC-{key}"
+    is_external = route.is_external
 
     chains: list[Chain] = []
     masquerade = _masquerade(config, pods, to_vip, at_port)
-    if not route.internal_local or route.is_external:
+    if not route.internal_local or is_external:
         chains.append(Chain(by_any, (*masquerade, *_spread(route, route.endpoints))))
-    if route.internal_local or (route.is_external and route.external_local):
+    if route.internal_local or (is_external and route.external_local):
         chains.append(
             Chain(by_local, (*(masquerade if route.internal_local else ()), *_spread(route, route.local_endpoints)))
         )
-    if route.is_external:
-        chains.append(Chain(outside, _external(route, pods, by_any, by_local)))
-    if guarded:
-        chains.append(Chain(ranges, _source_ranges(route, outside)))
-
     inside = by_local if route.internal_local else by_any
-    to_balancer = ranges if guarded else outside
-    node_port = f"-p {protocol} {comment(str(route.name))} -m {protocol} --dport {route.node_port} -j {outside}"
-    return RenderedRoute(
+    rendered = RenderedRoute(
         route=route,
         chains=tuple(chains),
+        service=(f"{to_vip} {comment(f'{route.name} cluster IP')} {at_port} -j {inside}",),
+        node_port=(),
+        unreachable=() if route.internal_endpoints else _refusals(route, (f"{to_vip} ",), at_port),
+        unreachable_outside=(),
+        source_ranges=(),
+        health_check=_health_check(route) if route.health_check_node_port else (),
+    )
+    return _with_outside(rendered, key, at_port, _external(route, pods, by_any, by_local)) if is_external else rendered
+
+
+def _with_outside(inside: RenderedRoute, key: str, at_port: str, way: tuple[Rule, ...]) -> RenderedRoute:
+    """The same with its node port, external IPs and load balancer IPs; `way` are the rules they all lead through."""
+    route = inside.route
+    protocol = route.name.protocol.lower()
+    outside, ranges = f"KUBE-EXT-{key}", f"KUBE-FW-{key}"
+    guarded = bool(route.load_balancer_ips and route.allowed_sources)
+    doors = [(ip, "external IP", outside) for ip in route.external_ips]
+    doors += [(ip, "loadbalancer IP", ranges if guarded else outside) for ip in route.load_balancer_ips]
+    node_port = f"-p {protocol} {comment(str(route.name))} -m {protocol} --dport {route.node_port} -j {outside}"
+    return replace(
+        inside,
+        chains=(
+            *inside.chains,
+            Chain(outside, way),
+            *((Chain(ranges, _source_ranges(route, outside)),) if guarded else ()),
+        ),
         service=(
-            f"{to_vip} {comment(f'{route.name} cluster IP')} {at_port} -j {inside}",
-            *(
-                f"{_to(route, ip)} {comment(f'{route.name} external IP')} {at_port} -j {outside}"
-                for ip in route.external_ips
-            ),
-            *(
-                f"{_to(route, ip)} {comment(f'{route.name} loadbalancer IP')} {at_port} -j {to_balancer}"
-                for ip in route.load_balancer_ips
-            ),
+            *inside.service,
+            *(f"{_to(route, ip)} {comment(f'{route.name} {door}')} {at_port} -j {chain}" for ip, door, chain in doors),
         ),
         node_port=(node_port,) if route.node_port else (),
-        unreachable=_refusals(route, route.internal_verdict, (f"{to_vip} ",), at_port),
-        unreachable_outside=_unreachable_outside(route, protocol, at_port),
+        unreachable_outside=() if route.external_endpoints else _unreachable_outside(route, protocol, at_port),
         source_ranges=_not_in_range(route, ranges, at_port) if guarded else (),
-        health_check=_health_check(route),
     )
 
 
@@ -202,30 +212,25 @@ def _not_in_range(route: ServiceRoute, ranges: str, at_port: str) -> tuple[Rule,
     return tuple(f"{_to(route, ip)} {note} {at_port} -j DROP" for ip in route.load_balancer_ips)
 
 
-def _refusals(route: ServiceRoute, verdict: Verdict, matches: Iterable[str], at_port: str) -> tuple[Rule, ...]:
-    """What was not sent on: there is no endpoint, or the policy allows none."""
-    if verdict == "ACCEPT":
-        return ()
-    if verdict == "DROP":
-        return tuple(f"{match}{comment(f'{route.name} has no local endpoints')} {at_port} -j DROP" for match in matches)
+def _refusals(route: ServiceRoute, matches: Iterable[str], at_port: str) -> tuple[Rule, ...]:
+    """For what was not sent on: there is no endpoint anywhere, or the policy allows none."""
+    if route.endpoints:
+        note = comment(f"{route.name} has no local endpoints")
+        return tuple(f"{match}{note} {at_port} -j DROP" for match in matches)
     refusal = "icmp-port-unreachable" if route.family == 4 else "icmp6-port-unreachable"
     note = comment(f"{route.name} has no endpoints")
     return tuple(f"{match}{note} {at_port} -j REJECT --reject-with {refusal}" for match in matches)
 
 
 def _unreachable_outside(route: ServiceRoute, protocol: str, at_port: str) -> tuple[Rule, ...]:
-    addresses = _refusals(
-        route, route.external_verdict, (f"{_to(route, ip)} " for ip in route.external_addresses), at_port
-    )
+    addresses = _refusals(route, (f"{_to(route, ip)} " for ip in route.external_addresses), at_port)
     if not route.node_port:
         return addresses
     at_node_port = f"-m addrtype --dst-type LOCAL -m {protocol} --dport {route.node_port}"
-    return (*addresses, *_refusals(route, route.external_verdict, (f"-p {protocol} ",), at_node_port))
+    return (*addresses, *_refusals(route, (f"-p {protocol} ",), at_node_port))
 
 
 def _health_check(route: ServiceRoute) -> tuple[Rule, ...]:
-    if not route.health_check_node_port:
-        return ()
     note = comment(f"{route.name.namespace}/{route.name.service} health check node port")
     return (f"-p tcp {note} -m tcp --dport {route.health_check_node_port} -j ACCEPT",)
 

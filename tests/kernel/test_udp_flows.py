@@ -11,8 +11,9 @@ import pytest
 from proxy import conntrack_netlink
 from proxy.conntrack_netlink import Flow
 from proxy.iptables.frame import RenderConfig
+from proxy.own_address import is_own_address
 from tests.kernel.conftest import Proxy
-from tests.kernel.netlab import NODE_IP, Node, ask, converse
+from tests.kernel.netlab import NODE_IP, NODE_IP6, Node, ask, converse
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, route, table
 
 
@@ -96,6 +97,25 @@ async def test_flows_not_ours_and_tcp_stay(node: Node, proxy: Proxy) -> None:
     await backend.apply(table(route(pods[1:], protocol="UDP", node_port=8080), replace(tcp, endpoints=())))
     assert {flow.key for flow in flows()} == direct
     assert _entries() - 1 == others
+
+
+async def test_flows_to_other_nodes_are_nobodys_here_even_where_any_address_can_be_bound(
+    node: Node, proxy: Proxy
+) -> None:
+    """net.ipv4.ip_nonlocal_bind, as keepalived wants it: a node port's number on a foreign address is no node port."""
+    node.namespace.sysctl(ipv4__ip_nonlocal_bind="1", ipv6__ip_nonlocal_bind="1")
+    pods = node.add_pods(2)
+    backend = proxy.start()
+    await backend.apply(table(route(pods, protocol="UDP", node_port=8080)))
+    ask(node.neighbour, pods[0].ip, 8080, "UDP")  # to a pod's own address and port
+    ask(node.neighbour, NODE_IP, 8080, "UDP")
+    direct = {flow.key for flow in flows() if flow.dst == pods[0].ip}
+    assert len(direct) == 1
+    await backend.apply(table(route([], protocol="UDP", node_port=8080)))
+    assert {flow.key for flow in flows()} == direct
+    for address, own in ((NODE_IP, True), ("127.0.0.1", True), ("::1", True), (pods[0].ip, False), (NODE_IP6, True)):
+        assert is_own_address(address) is own, address
+    assert not is_own_address("203.0.113.5")
 
 
 def _entries() -> int:

@@ -43,7 +43,7 @@ def test_every_command_and_option_is_named() -> None:
     page = PAGES["longshore"]
     heads = [block.text.split()[0] for _, blocks in page.sections for block in blocks if isinstance(block, Subhead)]
     context = click.Context(cli)
-    assert heads == cli.list_commands(context)
+    assert list(dict.fromkeys(heads)) == cli.list_commands(context)
     said = " ".join(terms(page))
     for name in heads:
         command = cli.get_command(context, name)

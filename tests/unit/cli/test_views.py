@@ -46,6 +46,9 @@ SERVICES = {
             "source": "/s/web.yaml",
             "type": "NodePort",
             "clusterIP": "10.96.0.10",
+            "clusterIPs": ["10.96.0.10", "fd00:96::10"],
+            "externalIPs": ["203.0.113.9"],
+            "loadBalancerIPs": ["203.0.113.1"],
             "selector": {"app": "web"},
             "sessionAffinityTimeoutSeconds": 60,
             "internalTrafficPolicy": "Cluster",
@@ -205,6 +208,8 @@ def test_services_otherwise(full: Node) -> None:
     wide = full.run("services", "-o", "wide", "web").stdout
     assert "10.1.0.5:8080" in wide
     assert "ClientIP 60s" in wide
+    assert "10.96.0.10:80/TCP,fd00:96::10" in wide
+    assert "203.0.113.9,203.0.113.1" in wide
     assert full.run("services", "-o", "name", "-n", "prod").stdout == "service/headless\n"
     assert json.loads(full.run("services", "-o", "json").stdout) == SERVICES
     assert full.run("services", "nope").exit_code == 3
