@@ -27,6 +27,8 @@ class Clashes:
 
     lost: Mapping[_Key, Lost]
     problems: tuple[ServiceProblem, ...]
+    winners: frozenset[_Key] = frozenset()
+    """(namespace, name) of services that have what another one wants too."""
 
     def lost_by(self, service: ServiceFacts) -> Lost:
         """What this service must do without."""
@@ -43,9 +45,11 @@ class _Claims:
     node_ports: dict[tuple[int, str], _Key] = field(default_factory=dict)
     lost: dict[_Key, set[tuple[int, str]]] = field(default_factory=dict)
     problems: list[ServiceProblem] = field(default_factory=list)
+    winners: set[_Key] = field(default_factory=set)
 
     def lose(self, service: ServiceFacts, what: tuple[int, str], path: str, wanted: str, owner: _Key) -> None:
         self.lost.setdefault(service.key, set()).add(what)
+        self.winners.add(owner)
         message = f"{wanted} belongs to service {owner[0]}/{owner[1]}"
         self.problems.append(ServiceProblem(service.namespace, service.name, path, message, service.source))
 
@@ -67,7 +71,7 @@ def find_clashes(services: Iterable[ServiceFacts], *, deny_external_ips: bool = 
         if service.load_balancer_ips:
             _claim_external(claims, service, "status.loadBalancer.ingress", service.load_balancer_ips)
     lost = {key: frozenset(what) for key, what in claims.lost.items()}
-    return Clashes(lost, tuple(claims.problems))
+    return Clashes(lost, tuple(claims.problems), frozenset(claims.winners))
 
 
 def _claim_cluster_ips(claims: _Claims, service: ServiceFacts) -> None:

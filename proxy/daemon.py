@@ -43,7 +43,7 @@ from proxy.report import explanation_report
 from proxy.server import CannotListenError, serve_tcp
 from proxy.service_health import ServiceHealthServer
 from proxy.sources.agent_pods import watch_agent
-from proxy.sources.directory import remembered, watch_manifests
+from proxy.sources.directory import remembered, watch_manifests, worth_remembering
 from proxy.sync import Synchronizer, SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class ProxyDaemon:
         spawn_eternal(group, self._synchronizer.run(), name="sync")
         spawn_eternal(group, self._service_health.run(), name="service health")
         if config.healthz_bind is not None:
-            app = health_app(self._health, lambda: self._synced_wall_s, self._metrics)
+            app = health_app(self._health, lambda: self._synced_wall_s, self._metrics, self._families)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
             app = metrics_app(self._metrics, config.mode)
@@ -188,7 +188,7 @@ class ProxyDaemon:
             self._problems.see_directory(state)
             self._synchronizer.put_directory(state)
             if not state.problem:
-                last_good.save(state.last_good)
+                last_good.save(worth_remembering(state))
 
     async def _follow_agent(self, path: Path) -> None:
         async for view in watch_agent(path):

@@ -38,9 +38,15 @@ def judge(status: SyncStatus, sync_period_s: float, now_s: float) -> Health:
 
 
 def health_app(
-    read: Callable[[], Health], updated: Callable[[], float | None], metrics: ProxyMetrics
+    read: Callable[[], Health],
+    updated: Callable[[], float | None],
+    metrics: ProxyMetrics,
+    families: tuple[int, ...] = (4,),
 ) -> web.Application:
-    """The server behind healthzBindAddress.  `updated` is the wall time of the last sync, in seconds since 1970."""
+    """The server behind healthzBindAddress.  `updated` is the wall time of the last sync, in seconds since 1970.
+
+    One sync writes all IP `families`, so they have the same health.
+    """
 
     def answer(counter: Callable[[str], None], extra: dict[str, Any]) -> web.Response:
         health = read()
@@ -52,7 +58,7 @@ def health_app(
             "currentTime": _go_time(now),
             **extra,
             "healthy": health.healthy,
-            "status": {"IPv4": {"lastUpdated": family, "healthy": health.healthy}},
+            "status": {f"IPv{each}": {"lastUpdated": family, "healthy": health.healthy} for each in families},
             **({"reason": health.reason} if health.reason else {}),
         }
         code = 200 if health.healthy else 503

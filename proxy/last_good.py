@@ -1,7 +1,8 @@
-"""The last good text of manifests that are broken now: a restart of the proxy must not take their services away.
+"""The good text of manifests that are broken or contested now: a restart must not take their services away.
 
-Before: `proxy.sources.directory` says which files are in error and what they last held.  Next: the next proxy starts
-from it.  I/O: one small file beside the API socket, so it lasts until the machine is started anew, as rules do.
+Before: `proxy.sources.directory` says which files are in error and what they last held, and which won a clash.  Next:
+the next proxy starts from it.  I/O: one small file beside the API socket; as rules do, it lasts until the machine is
+started anew.
 """
 
 from __future__ import annotations

@@ -91,9 +91,9 @@ class ProxyMetrics:
 
     def _count_routes(self, table: RoutingTable) -> None:
         self._routes.set(len(table.routes))
-        internal = sum(route.internal_local and not route.local_endpoints for route in table.routes)
-        external = sum(
-            bool(route.external_local and route.node_port) and not route.local_endpoints for route in table.routes
-        )
-        self._no_local.labels("internal", _FAMILY).set(internal)
-        self._no_local.labels("external", _FAMILY).set(external)
+        for family in (4, 6):
+            routes = [route for route in table.routes if route.family == family]
+            internal = sum(route.internal_verdict == "DROP" for route in routes)
+            external = sum(route.is_external and route.external_verdict == "DROP" for route in routes)
+            self._no_local.labels("internal", f"IPv{family}").set(internal)
+            self._no_local.labels("external", f"IPv{family}").set(external)

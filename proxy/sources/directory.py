@@ -14,6 +14,7 @@ from pathlib import Path
 
 from daemonkit.watch_dir import DirectorySnapshot, FileProblem, accept_manifest, watch_directory
 from kube_objects.manifest import ManifestError
+from proxy.clashes import find_clashes
 from proxy.endpoints import SliceFacts
 from proxy.services import ServiceFacts
 from proxy.sources.manifest import parse_manifest
@@ -78,6 +79,31 @@ class DirectoryState:
         return (file.facts for name, file in self.files.items() if file.facts is not None and name not in self.clashes)
 
 
+def worth_remembering(state: DirectoryState) -> dict[str, bytes]:
+    """Path and text of each file that the next proxy must know of before it reads the directory.  Pure.
+
+    The last good versions, and who won an address or an object against another file: after a restart, when no file was
+    there before another, they must win again, or a service that works would give way to one that never did.
+    """
+    texts = state.last_good
+    winners = find_clashes(state.services).winners
+    contested = {identity for name in state.clashes if (identity := _identity(state.files[name].facts)) is not None}
+    for name, file in state.files.items():
+        facts = file.facts
+        if facts is None or name in state.clashes or file.path in texts:
+            continue
+        wins = isinstance(facts, ServiceFacts) and facts.key in winners
+        if file.good and (wins or _identity(facts) in contested):
+            texts[file.path] = file.good
+    return texts
+
+
+def _identity(facts: Facts | None) -> tuple[str, str, str] | None:
+    if facts is None:
+        return None
+    return "Service" if isinstance(facts, ServiceFacts) else "EndpointSlice", facts.namespace, facts.name
+
+
 def parse_file(path: str, content: bytes | FileProblem, before: ManifestFile | None) -> ManifestFile:
     """Understand one file; a bad one keeps the facts it had.  Pure."""
     if before is not None and before.content == content:
@@ -108,12 +134,13 @@ def merge_files(previous: DirectoryState, parsed: Mapping[str, ManifestFile]) ->
     # What a file says now counts more than what another one said before it broke.
     for name in sorted(order, key=lambda name: parsed[name].error is not None):
         file = parsed[name]
-        if file.facts is None:
+        identity = _identity(file.facts)
+        if identity is None:
             continue
-        kind = "Service" if isinstance(file.facts, ServiceFacts) else "EndpointSlice"
-        owner = owners.setdefault((kind, file.facts.namespace, file.facts.name), name)
+        owner = owners.setdefault(identity, name)
         if owner != name:
-            message = f"{kind} {file.facts.namespace}/{file.facts.name} is defined in {parsed[owner].path} already"
+            kind, namespace, called = identity
+            message = f"{kind} {namespace}/{called} is defined in {parsed[owner].path} already"
             clashes[name] = ManifestError(file.path, message, "metadata.name")
     return DirectoryState({name: parsed[name] for name in order}, clashes)
 

@@ -17,6 +17,7 @@ from proxy.sources.directory import (
     remembered,
     unreadable,
     watch_manifests,
+    worth_remembering,
 )
 
 GOOD = b"{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}}"
@@ -112,6 +113,26 @@ def test_the_last_good_version_of_a_broken_file_outlives_the_proxy(tmp_path: Pat
     assert again.last_good == state.last_good
     (tmp_path / "kept.json").write_text("{")
     assert LastGood(tmp_path / "kept.json").load() == {}
+
+
+@pytest.mark.parametrize("wants", [b"b", b"a"], ids=["one object in two files", "one address, two objects"])
+def test_who_won_a_clash_wins_again_after_a_restart(tmp_path: Path, wants: bytes) -> None:
+    def parsed(state: DirectoryState, *names: str) -> DirectoryState:
+        texts = {"a.yaml": GOOD % wants, "b.yaml": GOOD % b"b"}
+        files = {name: parse_file(str(tmp_path / name), texts[name], state.files.get(name)) for name in names}
+        return merge_files(state, files)
+
+    state = parsed(parsed(DirectoryState(), "b.yaml"), "a.yaml", "b.yaml")
+    first = state.services[0]
+    assert first.source.endswith("b.yaml")
+    kept = LastGood(tmp_path / "kept.json")
+    kept.save(worth_remembering(state))
+    again = parsed(remembered(tmp_path, LastGood(tmp_path / "kept.json").load()), "a.yaml", "b.yaml")
+    assert again.services[0] == first
+    assert [str(error) for error, _ in again.errors] == [str(error) for error, _ in state.errors]
+    assert parsed(DirectoryState(), "a.yaml", "b.yaml").services[0].source.endswith("a.yaml"), "or the name decided"
+    alone = parsed(again, "b.yaml")
+    assert worth_remembering(alone) == {}, "nobody else wants it any more"
 
 
 async def test_files_on_disk_are_followed(tmp_path: Path) -> None:
