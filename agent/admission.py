@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
-from agent.container_spec.facts import NodeFacts
+from agent.container_spec.facts import NodeFacts, allocatable
 from agent.container_spec.pod_resources import HUGEPAGES, is_sidecar, milli_value, page_size_name, pod_requests, value
 
 OS_LABEL = "kubernetes.io/os"
@@ -128,11 +128,9 @@ def _shortage(pod: core_v1.Pod, node: NodeFacts, rivals: list[core_v1.Pod]) -> N
     if len(rivals) + 1 > node.max_pods:
         return _out_of("pods", 1, len(rivals), node.max_pods)
     asked = pod_requests(pod)
-    cpu_milli = node.cpu_milli if node.allocatable_cpu_milli is None else node.allocatable_cpu_milli
-    memory_bytes = node.memory_bytes if node.allocatable_memory_bytes is None else node.allocatable_memory_bytes
     measured: list[tuple[str, Callable[[object], int], int]] = [
-        ("cpu", milli_value, cpu_milli),
-        ("memory", value, memory_bytes),
+        ("cpu", milli_value, allocatable(node, "cpu")),
+        ("memory", value, allocatable(node, "memory")),
     ]
     for name in asked:
         if name.startswith(HUGEPAGES):

@@ -83,6 +83,7 @@ class AgentConfig:
     single_process_oom_kill: bool | None
     fail_cgroup_v1: bool
     fail_swap_on: bool
+    swap_behavior: str
     verbosity: int
     shutdown_periods: tuple[GroupPeriod, ...]
     notes: tuple[str, ...]
@@ -153,6 +154,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         single_process_oom_kill=get.optional("singleProcessOOMKill", bool),
         fail_cgroup_v1=get.typed("failCgroupV1", bool),
         fail_swap_on=get.typed("failSwapOn", bool),
+        swap_behavior=get.text("memorySwap.swapBehavior"),
         verbosity=get.typed("logging.verbosity", int),
         shutdown_periods=get.shutdown_periods(),
         notes=_notes(settings),

@@ -170,6 +170,13 @@ _USED = (
         note="the agent does not start on a host that swaps unless false",
     ),
     _used(
+        "memorySwap.swapBehavior",
+        "string",
+        "NoSwap",
+        choices=("NoSwap", "LimitedSwap"),
+        note="LimitedSwap gives none to critical pods, which static pods are",
+    ),
+    _used(
         "containerRuntimeEndpoint",
         "string",
         "",
@@ -293,7 +300,6 @@ _REFUSED = (
         ("podsPerCore", "int", 0, "pods-per-core"),
         ("protectKernelDefaults", "bool", False, "protect-kernel-defaults"),
         ("featureGates", "object", None, "feature-gates"),
-        ("memorySwap.swapBehavior", "string", "NoSwap", ""),
         ("reservedSystemCPUs", "string", "", "reserved-cpus"),
         ("showHiddenMetricsForVersion", "string", "", ""),
         ("allowedUnsafeSysctls", "strings", (), "allowed-unsafe-sysctls"),

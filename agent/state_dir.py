@@ -30,9 +30,11 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """What is written down of one pod. Times in Unix seconds.
 
     `outcome` (Succeeded or Failed) with the final `status` keeps a finished pod finished; `stop_deadline_s` keeps a
-    grace period from starting anew. `interrupted` are the ids of containers that a shutdown of the node has ended.
-    `attempts` and `ends` are, by container name, the highest attempt and the last end of containers that the runtime
-    has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the boot `boot_id`.
+    grace period from starting anew. `allocation` is what of CPU and memory the pod was given last, `resized` what a
+    container or sandbox, by id, was given since it was made. `interrupted` are the ids of containers that a shutdown of
+    the node has ended. `attempts` and `ends` are, by container name, the highest attempt and the last end of containers
+    that the runtime has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the
+    boot `boot_id`.
     `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type ->
     (status, time).
     """
@@ -48,6 +50,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     interrupted: list[str] = []
     attempts: dict[str, int] = {}
     ends: dict[str, dict[str, object]] = {}
+    allocation: dict[str, dict[str, dict[str, str]]] = {}
+    resized: dict[str, str] = {}
     backoff: dict[str, tuple[float, float]] = {}
     probes: dict[str, object] = {}
     transitions: dict[str, tuple[str, float]] = {}

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 # What pods need switched on below, as the kubelet's library does.
 _WANTED = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
+_NO_LIMIT_V1 = 1 << 62  # v1 shows a huge number where there is no limit
 _OPTIONAL = frozenset({"hugetlb", "pids"})  # a kernel without them can limit no such thing
 
 
@@ -72,6 +73,19 @@ def write_v2(mount_point: str, name: str, files: Iterable[tuple[str, str, str]])
     for controller, file, text in files:
         if controller in there or controller not in _OPTIONAL:
             _write(path, file, text)
+
+
+def read_limits(version: int, name: str) -> tuple[int, int]:
+    """CPU quota (microseconds) and memory limit (bytes) of a cgroup; -1 for none, and for what cannot be read."""
+    places = controller_places(read_mountinfo())
+    if version == 2:
+        path = places.get("", "") + name
+        quota, memory = _read(f"{path}/cpu.max").split(" ")[0], _read(f"{path}/memory.max")
+    else:
+        quota = _read(f"{places.get('cpu', '')}{name}/cpu.cfs_quota_us")
+        memory = _read(f"{places.get('memory', '')}{name}/memory.limit_in_bytes")
+    limit = int(memory) if memory.strip().isdigit() else -1
+    return (int(quota) if quota.strip().isdigit() else -1), (-1 if limit >= _NO_LIMIT_V1 else limit)
 
 
 def _make(path: str) -> None:

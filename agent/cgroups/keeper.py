@@ -15,12 +15,13 @@ from typing import Protocol
 
 from lightkube.models.core_v1 import Pod
 
-from agent.cgroups.hierarchy import CgroupError, controller_places, read_mountinfo, write_v1, write_v2
+from agent.cgroups.hierarchy import CgroupError, controller_places, read_limits, read_mountinfo, write_v1, write_v2
 from agent.cgroups.names import CgroupSettings, cgroup_name, pod_cgroup_parent
 from agent.cgroups.removal import pod_cgroup_exists, remove_pod_cgroup
 from agent.cgroups.values import (
     CgroupValues,
     PodRules,
+    larger_of,
     node_values,
     pod_values,
     qos_values,
@@ -113,6 +114,16 @@ class CgroupKeeper:
         await self._renew_or_complain()
         async with self._lock:
             await self._write([(pod_cgroup_parent(self._settings.config, pod), self.pod_values(pod))])
+
+    async def resize(self, pod: Pod, *, widen: bool) -> None:
+        """Write the pod's limits anew; with `widen` only what becomes larger. Raises CgroupError."""
+        values = self.pod_values(pod)
+        if widen:
+            name, version = pod_cgroup_parent(self._settings.config, pod), self._settings.node.cgroup_version
+            values = larger_of(values, await asyncio.to_thread(read_limits, version, name))
+        await self._renew_or_complain()
+        async with self._lock:
+            await self._write([(pod_cgroup_parent(self._settings.config, pod), values)])
 
     def pod_values(self, pod: Pod) -> CgroupValues:
         """What the pod's cgroup holds."""

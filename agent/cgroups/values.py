@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lightkube.models import core_v1
 
@@ -121,6 +121,20 @@ def reserved_values(reserved: Mapping[str, str], *, only_cpu: bool) -> CgroupVal
         memory_bytes=value(whole["memory"]) if "memory" in whole else None,
         pids=value(whole["pid"]) if "pid" in whole else None,
     )
+
+
+def larger_of(new: CgroupValues, old: tuple[int, int]) -> CgroupValues:
+    """`new`, but no limit below the `old` ones (quota in the same period, memory)."""
+    quota_us, memory_bytes = old
+    return replace(
+        new,
+        cpu_quota_us=_larger(new.cpu_quota_us, quota_us),
+        memory_bytes=_larger(new.memory_bytes, memory_bytes),
+    )
+
+
+def _larger(new: int | None, old: int) -> int | None:
+    return new if new is None else (UNLIMITED if UNLIMITED in (new, old) else max(new, old))
 
 
 def cpu_weight(shares: int) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from lightkube.models import core_v1
 
-from agent.container_spec.facts import SpecError, SpecFacts
+from agent.container_spec.facts import SpecError, SpecFacts, allocatable
 from agent.container_spec.pod_resources import milli_value, value
 from agent.container_spec.resources import ceil_divide
 from kube_objects.config_data import CONFIG_MAP, SECRET, ConfigData, ObjectMissing
@@ -177,20 +177,12 @@ def resource_field_value(
     if name == "cpu":
         amount, unit = milli_value(quantities.get("cpu")), milli_value(divisor) or 1000
         if kind == "limits" and amount == 0:
-            amount = allocatable(facts, "cpu")
+            amount = allocatable(facts.node, "cpu")
     else:
         amount, unit = value(quantities.get(name)), value(divisor) or 1
         if kind == "limits" and amount == 0 and name == "memory":
-            amount = allocatable(facts, "memory")
+            amount = allocatable(facts.node, "memory")
     return str(ceil_divide(amount, unit))
-
-
-def allocatable(facts: SpecFacts, name: str) -> int:
-    """What the node has for pods: milli-CPUs for "cpu", bytes for "memory"."""
-    node = facts.node
-    if name == "cpu":
-        return node.cpu_milli if node.allocatable_cpu_milli is None else node.allocatable_cpu_milli
-    return node.memory_bytes if node.allocatable_memory_bytes is None else node.allocatable_memory_bytes
 
 
 def _named_container(pod: core_v1.Pod, name: str) -> core_v1.Container:

@@ -18,12 +18,13 @@ from kube_objects.config_data import ConfigObjects
 class NodeFacts:
     """The machine, as far as pods can tell.
 
-    `node_ips`: first the primary one, at most one of each family.  `memory_bytes` and `cpu_milli` are the machine's
+    `node_ips`: first the primary one, at most one of each family. `memory_bytes` and `cpu_milli` are the machine's
     capacity and the `allocatable_` pair what is left for pods (equal to capacity while nothing is reserved).
     `resolv_conf` is the text of the resolver file the configuration names, None when it names none.
-    `swap_controller`: the kernel can limit swap of a cgroup. `hugepage_sizes` as the CRI writes them ("2MB", "1GB"),
-    `hugepages_bytes` what the machine has set aside of each.  `max_pids`: processes of the machine, 0 for unknown.
-    `thermal_throttle_paths` are the directories under /sys/devices/system/cpu that containers must not see.
+    `swap_controller`: the kernel can limit swap of a cgroup, `swap_bytes` what the machine has of it.
+    `hugepage_sizes` as the CRI writes them ("2MB", "1GB"), `hugepages_bytes` what the machine has set aside of each.
+    `max_pids`: processes of the machine, 0 for unknown. `thermal_throttle_paths` are the directories under
+    /sys/devices/system/cpu that containers must not see.
     """
 
     node_name: str
@@ -39,10 +40,18 @@ class NodeFacts:
     resolv_conf: str | None = ""
     cgroup_version: int = 1
     swap_controller: bool = False
+    swap_bytes: int = 0
     hugepage_sizes: tuple[str, ...] = ()
     hugepages_bytes: Mapping[str, int] = field(default_factory=dict)
     max_pids: int = 0
     thermal_throttle_paths: tuple[str, ...] = ()
+
+
+def allocatable(node: NodeFacts, name: str) -> int:
+    """What the node has for pods: milli-CPUs for "cpu", bytes for "memory"."""
+    if name == "cpu":
+        return node.cpu_milli if node.allocatable_cpu_milli is None else node.allocatable_cpu_milli
+    return node.memory_bytes if node.allocatable_memory_bytes is None else node.allocatable_memory_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +76,7 @@ class SpecFacts:
     cpu_cfs_quota_period_us: int = 100_000
     single_process_oom_kill: bool | None = None
     selinux: bool = False
+    swap_behavior: str = "NoSwap"
     objects: ConfigObjects = field(default_factory=ConfigObjects)
 
 

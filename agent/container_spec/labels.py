@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lightkube.models import core_v1
 
 from agent.container_spec.hashing import container_hash
+from agent.container_spec.resizable import container_digest
 from kube_objects.encode import to_json
 
 POD_NAME = "io.kubernetes.pod.name"
@@ -28,6 +29,9 @@ CONTAINER_TERMINATION_MESSAGE_PATH = "io.kubernetes.container.terminationMessage
 CONTAINER_TERMINATION_MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 CONTAINER_PORTS = "io.kubernetes.container.ports"
 CONTAINER_PRESTOP_HANDLER = "io.kubernetes.container.preStopHandler"
+
+# What it was made with: static pods keep their identity when CPU and memory change.
+RESOURCES = "longshore.io/resources"
 
 CONFIG_SOURCE = "kubernetes.io/config.source"
 CONFIG_HASH = "kubernetes.io/config.hash"
@@ -57,6 +61,7 @@ def container_annotations(pod: core_v1.Pod, container: core_v1.Container, restar
     annotations = {
         CONTAINER_HASH: container_hash(container),
         CONTAINER_RESTART_COUNT: str(restart_count),
+        RESOURCES: container_digest(pod, container),
         CONTAINER_TERMINATION_MESSAGE_PATH: container.terminationMessagePath or "",
         CONTAINER_TERMINATION_MESSAGE_POLICY: container.terminationMessagePolicy or "",
     }

@@ -32,6 +32,8 @@ MIN_QUOTA_US = 1000
 GUARANTEED_OOM_SCORE = -997
 BEST_EFFORT_OOM_SCORE = 1000
 NODE_CRITICAL = "system-node-critical"
+SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
+CONFIG_SOURCE = "kubernetes.io/config.source"
 
 
 def ceil_divide(amount: int, unit: int) -> int:
@@ -103,7 +105,7 @@ def container_resources(
     memory_swap_bytes = 0
     if facts.node.swap_controller:
         if facts.node.cgroup_version == 2:
-            unified["memory.swap.max"] = "0"
+            unified["memory.swap.max"] = str(_swap_bytes(pod, container, facts))
         else:
             memory_swap_bytes = base.memory_limit_in_bytes
     return cri.LinuxContainerResources(
@@ -116,6 +118,28 @@ def container_resources(
         unified=unified,
         memory_swap_limit_in_bytes=memory_swap_bytes,
     )
+
+
+def _swap_bytes(pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts) -> int:
+    """With LimitedSwap a container gets the share of the swap that it asks for of the memory; no critical pod does."""
+    asked_bytes = _memory_request(container)
+    limit = ((container.resources.limits if container.resources else None) or {}).get("memory")
+    if (
+        facts.swap_behavior != "LimitedSwap"
+        or qos_class(pod) != "Burstable"
+        or is_critical(pod)
+        or not asked_bytes
+        or asked_bytes == value(limit)
+        or not facts.node.memory_bytes
+    ):
+        return 0
+    return asked_bytes * facts.node.swap_bytes // facts.node.memory_bytes
+
+
+def is_critical(pod: core_v1.Pod) -> bool:
+    """Static pods, and those of the system's priority classes."""
+    source = ((pod.metadata.annotations if pod.metadata else None) or {}).get(CONFIG_SOURCE, "api")
+    return source != "api" or ((pod.spec.priority if pod.spec else None) or 0) >= SYSTEM_CRITICAL_PRIORITY
 
 
 def sandbox_resources(pod: core_v1.Pod, facts: SpecFacts) -> cri.LinuxContainerResources:

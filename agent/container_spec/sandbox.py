@@ -12,6 +12,7 @@ from agent.container_spec import labels
 from agent.container_spec.dns import kernel_hostname, pod_dns
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.paths import pod_log_dir
+from agent.container_spec.resizable import pod_digest
 from agent.container_spec.resources import sandbox_resources
 from agent.container_spec.security import sandbox_security
 from cri_client import types as cri
@@ -30,7 +31,7 @@ def sandbox_config(pod: core_v1.Pod, attempt: int, facts: SpecFacts) -> cri.PodS
         dns_config=pod_dns(pod, facts),
         port_mappings=port_mappings(pod),
         labels={**(metadata.labels or {}), **labels.pod_labels(pod)},
-        annotations=dict(metadata.annotations or {}),
+        annotations={**(metadata.annotations or {}), labels.RESOURCES: pod_digest(pod)},
         linux=cri.LinuxPodSandboxConfig(
             cgroup_parent=facts.cgroup_parent,
             security_context=sandbox_security(pod),

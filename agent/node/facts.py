@@ -103,6 +103,7 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
         resolv_conf=_read_resolv_conf(settings.resolv_conf),
         cgroup_version=cgroup_version(),
         swap_controller=has_swap_controller(),
+        swap_bytes=psutil.swap_memory().total,
         hugepage_sizes=tuple(hugepages),
         hugepages_bytes=hugepages,
         max_pids=read_max_pids(),

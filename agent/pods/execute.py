@@ -23,11 +23,13 @@ from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import pod_hostname
 from agent.container_spec.facts import ImageUser, NodeFacts, SpecError, SpecFacts
 from agent.container_spec.paths import container_log_path, pod_log_dir, termination_log_path
+from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
 from agent.images.puller import ImagePuller, ImageWaiting
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import StepFailed, cri_failure, failure_reason
 from agent.pods.hook import post_start_of
+from agent.pods.resize_container import resize_container
 from agent.pods.run_hook import HookRunner
 from agent.pods.steps import (
     CreateSandbox,
@@ -39,6 +41,8 @@ from agent.pods.steps import (
     RemovePodLogs,
     RemoveSandbox,
     RemoveVolumes,
+    ResizeContainer,
+    ResizePodCgroup,
     RunPostStart,
     StartContainer,
     Step,
@@ -67,6 +71,10 @@ class PodCgroups(Protocol):
 
     async def prepare(self, pod: Pod) -> None:
         """Make the pod's cgroup and set its limits. Raises CgroupError."""
+        ...
+
+    async def resize(self, pod: Pod, *, widen: bool) -> None:
+        """Write its limits anew; with `widen` only those that become larger. Raises CgroupError."""
         ...
 
     async def remove(self, uid: str) -> None:
@@ -139,6 +147,8 @@ class Executor:
             await self._stopper.stop(step, target, self.node.node_ips)
         elif isinstance(step, RemoveContainer):
             await self._remove_container(step, target)
+        elif isinstance(step, ResizeContainer):
+            await self._resize_container(step, target)
         elif isinstance(step, StopSandbox):
             await self._runtime.stop_pod_sandbox(step.sandbox_id)
         elif isinstance(step, RemoveSandbox):
@@ -159,6 +169,8 @@ class Executor:
             await remove_volumes(self._root, target.uid)
         elif isinstance(step, RemovePodDir):
             await remove_pod_dir(self._root, target.uid)
+        elif isinstance(step, ResizePodCgroup):
+            await self._cgroups.resize(pod_of(target), widen=step.widen)
         elif isinstance(step, RemovePodCgroup):
             await self._cgroups.remove(target.uid)
         elif isinstance(step, RemovePodLogs):
@@ -248,6 +260,11 @@ class Executor:
         if failure:
             raise StepFailed("PostStartHookError", failure)
 
+    async def _resize_container(self, step: ResizeContainer, target: Target) -> None:
+        pod = pod_of(target)
+        wanted = container_resources(pod, container_of(target, step.container), self._spec_facts(pod, ()))
+        await resize_container(self._runtime, step.container_id, wanted)
+
     async def _remove_sandbox(self, sandbox_id: str) -> None:
         """Of one whose start was cut off, containerd 2 keeps what it has forgotten in the CRI."""
         await self._runtime.end_task(sandbox_id)
@@ -297,6 +314,7 @@ class Executor:
             seccomp_default=config.seccomp_default,
             cpu_cfs_quota=config.cpu_cfs_quota,
             single_process_oom_kill=config.single_process_oom_kill,
+            swap_behavior=config.swap_behavior,
             objects=self.objects,
         )
 

@@ -70,6 +70,8 @@ class PodFacts:
     not run, `failed_hooks` container id -> why it failed. `outcome` is "Succeeded" or "Failed" once that is on disk.
     `shutdown` is None unless the node goes down; `interrupted` are the ids of the containers that a shutdown of the
     node has ended.
+    `wanted_resources` is by container name, "" for the pod, what each is to have; `resized` by id of container or
+    sandbox what it was given since it was made.
     """
 
     spec_hashes: Mapping[str, str] = field(default_factory=dict)
@@ -93,4 +95,6 @@ class PodFacts:
     outcome: str | None = None
     shutdown: ShutdownTurn | None = None
     interrupted: frozenset[str] = frozenset()
+    wanted_resources: Mapping[str, str] = field(default_factory=dict)
+    resized: Mapping[str, str] = field(default_factory=dict)
     leftovers: Leftovers = Leftovers()

@@ -13,6 +13,7 @@ from lightkube.models.core_v1 import ContainerStateTerminated, Pod, PodStatus
 
 from agent.container_spec.hashing import container_hash
 from agent.container_spec.references import has_config_volumes
+from agent.container_spec.resizable import Allocation, allocation_of, with_allocation
 from agent.pods.backoff import BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
@@ -22,12 +23,15 @@ from agent.pods.failure import StepFailed
 from agent.pods.hook import post_start_of
 from agent.pods.observe import EXIT_CODE_UNKNOWN, PodObservation
 from agent.pods.plan_restart_all import MESSAGE, REASON
+from agent.pods.resize import wanted_digests
 from agent.pods.restart import init_containers, lasting_containers, main_containers
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
     PullImage,
     RecordReset,
+    ResizeContainer,
+    ResizePodCgroup,
     RunPostStart,
     StartContainer,
     Step,
@@ -52,11 +56,13 @@ class PodMemory:
     """One pod's. `status` is the newest one published; `settled` the final one of a finished pod, as JSON.
 
     `image_refs` (by container name) is what the image of the next start was found to be: each start asks anew, because
-    tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
-    is published. `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up
-    to where a step that was begun knows them. `hooked` are the names of containers with a postStart hook,
-    `hooks_due` and `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice.
-    Times in Unix seconds.
+    tags move. `allocated` is the pod with the amounts of CPU and memory that were allocated to it last,
+    `resize_pending` why the newest were not; `resized` is by id what running containers were given since. `verdicts`
+    (by container name) is what the probes said when `probes` was last written down: nothing newer is published.
+    `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up to where a
+    step that was begun knows them. `hooked` are the names of containers with a postStart hook, `hooks_due` and
+    `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice. Times in Unix
+    seconds.
     """
 
     uid: str
@@ -86,6 +92,11 @@ class PodMemory:
     ends: dict[str, dict[str, object]] = field(default_factory=dict)
     waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
     spec_hashes: dict[str, str] = field(default_factory=dict)
+    allocation: Allocation | None = None
+    allocated: Pod | None = None
+    resize_pending: tuple[str, str] | None = None
+    wanted_resources: dict[str, str] = field(default_factory=dict)
+    resized: dict[str, str] = field(default_factory=dict)
     grace_s: float = 30.0
     pod_json: dict[str, object] | None = None
     status: PodStatus | None = None
@@ -122,6 +133,21 @@ class PodMemory:
         self.timeline.mark(SEEN, at_s=self.start_time_s)
         if self.admitted:
             self.timeline.mark(ADMITTED)
+
+    def allocate(self, pod: Pod) -> bool:
+        """The pod gets the amounts its definition names now; True when that is a change."""
+        wanted = allocation_of(pod)
+        changed = self.allocation is not None and self.allocation != wanted
+        self.allocation, self.allocated, self.resize_pending = wanted, pod, None
+        self.wanted_resources = wanted_digests(pod)
+        return changed
+
+    def keep_allocation(self, pod: Pod, pending: tuple[str, str]) -> bool:
+        """The pod keeps the amounts it has; True when the reason is a new one."""
+        changed, self.resize_pending = self.resize_pending != pending, pending
+        self.allocated = with_allocation(pod, self.allocation or {})
+        self.wanted_resources = wanted_digests(self.allocated)
+        return changed
 
     def begin_ending(self, override_s: float | None, now_s: float) -> bool:
         """The pod is to go: fix when its grace is over, or bring that forward. True when it changed."""
@@ -163,6 +189,8 @@ class PodMemory:
             outcome=self.outcome,
             shutdown=shutdown,
             interrupted=frozenset(self.interrupted),
+            wanted_resources=self.wanted_resources,
+            resized=dict(self.resized),
             leftovers=leftovers,
         )
 
@@ -170,6 +198,10 @@ class PodMemory:
     def unhooked(self) -> frozenset[str]:
         """The ids of containers whose postStart hook has not run, or has failed: they do not count as running yet."""
         return frozenset((*self.hooks_due.values(), *self.failed_hooks))
+
+    def resize_facts(self) -> PodFacts:
+        """As far as a resize is concerned."""
+        return PodFacts(wanted_resources=self.wanted_resources, resized=self.resized, held=self.held)
 
     def note_begin(self, step: Step) -> None:
         """A step is about to be taken: what must be known even if it fails."""
@@ -190,7 +222,8 @@ class PodMemory:
             self.ends[name] = to_json(terminated_state(latest) if latest is not None and ended else RESET)
 
     def forget_gone(self, there: set[str]) -> None:
-        """Only these container ids still exist."""
+        """Only these ids of containers and sandboxes still exist."""
+        self.resized = {one: digest for one, digest in self.resized.items() if one in there}
         self.restart_wanted &= there
         self.innocent &= there
         self.interrupted &= there
@@ -205,6 +238,10 @@ class PodMemory:
             self.volumes_outdated = False
         if isinstance(step, PrepareVolumes):
             self.volumes_ready = True
+        elif isinstance(step, ResizeContainer):
+            self.resized[step.container_id] = step.digest
+        elif isinstance(step, ResizePodCgroup) and not step.widen:
+            self.resized[step.sandbox_id] = step.digest
         elif isinstance(step, PullImage):
             self.image_refs[step.container] = made
         elif isinstance(step, StartContainer):
@@ -277,6 +314,8 @@ class PodMemory:
             interrupted=sorted(self.interrupted),
             attempts=dict(self.attempts_used),
             ends=dict(self.ends),
+            allocation=self.allocation or {},
+            resized=dict(self.resized),
             backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
             probes=probes,
             transitions={
@@ -286,3 +325,33 @@ class PodMemory:
             },
             timeline=self.timeline.parts(),
         )
+
+
+def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemory:
+    """The memory an earlier agent left."""
+    conditions = [
+        PodCondition(
+            type=kind, status=value, lastTransitionTime=datetime.datetime.fromtimestamp(int(at_s), datetime.UTC)
+        )
+        for kind, (value, at_s) in record.transitions.items()
+    ]
+    return PodMemory(
+        uid=record.uid,
+        boot_id=boot_id,
+        start_time_s=record.start_time_s,
+        crash_loop_max_s=crash_loop_max_s,
+        namespace=record.namespace,
+        name=record.name,
+        outcome=record.outcome,
+        settled=record.status,
+        stop_deadline_s=record.stop_deadline_s,
+        interrupted=set(record.interrupted),
+        allocation=record.allocation or None,
+        resized=dict(record.resized),
+        allocation=record.allocation or None,
+        resized=dict(record.resized),
+        backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
+        status=PodStatus(conditions=conditions) if conditions else None,
+        probes=record.probes,
+        timeline=Timeline(record.timeline),
+    )

@@ -17,6 +17,7 @@ from agent.container_spec.labels import (
     CONTAINER_HASH,
     POD_TERMINATION_GRACE_PERIOD,
     POD_UID,
+    RESOURCES,
     parse_identity,
 )
 from agent.pods.hook import Hook, parse_pre_stop
@@ -47,13 +48,16 @@ class ContainerDetail:
 
 @dataclass(frozen=True, slots=True)
 class SandboxObservation:
-    """One sandbox. `ips` is empty for host network, and until its status has been read."""
+    """One sandbox. `ips` is empty for host network, and until its status has been read; `resources` is what it was made
+    with (a digest of `container_spec.resizable`).
+    """
 
     id: str
     attempt: int
     ready: bool
     created_at_s: float
     ips: tuple[str, ...] = ()
+    resources: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class ContainerObservation:
     image_name: str
     detail: ContainerDetail
     pre_stop: Hook | None = None
+    resources: str = ""
 
     @property
     def running(self) -> bool:
@@ -232,6 +237,7 @@ def _observe_sandbox(sandbox: PodSandbox, addresses: Mapping[str, tuple[str, ...
         ready=sandbox.state == PodSandboxState.SANDBOX_READY,
         created_at_s=sandbox.created_at / NANOSECONDS,
         ips=addresses.get(sandbox.id, ()),
+        resources=sandbox.annotations.get(RESOURCES, ""),
     )
 
 
@@ -252,6 +258,7 @@ def _observe_container(container: Container, details: Mapping[str, ContainerDeta
         state=ContainerState.CONTAINER_CREATED if detail and was_cut_off(detail) else container.state,
         created_at_s=container.created_at / NANOSECONDS,
         spec_hash=container.annotations.get(CONTAINER_HASH, ""),
+        resources=container.annotations.get(RESOURCES, ""),
         image_name=container.image.image if container.image else "",
         detail=detail or ContainerDetail(image_ref=container.image_ref),
         pre_stop=parse_pre_stop(container.annotations),

@@ -14,6 +14,7 @@ from agent.pods.grace import at_least, grace_s
 from agent.pods.hook import post_start_of
 from agent.pods.initialize import look_at_inits
 from agent.pods.observe import ContainerObservation, PodObservation
+from agent.pods.resize import plan_resize
 from agent.pods.restart import init_containers, main_containers, policy_of, runs_again, wants_run
 from agent.pods.steps import (
     PrepareVolumes,
@@ -39,6 +40,8 @@ def plan_containers(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: floa
     waiting: list[Waiting] = []
     for container in init_containers(pod) + main_containers(pod):
         steps += _stop_unwanted(pod, container, seen, facts)
+    stopped = {step.scope for step in steps if isinstance(step, StopContainer)}
+    steps += [step for step in plan_resize(pod, seen, facts) if step.scope not in stopped]
     starts: list[Step] = _hooks(pod, seen, facts)
     for container in _due(pod, seen, facts):
         more_steps, more_waiting = _start(pod, container, seen, facts, now_s)

@@ -13,6 +13,7 @@ from agent.pods.facts import ProbeFailure
 from agent.pods.memory import PodMemory
 from agent.pods.observe import ContainerObservation, PodObservation
 from agent.pods.plan_shutdown import is_shut_down
+from agent.pods.resize import resize_state
 from agent.pods.restart import lasting_containers, main_containers
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.surroundings import Surroundings
@@ -118,6 +119,7 @@ def _status(
         shut_down=is_shut_down(wish.pod, seen, shared.going_down(wish.pod), frozenset(memory.interrupted)),
         overdue=memory.active_until_s is not None and now_s >= memory.active_until_s,
         interrupted=_is_interrupted(memory, wish.pod, seen),
+        resize=resize_state(memory.allocated, seen, memory.resize_facts(), memory.resize_pending),
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
     return status_to_json(memory.status)

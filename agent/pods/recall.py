@@ -34,6 +34,8 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         settled=record.status,
         stop_deadline_s=record.stop_deadline_s,
         interrupted=set(record.interrupted),
+        allocation=record.allocation or None,
+        resized=dict(record.resized),
         attempts_used=dict(record.attempts),
         ends=dict(record.ends),
         backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},

@@ -20,6 +20,8 @@ from agent.pods.observe import PodObservation
 from agent.pods.plan_restart_all import REASON as RESTARTING
 from agent.pods.plan_restart_all import can_restart_all, is_restarting_all
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
+from agent.pods.resize import ResizeState
+from agent.pods.resize_status import resize_conditions, show_amounts
 from agent.pods.restart import init_containers, main_containers, restarts_after, sidecars
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
@@ -45,6 +47,7 @@ class StatusFacts:
     interrupted: bool = False
     overdue: bool = False
     ends: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    resize: ResizeState = field(default_factory=ResizeState)
 
 
 def pod_status(
@@ -57,6 +60,7 @@ def pod_status(
     initialized = initialized or (is_over and _main_ran(pod, seen))
     initialized = initialized or (can_restart_all(pod) and _was_initialized(previous))
     inits, mains = _containers(pod, seen, facts, initialized=initialized, is_over=is_over)
+    show_amounts((*inits, *mains), pod, facts.resize)
     phase = facts.outcome or ("Failed" if facts.refused else pod_phase(pod, inits, mains, initialized))
     if phase == "Succeeded" and facts.outcome is None and facts.interrupted:
         phase = "Running"
@@ -80,7 +84,7 @@ def pod_status(
         phase=phase,
         reason=reason,
         message=message,
-        conditions=keep_times(pod_conditions(pod, judged), previous, now_s),
+        conditions=keep_times([*pod_conditions(pod, judged), *resize_conditions(facts.resize)], previous, now_s),
         containerStatuses=mains,
         initContainerStatuses=inits or None,
         hostIP=facts.node_ips[0] if facts.node_ips else None,

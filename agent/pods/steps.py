@@ -142,6 +142,28 @@ class RemoveContainer(_OfContainer):
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeContainer(_OfContainer):
+    """UpdateContainerResources: a running container is given what is allocated, which `digest` says."""
+
+    container_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResizePodCgroup(Step):
+    """Write the pod's cgroup anew; with `widen` only what becomes larger."""
+
+    sandbox_id: str
+    digest: str
+    widen: bool = False
+
+    @property
+    def scope(self) -> str:
+        """No container's start waits for it."""
+        return "(resources)"
+
+
+@dataclass(frozen=True, slots=True)
 class RecordOutcome(Step):
     """Write to disk that the pod is over and how: it must not run again, not even after a reboot."""
 

@@ -12,8 +12,12 @@ import logging
 import os
 import time
 
+from lightkube.models.core_v1 import Pod
+
+from agent.container_spec.facts import allocatable
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
+from agent.container_spec.resizable import allocation_of
 from agent.pods.act import StepTaker
 from agent.pods.facts import Leftovers
 from agent.pods.memory import PodMemory
@@ -21,6 +25,7 @@ from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase, Turn, advance
 from agent.pods.plan import Plan, plan_pod
 from agent.pods.publish import failed_probes, keep_verdicts, publish, sync_probes, unstarted
+from agent.pods.resize import infeasible, judge_resize, seen_allocation
 from agent.pods.stop_turns import StopTurns
 from agent.pods.surroundings import Surroundings
 from agent.pods.target import Target
@@ -176,7 +181,7 @@ class PodWorker:
         finally:
             slow.cancel()
         self.seen = seen
-        self.memory.forget_gone({one.id for one in seen.all_containers()})
+        self.memory.forget_gone({one.id for one in seen.all_containers()} | {one.id for one in seen.sandboxes})
         if seen.grace_s is not None and self.wish.pod is None and self.memory.stop_deadline_s is None:
             self.memory.grace_s = float(seen.grace_s)
         if self.phase is not Phase.TERMINATED:
@@ -198,6 +203,8 @@ class PodWorker:
             not_admitted = None if not seen.empty else self._shared.not_admitted(wish.pod)
             self.memory.admitted = not_admitted is None
             self.memory.note_admitted()
+        if wish.pod is not None:
+            self._allocate(wish.pod, seen)
         facts = self.memory.facts(
             failed_probes(self._shared, wish, seen),
             unstarted(self._shared, wish, seen),
@@ -206,6 +213,23 @@ class PodWorker:
             self._shared.going_down(wish.pod),
         )
         return plan_pod(wish, seen, facts, time.time())
+
+    def _allocate(self, pod: Pod, seen: PodObservation) -> None:
+        """Take the amounts of CPU and memory that the definition names now, or keep the old ones and say why."""
+        memory, shared = self.memory, self._shared
+        if memory.allocated is not None and memory.resize_pending is None and memory.allocation == allocation_of(pod):
+            if memory.allocated is not pod:
+                memory.allocate(pod)
+            return
+        pending = None
+        if memory.allocation is None:
+            memory.allocation = seen_allocation(pod, seen)
+        if memory.allocation is not None and memory.allocation != allocation_of(pod) and not seen.empty:
+            node = shared.executor.node
+            cpu, memory_bytes = allocatable(node, "cpu"), allocatable(node, "memory")
+            pending = judge_resize(pod, infeasible(pod, cpu, memory_bytes), shared.not_admitted(pod))
+        if memory.allocate(pod) if pending is None else memory.keep_allocation(pod, pending):
+            shared.saver.soon(self.uid)
 
     def _leftovers(self) -> Leftovers:
         state = self._shared.state
@@ -282,7 +306,7 @@ class PodWorker:
             uid=self.uid,
             namespace=memory.namespace,
             name=memory.name,
-            pod=self.wish.pod,
+            pod=memory.allocated if self.wish.pod is not None else None,
             seen=seen,
             image_ref=lambda container: memory.image_refs.get(container, ""),
             hook_due=lambda container: memory.hooks_due.get(container, ""),

@@ -16,6 +16,8 @@ from typing import cast
 from lightkube.models import core_v1, meta_v1
 
 from agent.container_spec import labels
+from agent.container_spec.pod_resources import qos_class
+from agent.container_spec.resizable import without_resizable
 from agent.sources.config_manifest import may_be_secret, parse_config_map, parse_secret, without_values
 from agent.sources.defaults import apply_defaults
 from agent.sources.support import unsupported_fields
@@ -121,9 +123,13 @@ def static_pod_uid(pod: core_v1.Pod, path: str, node_name: str) -> str:
     """32 hexadecimal digits: the same object at the same path on the same node always has the same.
 
     Hashed is the decoded and defaulted object, so that a comment or another order of keys does not restart the pod.
+    Of the amounts that can be changed while it runs only the QoS class counts, which cannot.
     """
-    content = json.dumps(to_json(pod), sort_keys=True, separators=(",", ":"))
-    text = f"{content}host:{node_name}file:{path}"
+    whole = to_json(pod)
+    lasting = without_resizable(whole)
+    quality = "" if lasting == whole else f"qos:{qos_class(pod)}"
+    content = json.dumps(lasting, sort_keys=True, separators=(",", ":"))
+    text = f"{content}{quality}host:{node_name}file:{path}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -112,7 +112,7 @@ _CONTAINER = {
     **_used("volumeMounts[].name", "volumeMounts[].mountPath", "volumeMounts[].readOnly"),
     **_used("volumeMounts[].mountPropagation"),
     "volumeMounts[].recursiveReadOnly": Rule(Verdict.USED, "", ("Disabled",)),
-    **_idle("nothing can ask to resize a static pod", "resizePolicy"),
+    **_used("resizePolicy[].resourceName", "resizePolicy[].restartPolicy"),
     **_under("securityContext", _CONTAINER_SECURITY),
 }
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
-from agent.sources.validation_resources import RESOURCES, validate_quantity, validate_resources
+from agent.sources.validation_resources import RESOURCES, validate_quantity, validate_resize_policy, validate_resources
 from daemonkit.yaml_text import Path
 from kube_objects.names import (
     is_config_key,
@@ -60,6 +60,7 @@ def validate_container(
     yield from _environment(container, where, spec)
     yield from _volume_mounts(container, where, volumes)
     yield from validate_resources(container.resources, (*where, "resources"))
+    yield from validate_resize_policy(container, where, spec)
     yield from _security(container.securityContext, (*where, "securityContext"))
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe = getattr(container, name)

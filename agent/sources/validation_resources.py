@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
-from agent.container_spec.pod_resources import all_containers, container_sum, is_pod_level, milli_value
+from agent.container_spec.pod_resources import all_containers, container_sum, is_pod_level, is_sidecar, milli_value
 from daemonkit.yaml_text import Path
 from kube_objects.quantity import parse_quantity
 
@@ -77,3 +77,19 @@ def validate_quantity(text: str, where: Path) -> Problems:
             yield where, f"must not be negative, not {text}"
     except ValueError as error:
         yield where, str(error)
+
+
+def validate_resize_policy(container: core_v1.Container, where: Path, spec: core_v1.PodSpec) -> Problems:
+    """Each resource once; a container that never runs again cannot be restarted for it."""
+    seen: set[str] = set()
+    for index, policy in enumerate(container.resizePolicy or []):
+        here: Path = (*where, "resizePolicy", index)
+        if policy.resourceName not in ("cpu", "memory"):
+            yield (*here, "resourceName"), f"{policy.resourceName!r} must be one of cpu, memory"
+        if policy.resourceName in seen:
+            yield (*here, "resourceName"), f"duplicate resource {policy.resourceName!r}"
+        seen.add(policy.resourceName)
+        if policy.restartPolicy not in ("NotRequired", "RestartContainer"):
+            yield (*here, "restartPolicy"), f"{policy.restartPolicy!r} must be one of NotRequired, RestartContainer"
+        elif policy.restartPolicy == "RestartContainer" and spec.restartPolicy == "Never" and not is_sidecar(container):
+            yield (*here, "restartPolicy"), "must be NotRequired in a pod with restartPolicy Never"

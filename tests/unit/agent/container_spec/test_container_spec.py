@@ -374,3 +374,43 @@ def test_seccomp_default_of_the_node() -> None:
         assert config.linux is not None
         assert config.linux.security_context is not None
         assert config.linux.security_context.seccomp == cri.SecurityProfile(profile_type=kind)
+
+
+def test_a_sidecar_does_not_die_before_those_it_serves() -> None:
+    small, large = resources(None, {"memory": "128Mi"}), resources(None, {"memory": "512Mi"})
+    sidecar = make_container(name="side", restartPolicy="Always")
+    pod = make_pod(containers=[small, large], initContainers=[sidecar])
+    assert oom_score_adj(pod, small, 1 << 30) == 875
+    assert oom_score_adj(pod, large, 1 << 30) == 500
+    assert oom_score_adj(pod, sidecar, 1 << 30) == 875
+    assert oom_score_adj(pod, make_container(name="init"), 1 << 30) == 999
+
+
+def test_what_a_pod_asks_for_as_a_whole_is_shared_by_its_containers() -> None:
+    asking = resources(None, {"memory": "128Mi"})
+    whole = core_v1.ResourceRequirements(requests={"memory": "640Mi"})
+    pod = make_pod(containers=[asking, make_container(name="other")], resources=whole)
+    assert oom_score_adj(pod, asking, 1 << 30) == 625
+    assert oom_score_adj(pod, pod.spec.containers[1], 1 << 30) == 750  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("behavior", "source", "limits", "swap_bytes"),
+    [
+        ("LimitedSwap", "api", {"memory": "512Mi"}, 256 << 20),
+        ("LimitedSwap", "api", {"memory": "256Mi"}, 0),
+        ("LimitedSwap", "file", {"memory": "512Mi"}, 0),
+        ("NoSwap", "api", {"memory": "512Mi"}, 0),
+    ],
+    ids=["its share", "request is limit", "static", "off"],
+)
+def test_limited_swap(behavior: str, source: str, limits: dict[str, str], swap_bytes: int) -> None:
+    node = NodeFacts(node_name="n", memory_bytes=1 << 30, cgroup_version=2, swap_controller=True, swap_bytes=1 << 30)
+    container = resources(limits, {"memory": "256Mi"})
+    pod = make_pod(containers=[container])
+    assert pod.metadata is not None
+    pod.metadata.annotations = {labels.CONFIG_SOURCE: source}
+    linux = container_config(pod, container, 0, SpecFacts(node=node, swap_behavior=behavior), {}).linux
+    assert linux is not None
+    assert linux.resources is not None
+    assert linux.resources.unified["memory.swap.max"] == str(swap_bytes)

@@ -58,6 +58,9 @@ class NoCgroups:
     async def prepare(self, pod: Pod) -> None:
         pass
 
+    async def resize(self, pod: Pod, *, widen: bool) -> None:
+        pass
+
     async def remove(self, uid: str) -> None:
         pass
 
