@@ -15,7 +15,16 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts, allocatable
-from agent.container_spec.pod_resources import HUGEPAGES, is_sidecar, milli_value, page_size_name, pod_requests, value
+from agent.container_spec.pod_resources import (
+    HUGEPAGES,
+    all_containers,
+    is_sidecar,
+    milli_value,
+    page_size_name,
+    pod_requests,
+    value,
+)
+from agent.container_spec.sysctls import forbidden_sysctl
 
 OS_LABEL = "kubernetes.io/os"
 ANY_ADDRESS = "0.0.0.0"
@@ -77,12 +86,41 @@ def _refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
         return None
     if spec.os is not None and spec.os.name != node.operating_system:
         return Refused("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    refused = _security_refusal(pod, node)
+    if refused is not None:
+        return refused
     known = node_labels(node)
     missed = [f"{key}={wanted}" for key, wanted in (spec.nodeSelector or {}).items() if known.get(key) != wanted]
     if missed:
         description = "node(s) didn't match Pod's node affinity/selector"
         return Refused("NodeAffinity", f"Predicate NodeAffinity failed: {description} ({', '.join(missed)})")
     return None
+
+
+def _security_refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
+    """What the pod wants of kernel, runtime or configuration and this node does not give."""
+    forbidden = forbidden_sysctl(pod, node.allowed_unsafe_sysctls)
+    if forbidden:
+        return Refused("SysctlForbidden", f'forbidden sysctl: "{forbidden}" not allowlisted')
+    if not node.apparmor and any(needs_apparmor(context) for context in _contexts(pod)):
+        return Refused("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    context = pod.spec.securityContext if pod.spec else None
+    if context is not None and context.supplementalGroupsPolicy == "Strict" and not node.runtime.strict_groups:
+        return Refused(
+            "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
+        )
+    return None
+
+
+def _contexts(pod: core_v1.Pod) -> Iterator[core_v1.PodSecurityContext | core_v1.SecurityContext]:
+    if pod.spec is not None and pod.spec.securityContext is not None:
+        yield pod.spec.securityContext
+    yield from (one.securityContext for one in all_containers(pod) if one.securityContext is not None)
+
+
+def needs_apparmor(context: core_v1.PodSecurityContext | core_v1.SecurityContext) -> bool:
+    """Whether a security context asks for a profile of AppArmor."""
+    return context.appArmorProfile is not None and context.appArmorProfile.type != "Unconfined"
 
 
 def node_labels(node: NodeFacts) -> Mapping[str, str]:

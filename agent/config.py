@@ -17,6 +17,7 @@ from typing import TypeVar
 from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
+from agent.container_spec.sysctls import pattern_problem
 from agent.logs.policy import LogPolicy
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
@@ -65,6 +66,7 @@ class AgentConfig:
     cgroup_root: str
     pod_pids_limit: int
     enforce_node_allocatable: tuple[str, ...]
+    allowed_unsafe_sysctls: tuple[str, ...]
     kube_reserved: Mapping[str, str]
     system_reserved: Mapping[str, str]
     kube_reserved_cgroup: str
@@ -136,6 +138,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         cgroup_root=get.absolute("cgroupRoot") or "/",
         pod_pids_limit=get.typed("podPidsLimit", int),
         enforce_node_allocatable=get.enforced(),
+        allowed_unsafe_sysctls=get.sysctls("allowedUnsafeSysctls"),
         kube_reserved=get.reserved("kubeReserved"),
         system_reserved=get.reserved("systemReserved"),
         kube_reserved_cgroup=get.absolute("kubeReservedCgroup"),
@@ -260,6 +263,14 @@ class _Getter:
             if problem := is_qualified_name(key) or is_label_value(value):
                 raise setting.error(problem)
         return labels
+
+    def sysctls(self, name: str) -> tuple[str, ...]:
+        setting = self.setting(name)
+        patterns = tuple(setting.value) if isinstance(setting.value, tuple) else ()
+        for pattern in patterns:
+            if problem := pattern_problem(pattern):
+                raise setting.error(problem)
+        return patterns
 
     def reserved(self, name: str) -> dict[str, str]:
         setting = self.setting(name)

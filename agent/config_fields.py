@@ -117,6 +117,9 @@ _USED = (
         "enforce-node-allocatable",
         note="pods, kube-reserved, system-reserved (or either with -compressible), or none",
     ),
+    _used(
+        "allowedUnsafeSysctls", "strings", (), "allowed-unsafe-sysctls", note="names, or the beginning of one and `*`"
+    ),
     _used("kubeReserved", "map", {}, "kube-reserved", note="cpu, memory, ephemeral-storage, pid"),
     _used("systemReserved", "map", {}, "system-reserved", note="cpu, memory, ephemeral-storage, pid"),
     _used("kubeReservedCgroup", "string", "", "kube-reserved-cgroup"),
@@ -302,7 +305,6 @@ _REFUSED = (
         ("featureGates", "object", None, "feature-gates"),
         ("reservedSystemCPUs", "string", "", "reserved-cpus"),
         ("showHiddenMetricsForVersion", "string", "", ""),
-        ("allowedUnsafeSysctls", "strings", (), "allowed-unsafe-sysctls"),
         ("kernelMemcgNotification", "bool", False, "kernel-memcg-notification"),
         ("enableSystemLogQuery", "bool", False, ""),
         ("reservedMemory", "list", (), "reserved-memory"),

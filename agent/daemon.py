@@ -24,12 +24,14 @@ from collections.abc import Iterator, Sequence
 
 from agent.assembly import Settings, assemble
 from agent.config import AgentConfig, ConfigError, load_config
+from agent.container_spec.facts import RuntimeFacts
 from agent.logs.monitor import LogMonitor
 from agent.manifest_feed import ManifestFeed
 from agent.node.addresses import AddressError
 from agent.node.cgroup_driver import agree_on_cgroup_driver
 from agent.node.facts import read_machine_identity, read_node_facts
 from agent.node.fitness import UnfitHostError, check_host
+from agent.node.runtime_facts import runtime_facts
 from agent.pods.lookout import Lookout
 from agent.pods.observe import PodObservation
 from agent.pods.runtime_view import RuntimeView
@@ -170,6 +172,7 @@ class Agent:
             driver = await self._agree_on_cgroup_driver(RuntimeClient(channel))
             with _as_reason():
                 node = await read_node_facts(config)
+            node = dataclasses.replace(node, runtime=await self._read_runtime_facts(RuntimeClient(channel)))
             self._report.set_node_ips(node.node_ips)
             settings = Settings(dataclasses.replace(config, cgroup_driver=driver), node)
             images = channel
@@ -222,6 +225,14 @@ class Agent:
                 return await agree_on_cgroup_driver(runtime, self._config.cgroup_driver)
             except CriError as error:
                 _log.warning("cannot ask the runtime for its cgroup driver: %s; trying again", error)
+                await asyncio.sleep(RUNTIME_RETRY_S)
+
+    async def _read_runtime_facts(self, runtime: RuntimeClient) -> RuntimeFacts:
+        while True:
+            try:
+                return runtime_facts(await runtime.status())
+            except CriError as error:
+                _log.warning("cannot ask the runtime what it can do: %s; trying again", error)
                 await asyncio.sleep(RUNTIME_RETRY_S)
 
     async def _run_pods(
@@ -296,7 +307,7 @@ class Agent:
         try:
             wanted = load_config(self._arguments)
             merged = apply_config(before, wanted)
-            node = await read_node_facts(merged)
+            node = dataclasses.replace(await read_node_facts(merged), runtime=settings.node.runtime)
         except (ConfigError, OSError, ValueError) as error:
             _log.error("cannot reload the configuration, the old one stays in force: %s", error)
             return

@@ -14,6 +14,22 @@ from dataclasses import dataclass, field
 from kube_objects.config_data import ConfigObjects
 
 
+@dataclass(frozen=True)
+class HandlerFacts:
+    """What one handler of the runtime ("" is the default one) can do."""
+
+    recursive_read_only: bool = False
+    user_namespaces: bool = False
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """What the runtime says it can do; one that says nothing (containerd 1.x) can do none of it."""
+
+    strict_groups: bool = False
+    handlers: Mapping[str, HandlerFacts] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
     """The machine, as far as pods can tell.
@@ -45,6 +61,9 @@ class NodeFacts:
     hugepages_bytes: Mapping[str, int] = field(default_factory=dict)
     max_pids: int = 0
     thermal_throttle_paths: tuple[str, ...] = ()
+    apparmor: bool = False
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    runtime: RuntimeFacts = RuntimeFacts()
 
 
 def allocatable(node: NodeFacts, name: str) -> int:

@@ -64,4 +64,4 @@ def port_mappings(pod: core_v1.Pod) -> tuple[cri.PortMapping, ...]:
 
 def _sysctls(spec: core_v1.PodSpec) -> dict[str, str]:
     context = spec.securityContext
-    return {entry.name: entry.value for entry in (context.sysctls if context else None) or []}
+    return {entry.name.replace("/", "."): entry.value for entry in (context.sysctls if context else None) or []}

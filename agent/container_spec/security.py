@@ -1,12 +1,14 @@
 """Whom a container runs as and what it may do: the effective security context.
 
-Pure.  Before: validation has refused what this node cannot honour (AppArmor, SELinux, user namespaces, local seccomp
-profiles).  Next: container.py and sandbox.py.  A field of the container wins over the same field of the pod.
+Pure.  Before: admission has refused what this node cannot honour; agent/pods/seccomp_file has read a profile of the
+node's disk.  Next: container.py and sandbox.py.  A field of the container wins over the same field of the pod.
 Sources: API types `SecurityContext`, `PodSecurityContext`; no_new_privs in Documentation/userspace-api; the masked
 paths are those of moby's OCI default.
 """
 
 from __future__ import annotations
+
+from pathlib import PurePosixPath
 
 from lightkube.models import core_v1
 
@@ -56,6 +58,7 @@ def sandbox_security(pod: core_v1.Pod) -> cri.LinuxSandboxSecurityContext:
         supplemental_groups=supplemental_groups(context),
         supplemental_groups_policy=_groups_policy(context),
         privileged=has_privileged_container(pod),
+        selinux_options=_selinux(context.seLinuxOptions),
         seccomp=cri.SecurityProfile(profile_type=cri.ProfileType.RuntimeDefault),
     )
 
@@ -91,15 +94,70 @@ def container_security(
         no_new_privs=own.allowPrivilegeEscalation is False,
         masked_paths=() if own.procMount == "Unmasked" else (*MASKED_PATHS, *facts.node.thermal_throttle_paths),
         readonly_paths=() if own.procMount == "Unmasked" else READONLY_PATHS,
-        seccomp=seccomp_profile(own.seccompProfile or of_pod.seccompProfile, facts.seccomp_default),
+        selinux_options=_selinux(own.seLinuxOptions or of_pod.seLinuxOptions),
+        seccomp=seccomp_profile(own.seccompProfile or of_pod.seccompProfile, facts),
+        apparmor=apparmor_profile(own.appArmorProfile or of_pod.appArmorProfile),
+        apparmor_profile=_old_apparmor_name(own.appArmorProfile or of_pod.appArmorProfile),
     )
 
 
-def seccomp_profile(profile: core_v1.SeccompProfile | None, runtime_default: bool) -> cri.SecurityProfile:
-    """The profile the pod or container names; without one, unconfined unless the node's seccompDefault is set."""
-    wanted = profile.type if profile else ("RuntimeDefault" if runtime_default else "Unconfined")
+def seccomp_profile(profile: core_v1.SeccompProfile | None, facts: SpecFacts) -> cri.SecurityProfile:
+    """The profile the pod or container names; without one, unconfined unless the node's seccompDefault is set.
+
+    Raises SpecError for a profile of the node's disk that is not named.
+    """
+    wanted = profile.type if profile else ("RuntimeDefault" if facts.seccomp_default else "Unconfined")
     kinds = cri.ProfileType
-    return cri.SecurityProfile(profile_type=kinds.RuntimeDefault if wanted == "RuntimeDefault" else kinds.Unconfined)
+    if profile is None or wanted != "Localhost":
+        return cri.SecurityProfile(
+            profile_type=kinds.RuntimeDefault if wanted == "RuntimeDefault" else kinds.Unconfined
+        )
+    return cri.SecurityProfile(profile_type=kinds.Localhost, localhost_ref=seccomp_path(profile, facts.root_dir))
+
+
+def seccomp_path(profile: core_v1.SeccompProfile, root_dir: str) -> str:
+    """Where a profile of type Localhost lies.  Raises SpecError for a name that is empty or leads elsewhere."""
+    name = (profile.localhostProfile or "").strip()
+    if not name:
+        raise SpecError("localhostProfile must be set if seccompProfile type is Localhost.")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise SpecError(f"localhostProfile {name!r} of seccompProfile must be a relative path without '..'")
+    return str(PurePosixPath(root_dir, "seccomp", name))
+
+
+def local_seccomp_paths(pod: core_v1.Pod, container: core_v1.Container, root_dir: str) -> tuple[str, ...]:
+    """The profile of the node's disk that the container would run under, if it names one.  Raises SpecError."""
+    of_pod = pod.spec.securityContext.seccompProfile if pod.spec and pod.spec.securityContext else None
+    profile = (container.securityContext.seccompProfile if container.securityContext else None) or of_pod
+    return (seccomp_path(profile, root_dir),) if profile is not None and profile.type == "Localhost" else ()
+
+
+def apparmor_profile(profile: core_v1.AppArmorProfile | None) -> cri.SecurityProfile | None:
+    """The profile of AppArmor; None leaves it to the runtime."""
+    if profile is None:
+        return None
+    kinds = cri.ProfileType
+    if profile.type == "Localhost":
+        return cri.SecurityProfile(profile_type=kinds.Localhost, localhost_ref=profile.localhostProfile or "")
+    return cri.SecurityProfile(
+        profile_type=kinds.RuntimeDefault if profile.type == "RuntimeDefault" else kinds.Unconfined
+    )
+
+
+def _old_apparmor_name(profile: core_v1.AppArmorProfile | None) -> str:
+    """The same in the CRI's older field, which is all that containerd 1.6 reads."""
+    if profile is None:
+        return ""
+    names = {"RuntimeDefault": "runtime/default", "Unconfined": "unconfined"}
+    return names.get(profile.type, f"localhost/{profile.localhostProfile}")
+
+
+def _selinux(options: core_v1.SELinuxOptions | None) -> cri.SELinuxOption | None:
+    if options is None:
+        return None
+    return cri.SELinuxOption(
+        user=options.user or "", role=options.role or "", type=options.type or "", level=options.level or ""
+    )
 
 
 def non_root_problem(pod: core_v1.Pod, container: core_v1.Container, image_user: ImageUser) -> str | None:

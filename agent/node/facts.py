@@ -50,6 +50,11 @@ class NodeSettings(Protocol):
         ...
 
     @property
+    def allowed_unsafe_sysctls(self) -> tuple[str, ...]:
+        """Flag --allowed-unsafe-sysctls."""
+        ...
+
+    @property
     def kube_reserved(self) -> Mapping[str, str]:
         """Quantities kept back for the node agent and the runtime."""
         ...
@@ -102,6 +107,8 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
         labels={"kubernetes.io/hostname": name, **settings.node_labels},
         resolv_conf=_read_resolv_conf(settings.resolv_conf),
         cgroup_version=cgroup_version(),
+        apparmor=_read_or_empty("/sys/module/apparmor/parameters/enabled").strip() == "Y",
+        allowed_unsafe_sysctls=settings.allowed_unsafe_sysctls,
         swap_controller=has_swap_controller(),
         swap_bytes=psutil.swap_memory().total,
         hugepage_sizes=tuple(hugepages),

@@ -25,12 +25,14 @@ from agent.container_spec.facts import ImageUser, NodeFacts, SpecError, SpecFact
 from agent.container_spec.paths import container_log_path, pod_log_dir, termination_log_path
 from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
+from agent.container_spec.security import local_seccomp_paths
 from agent.images.puller import ImagePuller, ImageWaiting
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import StepFailed, cri_failure, failure_reason
 from agent.pods.hook import post_start_of
 from agent.pods.resize_container import resize_container
 from agent.pods.run_hook import HookRunner
+from agent.pods.seccomp_file import check_seccomp_files
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
@@ -215,6 +217,7 @@ class Executor:
         host_network = bool(pod.spec and pod.spec.hostNetwork)
         facts = self._spec_facts(pod, self.node.node_ips if host_network else sandbox.ips)
         ref = target.image_ref(container.name)
+        check_seccomp_files(local_seccomp_paths(pod, container, self._root), self._root)
         config = container_config(
             pod,
             container,

@@ -325,33 +325,3 @@ class PodMemory:
             },
             timeline=self.timeline.parts(),
         )
-
-
-def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemory:
-    """The memory an earlier agent left."""
-    conditions = [
-        PodCondition(
-            type=kind, status=value, lastTransitionTime=datetime.datetime.fromtimestamp(int(at_s), datetime.UTC)
-        )
-        for kind, (value, at_s) in record.transitions.items()
-    ]
-    return PodMemory(
-        uid=record.uid,
-        boot_id=boot_id,
-        start_time_s=record.start_time_s,
-        crash_loop_max_s=crash_loop_max_s,
-        namespace=record.namespace,
-        name=record.name,
-        outcome=record.outcome,
-        settled=record.status,
-        stop_deadline_s=record.stop_deadline_s,
-        interrupted=set(record.interrupted),
-        allocation=record.allocation or None,
-        resized=dict(record.resized),
-        allocation=record.allocation or None,
-        resized=dict(record.resized),
-        backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
-        status=PodStatus(conditions=conditions) if conditions else None,
-        probes=record.probes,
-        timeline=Timeline(record.timeline),
-    )

@@ -60,8 +60,11 @@ def _under(prefix: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
     return {f"{prefix}.{name}": rule for name, rule in rules.items()}
 
 
-_SECCOMP = {
-    "type": Rule(Verdict.USED, "profiles of the node's disk are not supported yet", ("RuntimeDefault", "Unconfined"))
+_PROFILES = {
+    **_used("seccompProfile.type", "seccompProfile.localhostProfile"),
+    **_used("appArmorProfile.type", "appArmorProfile.localhostProfile"),
+    **_used("seLinuxOptions.user", "seLinuxOptions.role", "seLinuxOptions.type", "seLinuxOptions.level"),
+    **_refused("this node runs Linux", "windowsOptions"),
 }
 
 _GRACE = "terminationGracePeriodSeconds"
@@ -96,7 +99,7 @@ _CONTAINER_SECURITY = {
         "runAsUser",
     ),
     "procMount": Rule(Verdict.USED, "", ("Default",)),
-    **_under("seccompProfile", _SECCOMP),
+    **_PROFILES,
 }
 
 _CONTAINER = {
@@ -170,8 +173,9 @@ _SPEC = {
     **_used("nodeSelector", "os.name", "priorityClassName", "priority", "tolerations"),
     **_used("securityContext.runAsUser", "securityContext.runAsGroup", "securityContext.runAsNonRoot"),
     **_used("securityContext.supplementalGroups", "securityContext.sysctls"),
-    "securityContext.supplementalGroupsPolicy": Rule(Verdict.USED, "", ("Merge",)),
-    **_under("securityContext.seccompProfile", _SECCOMP),
+    **_used("securityContext.supplementalGroupsPolicy"),
+    **_used("securityContext.fsGroup", "securityContext.fsGroupChangePolicy"),
+    **_under("securityContext", _PROFILES),
     **_used("volumes[].name", "volumes[].emptyDir.sizeLimit", "volumes[].hostPath.path", "volumes[].hostPath.type"),
     "volumes[].emptyDir.medium": Rule(Verdict.USED, "", ("", "Memory")),
     "hostUsers": Rule(Verdict.USED, "user namespaces are not supported yet", (True,)),

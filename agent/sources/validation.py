@@ -19,6 +19,7 @@ from agent.sources.validation_container import validate_container
 from agent.sources.validation_lifecycle import validate_lifecycle, validate_pod_lifecycle
 from agent.sources.validation_resources import validate_pod_resources
 from agent.sources.validation_volumes import validate_volumes
+from agent.sources.validation_security import validate_pod_security
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_label_value, is_qualified_name
 
@@ -27,25 +28,6 @@ Problems: TypeAlias = Iterator[tuple[Path, str]]
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 MAX_ANNOTATION_BYTES = 256 * 1024
-MAX_ID = (1 << 31) - 1
-
-# The sysctls that are namespaced and harmless to others; the rest needs allowedUnsafeSysctls, not supported yet.
-SAFE_SYSCTLS = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
-    }
-)
 
 
 def validate_pod(pod: core_v1.Pod) -> Problems:
@@ -61,7 +43,7 @@ def validate_pod(pod: core_v1.Pod) -> Problems:
     yield from _choice(spec.restartPolicy, RESTART_POLICIES, ("spec", "restartPolicy"))
     yield from _host_names(spec)
     yield from _dns(spec)
-    yield from _security(spec)
+    yield from validate_pod_security(spec)
     yield from _placement(spec)
     yield from validate_pod_lifecycle(spec)
     if spec.terminationGracePeriodSeconds is not None and spec.terminationGracePeriodSeconds < 0:
@@ -158,30 +140,6 @@ def _dns(spec: core_v1.PodSpec) -> Problems:
             yield (*here, "options", index, "name"), "required field is missing"
 
 
-def _security(spec: core_v1.PodSpec) -> Problems:
-    here: Path = ("spec", "securityContext")
-    if spec.shareProcessNamespace and spec.hostPID:
-        yield ("spec", "shareProcessNamespace"), "must not be set together with hostPID"
-    context = spec.securityContext or core_v1.PodSecurityContext()
-    for name in ("runAsUser", "runAsGroup"):
-        yield from _number_id(getattr(context, name), (*here, name))
-    for index, group in enumerate(context.supplementalGroups or []):
-        yield from _number_id(group, (*here, "supplementalGroups", index))
-    seen: set[str] = set()
-    for index, sysctl in enumerate(context.sysctls or []):
-        where: Path = (*here, "sysctls", index, "name")
-        name = sysctl.name.replace("/", ".")
-        if name in seen:
-            yield where, f"duplicate sysctl {name!r}"
-        seen.add(name)
-        if name not in SAFE_SYSCTLS:
-            yield where, f"{name!r} is not in the list of safe sysctls, others are not supported yet"
-        elif spec.hostNetwork and name.startswith("net."):
-            yield where, f"{name!r} may not be set in a pod with hostNetwork"
-        elif spec.hostIPC and name.startswith("kernel.shm"):
-            yield where, f"{name!r} may not be set in a pod with hostIPC"
-
-
 def _placement(spec: core_v1.PodSpec) -> Problems:
     yield from _labels(spec.nodeSelector or {}, ("spec", "nodeSelector"))
     if spec.os is not None:
@@ -211,8 +169,3 @@ def _address(text: str, where: Path) -> Problems:
         ipaddress.ip_address(text)
     except ValueError:
         yield where, f"{text!r} is not an IP address"
-
-
-def _number_id(number: int | None, where: Path) -> Problems:
-    if number is not None and not 0 <= number <= MAX_ID:
-        yield where, f"must be between 0 and {MAX_ID}, not {number}"

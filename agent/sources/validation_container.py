@@ -14,6 +14,7 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from agent.sources.validation_resources import RESOURCES, validate_quantity, validate_resize_policy, validate_resources
+from agent.sources.validation_security import validate_security
 from daemonkit.yaml_text import Path
 from kube_objects.names import (
     is_config_key,
@@ -42,7 +43,6 @@ FIELD_PATHS = (
     "status.podIP",
     "status.podIPs",
 )
-MAX_ID = (1 << 31) - 1
 
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]\Z", re.DOTALL)
 
@@ -61,7 +61,7 @@ def validate_container(
     yield from _volume_mounts(container, where, volumes)
     yield from validate_resources(container.resources, (*where, "resources"))
     yield from validate_resize_policy(container, where, spec)
-    yield from _security(container.securityContext, (*where, "securityContext"))
+    yield from validate_security(container.securityContext, (*where, "securityContext"), spec)
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe = getattr(container, name)
         if probe is not None:
@@ -187,22 +187,6 @@ def _volume_mounts(container: core_v1.Container, where: Path, volumes: Collectio
             yield from _choice(mount.mountPropagation, PROPAGATIONS, (*here, "mountPropagation"))
             if mount.mountPropagation == "Bidirectional" and not privileged:
                 yield (*here, "mountPropagation"), "Bidirectional is available only to privileged containers"
-
-
-def _security(context: core_v1.SecurityContext | None, where: Path) -> Problems:
-    if context is None:
-        return
-    for name in ("runAsUser", "runAsGroup"):
-        number = getattr(context, name)
-        if number is not None and not 0 <= number <= MAX_ID:
-            yield (*where, name), f"must be between 0 and {MAX_ID}, not {number}"
-    if context.allowPrivilegeEscalation is False:
-        here: Path = (*where, "allowPrivilegeEscalation")
-        if context.privileged:
-            yield here, "must not be false for a privileged container"
-        added = (context.capabilities.add if context.capabilities else None) or []
-        if "CAP_SYS_ADMIN" in added:
-            yield here, "must not be false for a container with CAP_SYS_ADMIN"
 
 
 def _probe(probe: core_v1.Probe, where: Path, container: core_v1.Container, *, once: bool) -> Problems:

@@ -8,7 +8,7 @@ import pytest
 from lightkube.models import core_v1, meta_v1
 
 from agent.admission import Admitted, NotYet, Refused, Verdict, admit
-from agent.container_spec.facts import NodeFacts
+from agent.container_spec.facts import NodeFacts, RuntimeFacts
 
 NODE = NodeFacts(node_name="node1", cpu_milli=1000, memory_bytes=1 << 30, max_pods=3, labels={"disk": "ssd"})
 
@@ -147,3 +147,44 @@ def test_a_pod_asks_for_its_sidecars_its_overhead_or_for_what_it_says_as_a_whole
     assert isinstance(asks(overhead={"cpu": "500m"}), NotYet)
     assert isinstance(asks(whole=core_v1.ResourceRequirements(requests={"cpu": "1100m"})), NotYet)
     assert asks(whole=core_v1.ResourceRequirements(requests={"cpu": "700m"})) == Admitted()
+
+
+def secured(**fields: object) -> core_v1.Pod:
+    pod = make_pod("a")
+    assert pod.spec is not None
+    pod.spec.securityContext = core_v1.PodSecurityContext(**fields)
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "good"),
+    [
+        ("net.ipv4.tcp_syncookies", (), True),
+        ("net/ipv4/tcp_syncookies", (), True),
+        ("kernel.msgmax", (), False),
+        ("kernel.msgmax", ("kernel.msg*",), True),
+        ("kernel.msgmax", ("kernel.msgmax",), True),
+        ("kernel.shmmax", ("kernel.msg*",), False),
+        ("net.core.somaxconn", ("net/core/*",), True),
+    ],
+)
+def test_a_sysctl_is_safe_or_allowed(name: str, allowed: tuple[str, ...], good: bool) -> None:
+    pod = secured(sysctls=[core_v1.Sysctl(name=name, value="1")])
+    verdict = admit(pod, dataclasses.replace(NODE, allowed_unsafe_sysctls=allowed), [])
+    refusal = Refused("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
+    assert verdict == (Admitted() if good else refusal)
+
+
+def test_what_kernel_or_runtime_cannot_do_is_refused_by_name() -> None:
+    strict = secured(supplementalGroupsPolicy="Strict")
+    verdict = admit(strict, NODE, [])
+    assert isinstance(verdict, Refused)
+    assert verdict.reason == "SupplementalGroupsPolicyNotSupported"
+    able = dataclasses.replace(NODE, apparmor=True, runtime=RuntimeFacts(strict_groups=True))
+    assert admit(strict, able, []) == Admitted()
+    confined = secured(appArmorProfile=core_v1.AppArmorProfile(type="RuntimeDefault"))
+    verdict = admit(confined, NODE, [])
+    assert isinstance(verdict, Refused)
+    assert verdict.reason == "AppArmor"
+    assert admit(confined, able, []) == Admitted()
+    assert admit(secured(appArmorProfile=core_v1.AppArmorProfile(type="Unconfined")), NODE, []) == Admitted()

@@ -25,6 +25,7 @@ class Settings:
     node_ip: str | None = None
     max_pods: int = 42
     resolv_conf: str = ""
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
     kube_reserved: Mapping[str, str] = field(default_factory=dict)
     system_reserved: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "1Mi"})
     node_labels: Mapping[str, str] = field(default_factory=dict)

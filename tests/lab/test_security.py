@@ -1,0 +1,149 @@
+"""Security contexts as the kernel sees them in a container, and what must not start at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lab.host import NODE_IP
+from lab.images import WEB_IMAGE
+from lab.node import LabNode
+from tests.lab.test_pods import ONE_VERSION
+
+Json = dict[str, Any]
+# mkdir(2) and mkdirat(2) fail with EPERM, all else is allowed.
+NO_MKDIR = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+}
+
+
+@pytest.fixture
+def agent(node: LabNode) -> LabNode:
+    node.agent_flags.append(f"--node-ip={NODE_IP}")
+    node.start_agent()
+    return node
+
+
+def shell(name: str, script: str, container: Json | None = None, **spec: Any) -> Json:
+    one = {
+        "name": "main",
+        "image": WEB_IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["/bin/sh", "-c", f"{script}; exec sleep 1000"],
+        **(container or {}),
+    }
+    whole = {"containers": [one], "terminationGracePeriodSeconds": 0, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": whole}
+
+
+def said(node: LabNode, name: str) -> str:
+    return node.longshore("logs", name, check=False)
+
+
+def waiting(node: LabNode, name: str) -> Json:
+    statuses = node.pod(name).get("status", {}).get("containerStatuses", [])
+    found: Json = statuses[0].get("state", {}).get("waiting", {}) if statuses else {}
+    return found
+
+
+def test_a_seccomp_profile_of_the_disk_holds_and_one_that_is_none_starts_nothing(agent: LabNode) -> None:
+    home = agent.root_dir / "seccomp"
+    home.mkdir()
+    (home / "no-mkdir.json").write_text(json.dumps(NO_MKDIR))
+    (home / "empty.json").write_text("")
+    (home / "link.json").symlink_to("/etc/passwd")
+
+    def pod(name: str, profile: str) -> Json:
+        context = {"seccompProfile": {"type": "Localhost", "localhostProfile": profile}}
+        return shell(name, "mkdir /tmp/x 2>&1 || echo refused; echo seen", {"securityContext": context})
+
+    for name, profile in (
+        ("good", "no-mkdir.json"),
+        ("empty", "empty.json"),
+        ("absent", "x.json"),
+        ("link", "link.json"),
+    ):
+        agent.put_pod(pod(name, profile))
+    agent.wait_ready("good")
+    agent.wait(lambda: "refused" in said(agent, "good"), "the profile to refuse mkdir")
+    for name in ("empty", "absent", "link"):
+        agent.wait(lambda one=name: waiting(agent, one).get("reason"), f"{name} to be refused")  # type: ignore[misc]
+        assert waiting(agent, name)["reason"] == "CreateContainerConfigError"
+        assert "cannot load seccomp profile" in waiting(agent, name)["message"]
+        assert agent.container_id(name) == ""
+        assert said(agent, name).count("seen") == 0
+    (home / "x.json").write_text(json.dumps(NO_MKDIR))
+    agent.wait_ready("absent")
+
+
+def test_groups_and_files_of_fsgroup(agent: LabNode) -> None:
+    agent.put_pod(
+        shell(
+            "groups",
+            "id; touch /data/file; stat -c 'file %g %u' /data/file; stat -c 'dir %g %a' /data; stat -c 'mem %g' /mem",
+            {
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "mem", "mountPath": "/mem"}],
+                "securityContext": {"runAsUser": 1000, "runAsGroup": 3000},
+            },
+            securityContext={"fsGroup": 2000, "fsGroupChangePolicy": "OnRootMismatch", "supplementalGroups": [7]},
+            volumes=[{"name": "data", "emptyDir": {}}, {"name": "mem", "emptyDir": {"medium": "Memory"}}],
+        )
+    )
+    agent.wait_ready("groups")
+    agent.wait(lambda: "mem 2000" in said(agent, "groups"), "the groups to be told")
+    text = said(agent, "groups")
+    assert "file 2000 1000" in text
+    assert "dir 2000 2777" in text
+    groups = text.partition("groups=")[2].splitlines()[0]
+    assert {"3000", "2000", "7"} <= set(groups.replace(",", " ").split())
+
+
+def test_unsafe_sysctls_are_forbidden_unless_the_node_allows_them(node: LabNode) -> None:
+    node.agent_flags.append(f"--node-ip={NODE_IP}")
+    node.start_agent()
+    context = {"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}
+    node.put_pod(shell("sys", "cat /proc/sys/kernel/msgmax", securityContext=context))
+    node.wait(
+        lambda: node.pod("sys").get("status", {}).get("reason") == "SysctlForbidden", "the sysctl to be forbidden"
+    )
+    node.stop_agent()
+    node.start_agent("--allowed-unsafe-sysctls=kernel.msg*")
+    node.wait_ready("sys")
+    node.wait(lambda: "65536" in said(node, "sys"), "the sysctl to be set")
+
+
+def test_strict_groups_where_the_runtime_has_them(agent: LabNode) -> None:
+    agent.put_pod(
+        shell("strict", "id", securityContext={"supplementalGroupsPolicy": "Strict", "supplementalGroups": [7]})
+    )
+    version = agent.agent_api("/v1/status")["runtime"]["version"].lstrip("v")
+    if version.startswith("1."):
+        agent.wait(
+            lambda: agent.pod("strict").get("status", {}).get("reason") == "SupplementalGroupsPolicyNotSupported",
+            "the pod to be refused",
+        )
+    else:
+        agent.wait_ready("strict")
+
+
+@ONE_VERSION
+def test_a_profile_that_was_good_and_goes_bad_stops_nothing_and_starts_nothing(agent: LabNode) -> None:
+    home = agent.root_dir / "seccomp"
+    home.mkdir()
+    (home / "p.json").write_text(json.dumps(NO_MKDIR))
+    context = {"seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"}}
+    agent.put_pod(shell("web", "true", {"securityContext": context}))
+    agent.wait_ready("web")
+    first = agent.container_id("web")
+    (home / "p.json").write_text("")
+    agent.kill_agent()
+    agent.start_agent()
+    agent.wait_ready("web")
+    assert agent.container_id("web") == first
+    agent.kill_container(first)
+    agent.wait(lambda: waiting(agent, "web").get("reason") == "CreateContainerConfigError", "the start to be refused")
+    (home / "p.json").write_text(json.dumps(NO_MKDIR))
+    agent.wait_ready("web")
