@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lightkube.models.core_v1 import Pod
@@ -17,6 +18,7 @@ from agent.admission import NotYet, Refused, admit
 from agent.cgroups.keeper import CgroupKeeper
 from agent.config import AgentConfig
 from agent.container_spec.facts import NodeFacts
+from agent.images.node_credentials import NodeCredentials
 from agent.images.puller import ImagePuller
 from agent.node.facts import read_machine_identity
 from agent.pods.execute import Executor
@@ -61,7 +63,7 @@ def assemble(
         return spawn(group, work, name=name)
 
     parallel = 1 if config.serialize_image_pulls else config.max_parallel_image_pulls
-    puller = ImagePuller(images, own, max_parallel=parallel)
+    puller = ImagePuller(images, own, max_parallel=parallel, node_credentials=_node_credentials(config))
     prober = Prober(runtime, own, lambda uid: workers.poke(uid))
     for uid, record in records.items():
         prober.restore(uid, record.probes)
@@ -90,6 +92,16 @@ def assemble(
     boot_id = read_machine_identity().boot_id
     workers = PodWorkers(shared, group, records, boot_id, lambda: settings.config.crash_loop_max_s)
     return shared, workers, cgroups
+
+
+def _node_credentials(config: AgentConfig) -> NodeCredentials:
+    plugins = None
+    if config.credential_providers:
+        from agent.images.plugins import CredentialPlugins
+
+        plugins = CredentialPlugins(config.credential_providers, config.credential_provider_dir)
+    files = (config.root_dir / "config.json", Path("~/.docker/config.json").expanduser())
+    return NodeCredentials(files, plugins)
 
 
 def not_admitted(pod: Pod, node: NodeFacts, active_pods: Callable[[], tuple[Pod, ...]]) -> Held | None:

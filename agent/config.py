@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
@@ -22,6 +23,9 @@ from agent.logs.policy import LogPolicy
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
 from kube_objects.quantity import parse_quantity
+
+if TYPE_CHECKING:
+    from agent.images.provider_config import Provider
 
 __all__ = ["AgentConfig", "ConfigError", "load_config"]
 
@@ -37,6 +41,31 @@ ENFORCEABLE = (
 )
 
 T = TypeVar("T")
+
+
+def load_providers(path: str, programs: str) -> tuple[Provider, ...]:
+    """Read the configuration of credential provider plugins.  Raises ConfigError."""
+    from agent.images.provider_config import parse_provider_config
+
+    place = Path(path)
+    suffixes = (".yaml", ".yml", ".json")
+    found: list[Provider] = []
+    try:
+        files = sorted(one for one in place.iterdir() if one.suffix in suffixes) if place.is_dir() else [place]
+        for file in files:
+            try:
+                found += parse_provider_config(file.read_bytes())
+            except ValueError as error:
+                raise ConfigError(str(file), str(error)) from None
+    except OSError as error:
+        raise ConfigError(path, error.strerror or str(error)) from None
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(path, f"duplicate plugin {name!r}")
+        if not os.access(Path(programs) / name, os.X_OK):
+            raise ConfigError(path, f"plugin {name!r} is no program in {programs}")
+    return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +105,8 @@ class AgentConfig:
     resolv_conf: str
     serialize_image_pulls: bool
     max_parallel_image_pulls: int | None
+    credential_providers: tuple[Provider, ...]
+    credential_provider_dir: str
     max_pods: int
     healthz_bind_address: str
     healthz_port: int
@@ -147,6 +178,8 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         cluster_domain=get.domain("clusterDomain"),
         resolv_conf=get.file("resolvConf"),
         serialize_image_pulls=get.serialize_image_pulls(),
+        credential_providers=get.credential_providers(),
+        credential_provider_dir=get.absolute("image-credential-provider-bin-dir"),
         max_parallel_image_pulls=get.optional("maxParallelImagePulls", int),
         max_pods=get.typed("maxPods", int),
         healthz_bind_address=get.address("healthzBindAddress"),
@@ -337,6 +370,16 @@ class _Getter:
             self.typed("containerLogMaxWorkers", int),
             self.typed("containerLogMonitorInterval", float),
         )
+
+    def credential_providers(self) -> tuple[Provider, ...]:
+        """The plugins of the file, or of the files of a directory in the order of their names."""
+        setting, directory = self.setting("image-credential-provider-config"), "image-credential-provider-bin-dir"
+        path, programs = self.absolute("image-credential-provider-config"), self.absolute(directory)
+        if bool(path) != bool(programs):
+            raise (setting if path else self.setting(directory)).error(
+                "--image-credential-provider-config and --image-credential-provider-bin-dir need each other"
+            )
+        return load_providers(path, programs) if path else ()
 
     def serialize_image_pulls(self) -> bool:
         parallel = self.optional("maxParallelImagePulls", int)

@@ -365,8 +365,20 @@ FLAGS: Mapping[str, ConfigField] = {
         *_refused("", ("cloud-provider", "string", "", "cloud-provider")),
         *_refused("the agent's own lock is in its root directory", ("lock-file", "string", "", "lock-file")),
         *_refused("", ("exit-on-lock-contention", "bool", False, "exit-on-lock-contention")),
-        *_refused("", ("image-credential-provider-config", "string", "", "image-credential-provider-config")),
-        *_refused("", ("image-credential-provider-bin-dir", "string", "", "image-credential-provider-bin-dir")),
+        _used(
+            "image-credential-provider-config",
+            "string",
+            "",
+            "image-credential-provider-config",
+            note="the plugins' configuration: a file, or a directory of them",
+        ),
+        _used(
+            "image-credential-provider-bin-dir",
+            "string",
+            "",
+            "image-credential-provider-bin-dir",
+            note="where their programs are",
+        ),
         *_refused("", ("vmodule", "string", "", "vmodule")),
         *_refused(
             "removed in Kubernetes 1.35; the runtime's own configuration names the sandbox image",

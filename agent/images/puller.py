@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from agent.images.backoff import PullBackoff
+from agent.images.keyring import Credential, matching
 from agent.images.names import with_default_tag
 from cri_client.errors import CriError
 from cri_client.types import AuthConfig, ImageSpec, ImageStatusResponse, PodSandboxConfig
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+Key = TypeVar("Key")
 
 _FRESH_S = 1.0
 
@@ -35,6 +38,14 @@ class ImageStore(Protocol):
         self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
     ) -> str:
         """Pull an image; its reference."""
+        ...
+
+
+class CredentialSource(Protocol):
+    """What the node itself knows to show to registries (`agent.images.node_credentials`)."""
+
+    async def credentials(self, image: str) -> tuple[Credential, ...]:
+        """All of it that may fit an image."""
         ...
 
 
@@ -83,6 +94,7 @@ class ImagePuller:
         spawn: Spawn,
         *,
         max_parallel: int | None = 1,
+        node_credentials: CredentialSource | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._images = images
@@ -91,16 +103,20 @@ class ImagePuller:
         self._places: AbstractAsyncContextManager[object] = (
             nullcontext() if max_parallel is None else asyncio.Semaphore(max_parallel)
         )
-        self._pulls: dict[str, asyncio.Future[str]] = {}
+        self._node_credentials = node_credentials
+        self._pulls: dict[tuple[str, tuple[AuthConfig, ...]], asyncio.Future[str]] = {}
         self._looks: dict[str, asyncio.Future[str]] = {}
         self._progress: dict[str, PullProgress] = {}
         self._present: dict[str, tuple[str, float]] = {}
         self._backoff = PullBackoff()
 
-    async def pull_if_needed(self, image: str, policy: str, pod_key: str) -> PulledImage:
+    async def pull_if_needed(
+        self, image: str, policy: str, pod_key: str, pull_secrets: Iterable[Credential] = ()
+    ) -> PulledImage:
         """The image for a container of the pod `pod_key` (its UID), pulled if `policy` asks for it.
 
-        `policy` is Always, IfNotPresent or Never.  Raises ImageWaiting with reason InvalidImageName,
+        `pull_secrets` are the pod's credentials, tried before the node's; a pull is shared only by those who show the
+        same.  `policy` is Always, IfNotPresent or Never.  Raises ImageWaiting with reason InvalidImageName,
         ErrImageNeverPull, ImageInspectError, ErrImagePull or ImagePullBackOff.
         """
         try:
@@ -115,7 +131,7 @@ class ImagePuller:
             if policy == "Never":
                 text = f'Container image "{image}" is not present with pull policy of Never'
                 raise ImageWaiting("ErrImageNeverPull", text, self._now() + self._backoff.initial_s)
-        return await self._pull_unless_held(image, name, pod_key)
+        return await self._pull_unless_held(image, name, pod_key, matching(pull_secrets, name))
 
     def invalidate(self, image: str) -> None:
         """Forget that an image is present, after the runtime said NotFound for it."""
@@ -155,46 +171,59 @@ class ImagePuller:
         self._present = {key: known for key, known in self._present.items() if now_s - known[1] < _FRESH_S}
         self._present[name] = (found, now_s)
 
-    async def _pull_unless_held(self, image: str, name: str, pod_key: str) -> PulledImage:
+    async def _pull_unless_held(
+        self, image: str, name: str, pod_key: str, auths: tuple[AuthConfig, ...]
+    ) -> PulledImage:
         held = self._backoff.held(pod_key, image, self._now())
         if held is not None:
             text = f'Back-off pulling image "{image}": ErrImagePull: {held.cause}'
             raise ImageWaiting("ImagePullBackOff", text, held.until_s)
         began_s = self._now()
         try:
-            found = await self._shared(self._pulls, name, lambda: self._pull(name))
+            found = await self._shared(self._pulls, (name, auths), lambda: self._pull(name, auths))
         except CriError as error:
             until_s = self._backoff.fail(pod_key, image, str(error), self._now())
             raise ImageWaiting("ErrImagePull", str(error), until_s) from error
         took_s = self._now() - began_s
         return PulledImage(found, found, f'Successfully pulled image "{image}" in {took_s:.3f}s')
 
-    async def _pull(self, name: str) -> str:
+    async def _pull(self, name: str, auths: tuple[AuthConfig, ...]) -> str:
         self._progress[name] = PullProgress(name, queued=True, since_s=self._now())
         try:
+            if self._node_credentials is not None:
+                auths += matching(await self._node_credentials.credentials(name), name)
             async with self._places:
                 self._progress[name] = PullProgress(name, queued=False, since_s=self._now())
-                found = await self._images.pull_image(ImageSpec(image=name))
+                found = await self._try_each(name, auths)
         finally:
-            del self._progress[name]
+            self._progress.pop(name, None)
         self._remember(name, found)
         return found
 
+    async def _try_each(self, name: str, auths: tuple[AuthConfig, ...]) -> str:
+        """With each of the credentials in turn, or with none where there are none."""
+        for auth in auths[:-1]:
+            try:
+                return await self._images.pull_image(ImageSpec(image=name), auth)
+            except CriError:
+                continue
+        return await self._images.pull_image(ImageSpec(image=name), auths[-1] if auths else None)
+
     async def _shared(
-        self, under_way: dict[str, asyncio.Future[str]], name: str, work: Callable[[], Coroutine[Any, Any, str]]
+        self, under_way: dict[Key, asyncio.Future[str]], name: Key, work: Callable[[], Coroutine[Any, Any, str]]
     ) -> str:
         """Join the work on `name` that is under way, or start it; a caller that is cancelled leaves it running."""
         future = under_way.get(name)
         if future is None:
             future = asyncio.get_running_loop().create_future()
             under_way[name] = future
-            self._spawn(self._carry_out(under_way, name, future, work()), f"image {name}")
+            self._spawn(self._carry_out(under_way, name, future, work()), "image")
         return await asyncio.shield(future)
 
     @staticmethod
     async def _carry_out(
-        under_way: dict[str, asyncio.Future[str]],
-        name: str,
+        under_way: dict[Key, asyncio.Future[str]],
+        name: Key,
         future: asyncio.Future[str],
         work: Coroutine[Any, Any, str],
     ) -> None:

@@ -26,6 +26,7 @@ from agent.container_spec.paths import container_log_path, pod_log_dir, terminat
 from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
 from agent.container_spec.security import local_seccomp_paths
+from agent.images.keyring import Credential, pull_secrets
 from agent.images.puller import ImagePuller, ImageWaiting
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import StepFailed, cri_failure, failure_reason
@@ -140,7 +141,9 @@ class Executor:
                 return await self._create_sandbox(step, target)
         if isinstance(step, PullImage):
             with target.timed(PULL, step.container, 0):
-                return (await self._puller.pull_if_needed(step.image, step.policy, target.uid)).image_ref
+                return (
+                    await self._puller.pull_if_needed(step.image, step.policy, target.uid, self._pull_secrets(target))
+                ).image_ref
         if isinstance(step, StartContainer):
             return await self._start_container(step, target)
         if isinstance(step, RunPostStart):
@@ -262,6 +265,13 @@ class Executor:
         failure = await self._hooks.run_post_start(hook, step.container, target.hook_due(step.container), whose, ip)
         if failure:
             raise StepFailed("PostStartHookError", failure)
+
+    def _pull_secrets(self, target: Target) -> tuple[Credential, ...]:
+        """A Secret that is of no use is told and left out, as in the kubelet: the image may be public."""
+        found, complaints = pull_secrets(pod_of(target), self.objects)
+        for complaint in complaints:
+            _log.warning("%s; pulling without", complaint)
+        return found
 
     async def _resize_container(self, step: ResizeContainer, target: Target) -> None:
         pod = pod_of(target)

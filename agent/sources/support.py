@@ -187,7 +187,7 @@ _SPEC = {
     **_idle("matters to schedulers only", "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
     **_refused(f"static pods may not reference serviceaccounts ({_NEEDS_API})", "serviceAccountName", "serviceAccount"),
     **_under("volumes[]", _VOLUME_OF_OBJECTS),
-    **_refused(f"static pods may not reference secrets ({_NEEDS_API})", "imagePullSecrets"),
+    **_used("imagePullSecrets[].name"),
     **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resourceClaims", "resources.claims"),
     **_refused(
         f"static pods may not reference persistentvolumeclaims ({_NEEDS_API})",

@@ -18,8 +18,8 @@ from lightkube.models import core_v1, meta_v1
 from agent.sources.validation_container import validate_container
 from agent.sources.validation_lifecycle import validate_lifecycle, validate_pod_lifecycle
 from agent.sources.validation_resources import validate_pod_resources
-from agent.sources.validation_volumes import validate_volumes
 from agent.sources.validation_security import validate_pod_security
+from agent.sources.validation_volumes import validate_volumes
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_label_value, is_qualified_name
 

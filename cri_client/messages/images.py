@@ -41,14 +41,14 @@ class ImageFilter:
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """Registry credentials; never to be logged."""
+    """Registry credentials; never to be logged, so no `repr` shows them."""
 
     username: str = ""
-    password: str = ""
-    auth: str = ""
+    password: str = field(default="", repr=False)
+    auth: str = field(default="", repr=False)
     server_address: str = ""
-    identity_token: str = ""
-    registry_token: str = ""
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.images.keyring import Credential
 from agent.images.puller import ImagePuller, ImageWaiting
 from cri_client.errors import CriError, NotFound
 from cri_client.types import AuthConfig, Image, ImageSpec, ImageStatusResponse, PodSandboxConfig
@@ -204,3 +205,50 @@ async def test_a_store_that_cannot_be_asked_is_said() -> None:
         waiting = await refused(puller, "web:1")
     assert waiting.reason == "ImageInspectError"
     assert waiting.message.startswith('Failed to inspect image "web:1"')
+
+
+class NodeKeys:
+    def __init__(self, *credentials: Credential) -> None:
+        self._credentials = credentials
+
+    async def credentials(self, image: str) -> tuple[Credential, ...]:
+        return self._credentials
+
+
+async def test_credentials_are_tried_in_turn_and_shared_only_with_those_who_show_the_same() -> None:
+    shown: list[str] = []
+
+    class Registry(Store):
+        async def pull_image(
+            self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
+        ) -> str:
+            shown.append(auth.username if auth else "")
+            await asyncio.sleep(1)
+            if auth is None or auth.username != "node":
+                raise CriError("PullImage", "unauthorized")
+            return "sha256:x"
+
+    def key(name: str) -> Credential:
+        return Credential("r.io", AuthConfig(username=name, password="p"))
+
+    async with asyncio.TaskGroup() as group:
+
+        def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+            return group.create_task(work, name=name)
+
+        puller = ImagePuller(Registry(), spawn, max_parallel=None, node_credentials=NodeKeys(key("node")), now=now_s)
+        found = await puller.pull_if_needed("r.io/web", "Always", "a", [key("pod")])
+        assert found.image_ref == "sha256:x"
+        assert shown == ["pod", "node"]
+        shown.clear()
+        await asyncio.gather(
+            puller.pull_if_needed("r.io/web", "Always", "a", [key("pod")]),
+            puller.pull_if_needed("r.io/web", "Always", "b", [key("pod")]),
+            puller.pull_if_needed("r.io/web", "Always", "c", [key("other")]),
+        )
+        assert sorted(shown) == ["node", "node", "other", "pod"]
+        shown.clear()
+        bare = ImagePuller(Registry(), spawn, node_credentials=NodeKeys(), now=now_s)
+        with pytest.raises(ImageWaiting):
+            await bare.pull_if_needed("r.io/web", "Always", "a")
+        assert shown == [""]
