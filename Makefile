@@ -9,10 +9,10 @@ ARGS ?=
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm unit lint docs bench deb clean venv deps lock
+.PHONY: help demo test test-vm unit lint docs bench bench-kubelet deb clean venv deps lock
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
 	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep)
@@ -42,6 +42,9 @@ docs: venv ## Write docs/pod-support.md from the code's table and tests/cases/po
 bench: deps venv ## The measurements of docs/benchmarks.md, as ratios within one run.
 	@$(BIN)/python -m lab.build
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-kubelet: deps venv ## Beside the real kubelet, built from its Go modules at the first time (docs/benchmarks.md).
+	@$(BIN)/python -m bench.kubelet $(ARGS)
 
 deb: ## The Debian package for this distribution, into dist/ (docs/packaging.md); installs its own build dependencies.
 	@lab/deps.sh deb

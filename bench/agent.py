@@ -99,14 +99,14 @@ def rest_rows(node: LabNode, seconds: float = 60.0) -> list[Row]:
     assert node.agent is not None
     assert node.proxy is not None
     daemons = {"agent, 30 pods at rest": node.agent.pid, "proxy, one service at rest": node.proxy.pid}
-    before = {name: _cpu_s(pid) for name, pid in daemons.items()}
+    before = {name: cpu_s(pid) for name, pid in daemons.items()}
     time.sleep(seconds)
     limits = {"agent, 30 pods at rest": (70.0, 0.3), "proxy, one service at rest": (55.0, None)}
     rows = []
     for name, pid in daemons.items():
         rss_limit, cpu_limit = limits[name]
         rows.append(Row(f"{name}: RSS", "MB", psutil.Process(pid).memory_info().rss / 1e6, None, rss_limit))
-        rows.append(Row(f"{name}: CPU", "% of a core", (_cpu_s(pid) - before[name]) / seconds * 100, None, cpu_limit))
+        rows.append(Row(f"{name}: CPU", "% of a core", (cpu_s(pid) - before[name]) / seconds * 100, None, cpu_limit))
     node.stop_proxy()
     _remove_by_agent(node, pods)
     node.stop_agent()
@@ -168,7 +168,7 @@ def _remove_by_agent(node: LabNode, pods: Sequence[Json]) -> None:
 
 def _kill_and_wait(node: LabNode, name: str) -> float:
     old = node.container_id(name)
-    pid = _host_pid(node, node.containerd.tasks()[old])
+    pid = host_pid(node, node.containerd.tasks()[old])
     begun = time.time()
     os.kill(pid, 9)
     node.wait(lambda: node.container_id(name) not in ("", old), f"{name} to run again", 30)
@@ -176,7 +176,7 @@ def _kill_and_wait(node: LabNode, name: str) -> float:
     return at - begun
 
 
-def _host_pid(node: LabNode, pid_inside: int) -> int:
+def host_pid(node: LabNode, pid_inside: int) -> int:
     """The number this machine gives to a process that the lab's host numbers `pid_inside`."""
     assert isinstance(node.machine, LabHost)
     for pid in node.machine.pids():
@@ -232,6 +232,7 @@ def _service() -> Json:
     }
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU a process has used so far."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)

@@ -67,8 +67,10 @@ class LogMonitor:
                 await self._runtime.reopen_container_log(container_id)
             elif full:
                 await self._rotate(container_id, log, policy)
-        except (OSError, EOFError, CriError) as error:
+        except (OSError, CriError) as error:
             self._tell(container_id, log, error)
+        except Exception:  # a mistake of ours in one log must not end the agent
+            _log.exception("cannot rotate %s", log)
         else:
             self._told.discard(container_id)
 
