@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import runpy
 import socket
 import subprocess
@@ -145,6 +146,31 @@ def test_names_who_listens_on_a_port() -> None:
         port = server.getsockname()[1]
         (found,) = look(ports=[port])["listeners"]
     assert (found["port"], found["pid"] > 0, found["ours"]) == (port, True, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "again"),
+    [
+        ("install ok installed", None, False),
+        ("install ok half-configured", "longshore is half-configured", False),
+        ("install reinstreq half-configured", "longshore is half-configured and has to be installed again", True),
+        ("install reinstreq half-installed", "longshore is half-installed and has to be installed again", True),
+    ],
+)
+def test_says_what_a_power_cut_left_of_a_package(
+    status: str, problem: str | None, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By dpkg's own record; repair.yml unpacks the kept package where dpkg cannot go on from what is there."""
+    entry = f"Package: longshore\nStatus: {status}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
+    (tmp_path / "status").write_text(entry)
+    (tmp_path / "info").mkdir()
+    monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path))
+    problems = runpy.run_path(str(LOOK))["dpkg_problems"]()
+    assert problems == ([] if problem is None else [problem])
+    tasks = yaml.safe_load((ROLE / "tasks" / "repair.yml").read_text())
+    (condition,) = [one["when"] for one in tasks if "prereq_kept_package" in one.get("vars", {})]
+    pattern = condition.partition("'match', '")[2].partition("'")[0]
+    assert any(re.match(pattern, one) for one in problems) == again
 
 
 def test_every_role_file_is_named_in_a_task() -> None:

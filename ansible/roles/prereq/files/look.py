@@ -135,7 +135,8 @@ def dpkg_problems():
         problems.append("dpkg was interrupted")
     for name, facts in packages().items():
         if facts["status"] not in ("installed", "config-files", "not-installed") or facts["error"] != "ok":
-            problems.append(f"{name} is {facts['status']}")
+            again = "" if facts["error"] == "ok" else " and has to be installed again"
+            problems.append(f"{name} is {facts['status']}{again}")
     return problems
 
 
