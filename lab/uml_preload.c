@@ -4,18 +4,22 @@
  * the whole state (anything shorter is EFAULT), and linux.uml has a buffer for AVX-512 at most. The guest cannot use what
  * lies behind it (AMX needs a permission from the kernel that UML does not give), so the tail is set to what it is.
  *
- * execvp: a reboot is an exec of the same program, which would inherit the tap device and find it busy.
+ * execvp: a reboot is an exec of the same program, while helper processes of the old kernel may still hold disk and tap. It
+ * becomes the end of the program with a status of its own; who started it starts it again (lab/vm.py).
+ *
+ * fsync: a power cut here is the end of these processes, which loses nothing of what they have written to a file.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#define REBOOT_STATUS 77 /* as in lab/vm.py */
 
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
@@ -46,8 +50,12 @@ long ptrace(enum __ptrace_request request, ...) {
 }
 
 int execvp(const char *file, char *const argv[]) {
-    int (*real)(const char *, char *const[]) = (int (*)(const char *, char *const[]))dlsym(RTLD_NEXT, "execvp");
-    for (int fd = 3; fd < 1024; fd++)
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return real(file, argv);
+    (void)file;
+    (void)argv;
+    _exit(REBOOT_STATUS);
+}
+
+int fsync(int fd) {
+    (void)fd;
+    return 0;
 }

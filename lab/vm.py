@@ -2,8 +2,9 @@
 
 Before: `lab.vm_image` made the disk, a `LabHost` is the network it is plugged into. Next: tests and people reach it by
 ssh. It is User-mode Linux: an ordinary process here, so it ends with the host's namespace and needs no hardware
-virtualisation. Each machine writes to a file of its own over the common disk. A reboot inside starts the same process
-anew; a power-off inside ends it.
+virtualisation. Each machine has a copy of the common disk: User-mode Linux 6.1's copy-on-write files lose blocks in a
+reboot where the file system below cannot zero a range (tmpfs). A reboot inside ends the kernel's process, and another
+one begins when all that belonged to it is gone; a power-off inside ends both.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ GATEWAY = f"{NETWORK}.1"
 BRIDGE = "vms"
 _FIRST_ADDRESS = 10
 BOOT_TIMEOUT_S = 480.0
+# 77 is how uml_preload.c ends the kernel for a reboot. Every process of it inherits the lock and holds it to its end.
+_KEEPER = 'while :; do flock "$0" "$@"; [ $? -eq 77 ] || exit; done'
 
 
 def lay_network(host: LabHost) -> None:
@@ -79,6 +82,11 @@ class VirtualMachine:
         """What kernel and systemd say."""
         return self.root / "console.log"
 
+    @property
+    def disk(self) -> Path:
+        """An ext4 file system."""
+        return self.root / "disk.ext4"
+
     def switch_on(self) -> None:
         """Start it; the disk as the last run left it."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -86,12 +94,16 @@ class VirtualMachine:
             self.host.run(["ip", "tuntap", "add", self._tap, "mode", "tap"])
             self.host.run(["ip", "link", "set", self._tap, "master", BRIDGE])
             self.host.run(["ip", "link", "set", self._tap, "up"])
-        argv = ["linux.uml", f"umid={self.name}", f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
-        argv += ["con0=null,fd:1", "quiet", f"ubd0={self.root / 'disk.cow'},{self.image.disk}"]
+        if not self.disk.exists():
+            self.host.run(["cp", "--sparse=always", "--reflink=auto", str(self.image.disk), str(self.disk)])
+        argv = ["sh", "-c", _KEEPER, str(self.root / "kernel.lock")]
+        argv += ["env", f"LD_PRELOAD={self.image.preload}", "linux.uml"]
+        argv += [f"umid={self.name}", f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
+        argv += ["con0=null,fd:1", "quiet", f"ubd0d={self.disk}"]
         # gro: packets of more than one MTU, which the tap hands over whole, would be cut off and sent again and again.
         argv += [f"vec0:transport=tap,ifname={self._tap},depth=64,gro=1,mac={self._mac}"]
         argv += [f"systemd.hostname={self.name}", f"lab.address={self.address}/24", f"lab.gateway={GATEWAY}"]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.root), "LD_PRELOAD": str(self.image.preload)}
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.root)}
         self.process = self.host.start(argv, log=self.console, env=env, cwd=self.root)
 
     def wait_ssh(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
@@ -120,7 +132,7 @@ class VirtualMachine:
         """A power cut: what the machine had not written to its disk is lost."""
         if self.process is None:
             return
-        # Its helpers and the guest's processes are processes here too, and hold the disk's lock for a moment longer.
+        # The keeper, then what it kept: the kernel, its helpers and the guest's processes are processes here.
         with contextlib.suppress(psutil.NoSuchProcess):
             parts = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
@@ -160,6 +172,11 @@ class VirtualMachine:
     def shell(self, script: str, *, check: bool = True, timeout_s: float = 180.0) -> str:
         """Run a shell script in the machine; its stdout."""
         return self.run(["sh", "-c", script], check=check, timeout_s=timeout_s).stdout
+
+    def put(self, source: Path, place: str) -> None:
+        """Copy a file into the machine."""
+        command = shlex.join([*self.ssh_command(), f"root@{self.address}", f"cat > {shlex.quote(place)}"])
+        self.host.run(["sh", "-c", f"{command} < {shlex.quote(str(source))}"])
 
     def ssh_command(self) -> list[str]:
         """ssh with all its options but no host."""
