@@ -25,10 +25,10 @@ test: deps venv ## Every test but test-vm, as root: real containerd (1.x and 2.x
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
-test-vm: deps venv ## A node's life on a machine of its own: systemd, reboot, upgrade, reset (10-25 minutes).
+test-vm: deps venv ## A node's life on two machines at a time: systemd, reboot, upgrade, reset (about 14 minutes of processor time).
 	@$(BIN)/python -m lab.package
 	@$(BIN)/python -m lab.vm_image
-	@$(BIN)/pytest tests/vm -s --durations=0 $(ARGS)
+	@$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0 $(ARGS)
 
 lint: venv ## ruff, mypy --strict and the import contracts.
 	@$(BIN)/ruff check

@@ -1,9 +1,11 @@
-"""One booted machine for the whole session: the tests of test_machine.py are steps of its life, in their order."""
+"""One booted machine for each file: its tests are steps of that machine's life, in the file's order. The files need
+nothing of each other, so that `make test-vm` runs them at the same time.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ from lab.host import LabHost
 from lab.package import deb_file, missing_tool
 from lab.vm import VirtualMachine, lay_network
 from lab.vm_image import NoMachineError, vm_image
-from lab.vm_inventory import take
 from lab.vm_node import SERVICE_NETWORK, VmNode
 from tests.conftest import OUTCOME
+
+Timing = Callable[[str, float], None]
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +28,7 @@ def deb() -> Path:
     return deb_file()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine() -> Iterator[VirtualMachine]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -44,21 +47,29 @@ def machine() -> Iterator[VirtualMachine]:
     assert inventory.diff(before, inventory.take(marks)) == []
 
 
-@pytest.fixture(scope="session")
-def as_new(machine: VirtualMachine) -> dict[str, str]:
-    """What was on the machine before anything of ours."""
-    return take(machine)
-
-
-@pytest.fixture(scope="session")
-def node(machine: VirtualMachine, as_new: dict[str, str], deb: Path) -> VmNode:
-    assert as_new["packages"]
+@pytest.fixture(scope="module")
+def bare_node(machine: VirtualMachine, deb: Path) -> VmNode:
+    """Not yet a node: the first steps of a file make it one."""
     return VmNode(machine, deb)
 
 
 @pytest.fixture(autouse=True)
-def journal_when_it_fails(request: pytest.FixtureRequest, node: VmNode) -> Iterator[None]:
+def journal_when_it_fails(request: pytest.FixtureRequest, bare_node: VmNode) -> Iterator[None]:
     yield
     if request.node.stash.get(OUTCOME, True) is False:
-        print(node.journal(120))
-        print(node.machine.console_text(3000))
+        print(bare_node.journal(120))
+        print(bare_node.machine.console_text(3000))
+
+
+@pytest.fixture
+def timing(record_property: Callable[[str, object], None]) -> Timing:
+    """Notes how many seconds something took, for the end of the run."""
+    return lambda what, seconds: record_property("timing", f"{what}: {seconds:.0f} s")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.stats.get(outcome, [])]
+    properties = [pair for one in reports if one.when == "call" for pair in one.user_properties]
+    for name, value in properties:
+        if name == "timing":
+            terminalreporter.write_line(str(value))
