@@ -46,7 +46,7 @@ def container_config(
         args=expand_all(container.args, variables),
         working_dir=container.workingDir or "",
         envs=tuple(cri.KeyValue(key=name, value=text) for name, text in variables.items()),
-        mounts=container_mounts(pod, container, attempt, facts, mounts),
+        mounts=container_mounts(pod, container, attempt, facts, mounts, variables),
         labels=labels.container_labels(pod, container),
         annotations=labels.container_annotations(pod, container, attempt),
         log_path=container_log_path(container.name, attempt),

@@ -58,6 +58,12 @@ def container_environment(pod: core_v1.Pod, container: core_v1.Container, facts:
     return variables
 
 
+def unset_references(text: str, variables: Mapping[str, str]) -> list[str]:
+    """The names that `$(NAME)` in the text refers to and that have no value, or an empty one."""
+    names = {match.group(2) for match in _REFERENCE.finditer(text) if not match.group(1)}
+    return sorted(name for name in names if not variables.get(name))
+
+
 def expand_all(texts: Sequence[str] | None, variables: Mapping[str, str]) -> tuple[str, ...]:
     """Expand each element of a command line."""
     return tuple(expand(text, variables) for text in texts or ())

@@ -1,17 +1,19 @@
 """The mounts of a container: its volumes, the pod's hosts file, its termination log.
 
 Pure.  Before: agent/volumes has made the directories and files on the host, whose paths come in.  Next: container.py.
-Sources: API fields `volumeMounts`, `terminationMessagePath`; mount_namespaces(7) for propagation.
+Parts of volumes (subPath) are bound by agent/volumes/sub_paths.py.  Sources: API fields `volumeMounts`,
+`terminationMessagePath`; mount_namespaces(7) for propagation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from lightkube.models import core_v1
 
+from agent.container_spec.env import expand, unset_references
 from agent.container_spec.facts import SpecError, SpecFacts
-from agent.container_spec.paths import etc_hosts_path, termination_log_path
+from agent.container_spec.paths import etc_hosts_path, sub_path_target, termination_log_path
 from agent.container_spec.references import is_of_objects
 from cri_client import types as cri
 
@@ -26,15 +28,35 @@ _PROPAGATION = {
 
 
 def container_mounts(
-    pod: core_v1.Pod, container: core_v1.Container, attempt: int, facts: SpecFacts, volume_paths: Mapping[str, str]
+    pod: core_v1.Pod,
+    container: core_v1.Container,
+    attempt: int,
+    facts: SpecFacts,
+    volume_paths: Mapping[str, str],
+    variables: Mapping[str, str],
 ) -> tuple[cri.Mount, ...]:
     """Every mount of one attempt of a container, in the order the kubelet gives them.
 
-    `volume_paths`: volume name -> directory or file on the host.  Raises SpecError when a volume has no path yet.
+    `volume_paths`: volume name -> directory or file on the host, `variables` the container's.  Raises SpecError when a
+    volume has no path yet, or a part of it cannot be named.
     """
     uid = (pod.metadata.uid if pod.metadata else None) or ""
     read_only = {volume.name for volume in (pod.spec.volumes if pod.spec else None) or [] if is_of_objects(volume)}
-    mounts = [_volume_mount(container, mount, volume_paths, read_only) for mount in container.volumeMounts or []]
+    mounts: list[cri.Mount] = []
+    for index, mount in enumerate(container.volumeMounts or []):
+        if mount.name not in volume_paths:
+            raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
+        path = volume_paths[mount.name]
+        if sub_path_of(mount, variables):
+            path = sub_path_target(facts.root_dir, uid, mount.name, container.name, index)
+        mounts.append(
+            cri.Mount(
+                container_path=_absolute(mount.mountPath),
+                host_path=path,
+                readonly=bool(mount.readOnly) or mount.name in read_only,
+                propagation=_PROPAGATION[mount.mountPropagation],
+            )
+        )
     if mounts_hosts_file(pod, container, facts):
         mounts.append(
             cri.Mount(
@@ -58,20 +80,18 @@ def mounts_hosts_file(pod: core_v1.Pod, container: core_v1.Container, facts: Spe
     return known and all(mount.mountPath != ETC_HOSTS for mount in container.volumeMounts or [])
 
 
-def _volume_mount(
-    container: core_v1.Container,
-    mount: core_v1.VolumeMount,
-    volume_paths: Mapping[str, str],
-    read_only: Collection[str],
-) -> cri.Mount:
-    if mount.name not in volume_paths:
-        raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
-    return cri.Mount(
-        container_path=_absolute(mount.mountPath),
-        host_path=volume_paths[mount.name],
-        readonly=bool(mount.readOnly) or mount.name in read_only,
-        propagation=_PROPAGATION[mount.mountPropagation],
-    )
+def sub_path_of(mount: core_v1.VolumeMount, variables: Mapping[str, str]) -> str:
+    """The part of the volume that is mounted, "" for all of it. Raises SpecError, in the kubelet's words."""
+    path = mount.subPath or ""
+    if mount.subPathExpr:
+        if missing := unset_references(mount.subPathExpr, variables):
+            raise SpecError(f"missing value for {', '.join(missing)}")
+        path = expand(mount.subPathExpr, variables)
+    if path.startswith("/"):
+        raise SpecError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise SpecError(f"unable to provision SubPath `{path}`: must not contain '..'")
+    return path
 
 
 def _absolute(path: str) -> str:

@@ -32,6 +32,11 @@ def volume_path(root_dir: str, pod_uid: str, plugin: str, volume: str) -> str:
     return str(PurePosixPath(volumes_dir(root_dir, pod_uid), plugin, volume))
 
 
+def sub_path_target(root_dir: str, pod_uid: str, volume: str, container: str, index: int) -> str:
+    """Where the agent binds the part of a volume that the container's mount number `index` asks for."""
+    return str(PurePosixPath(pod_dir(root_dir, pod_uid), "volume-subpaths", volume, container, str(index)))
+
+
 def etc_hosts_path(root_dir: str, pod_uid: str) -> str:
     """The hosts file the agent writes and every container of the pod sees as /etc/hosts."""
     return str(PurePosixPath(pod_dir(root_dir, pod_uid), "etc-hosts"))

@@ -60,6 +60,7 @@ from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, update_volumes
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
+from agent.volumes.sub_paths import bind_sub_paths
 from agent.volumes.teardown import remove_pod_dir, remove_volumes
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
@@ -219,17 +220,11 @@ class Executor:
         sandbox = next(one for one in target.seen.sandboxes if one.id == step.sandbox_id)
         host_network = bool(pod.spec and pod.spec.hostNetwork)
         facts = self._spec_facts(pod, self.node.node_ips if host_network else sandbox.ips)
-        ref = target.image_ref(container.name)
+        ref, paths = target.image_ref(container.name), volume_paths(pod, self._root)
         check_seccomp_files(local_seccomp_paths(pod, container, self._root), self._root)
-        config = container_config(
-            pod,
-            container,
-            step.attempt,
-            facts,
-            volume_paths(pod, self._root),
-            image_ref=ref,
-            image_user=await self._image_user(ref),
-        )
+        user = await self._image_user(ref)
+        config = container_config(pod, container, step.attempt, facts, paths, image_ref=ref, image_user=user)
+        await bind_sub_paths(pod, container, facts, paths)
         write_hosts_file(pod, self._root, facts.pod_ips, *pod_hostname(pod, facts))
         if container.terminationMessagePath:
             create_termination_log(pod, self._root, container.name, step.attempt)

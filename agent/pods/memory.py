@@ -114,7 +114,7 @@ class PodMemory:
 
     def log_fields(self, container: str = "") -> dict[str, str]:
         """The journal's fields for a record about this pod or one of its containers."""
-        return {"POD": self.full_name, **({"CONTAINER": container} if container else {})}
+        return {"POD": self.full_name, **({"CONTAINER": container} if container and "/" not in container else {})}
 
     def learn_pod(self, pod: Pod) -> None:
         """Take the identity and the container hashes from the definition."""

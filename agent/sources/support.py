@@ -113,7 +113,7 @@ _CONTAINER = {
     **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resources.claims"),
     **_used("ports[].name", "ports[].containerPort", "ports[].hostPort", "ports[].hostIP", "ports[].protocol"),
     **_used("volumeMounts[].name", "volumeMounts[].mountPath", "volumeMounts[].readOnly"),
-    **_used("volumeMounts[].mountPropagation"),
+    **_used("volumeMounts[].mountPropagation", "volumeMounts[].subPath", "volumeMounts[].subPathExpr"),
     "volumeMounts[].recursiveReadOnly": Rule(Verdict.USED, "", ("Disabled",)),
     **_used("resizePolicy[].resourceName", "resizePolicy[].restartPolicy"),
     **_under("securityContext", _CONTAINER_SECURITY),

@@ -183,6 +183,10 @@ def _volume_mounts(container: core_v1.Container, where: Path, volumes: Collectio
         elif mount.mountPath in paths:
             yield (*here, "mountPath"), f"duplicate mount path {mount.mountPath!r}"
         paths.add(mount.mountPath)
+        if mount.subPath and mount.subPathExpr:
+            yield (*here, "subPathExpr"), "may not be set together with subPath"
+        for name in ("subPath", "subPathExpr"):
+            yield from _part(getattr(mount, name) or "", (*here, name))
         if mount.mountPropagation is not None:
             yield from _choice(mount.mountPropagation, PROPAGATIONS, (*here, "mountPropagation"))
             if mount.mountPropagation == "Bidirectional" and not privileged:
@@ -236,3 +240,11 @@ def _target_port(port: int | str, where: Path, container: core_v1.Container) -> 
 def _choice(value: str | None, allowed: tuple[str, ...], where: Path) -> Problems:
     if value not in allowed:
         yield where, f"{value!r} must be one of {', '.join(one for one in allowed if one)}"
+
+
+def _part(path: str, where: Path) -> Problems:
+    """A part of a volume (subPath)."""
+    if path.startswith("/"):
+        yield where, f"{path!r} must be a relative path"
+    elif ".." in path.split("/"):
+        yield where, f"{path!r} must not contain '..'"

@@ -5,6 +5,7 @@ Effects: all of them.  It starts in some 15 ms because it imports next to nothin
 
     check-host-paths TYPE PATH [TYPE PATH ...]   a complaint or "" for each
     mount-tmpfs PATH OPTIONS [PATH OPTIONS ...]  a complaint or "" for each
+    bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
     remove PARENT NAME                           path and cause, for each thing that had to stay
 """
@@ -26,6 +27,11 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         return [check_host_path(path_type, path) for path_type, path in pairs]
     if operation == "mount-tmpfs":
         return [_mount_tmpfs(path, options) for path, options in zip(arguments[::2], arguments[1::2], strict=True)]
+    if operation == "bind-sub-paths":
+        from agent.volumes.sub_path import bind_sub_path
+
+        triples = zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)
+        return [bind_sub_path(*triple) for triple in triples]
     if operation == "unmount":
         return [_unmount(path) for path in arguments]
     if operation == "remove":

@@ -109,10 +109,41 @@ def test_volumes_follow_their_objects(lab: Lab, running: LabNode) -> None:
     running.kill_agent()
     running.put_pod(config_map("settings", color="green"))
     running.start_agent()
+    stays_running(running, "web")
     running.wait(lambda: read("/cfg/color") == "green", "the change of the time without an agent", timeout_s=5.0)
     (running.manifests / "settings.yaml").unlink()
     running.wait(lambda: 'configmap "settings" not found' in str(running.pods()["web-node-a"]["waiting"]), "the lack")
     assert read("/cfg/color") == "green"
     assert running.container_id("web") == before
+    running.clear_manifests()
+    running.wait_gone("web")
+
+
+def test_parts_of_volumes(lab: Lab, running: LabNode) -> None:
+    running.put_pod(config_map("settings", color="red"))
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "cfg", "configMap": {"name": "settings"}}]
+    mounts = [
+        mounted("/all"),
+        mounted("/part", subPath="logs/main"),
+        mounted("/own", subPathExpr="of/$(NAME)"),
+        mounted("/etc/color", "cfg", subPath="color"),
+    ]
+    env = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    running.put_pod(pod("web", container(volumeMounts=mounts, env=env), volumes=volumes))
+    first = stays_running(running, "web")
+    script = "echo 1 > /part/file; echo 2 > /own/file; cat /all/logs/main/file /all/of/web-node-a/file /etc/color"
+    assert inside(lab, running, "web", "sh", "-c", script).split() == ["1", "2", "red"]
+    assert "Read-only" in inside(lab, running, "web", "sh", "-c", "echo x 2>&1 > /etc/color || true")
+
+    # The container turns its part into a link to the host: it must not start again with that.
+    running.kill_agent()
+    inside_script = "rm -r /all/logs && ln -s / /all/logs"
+    lab.containerd.ctr("tasks", "exec", "--exec-id", "spoil", first, "sh", "-c", inside_script)
+    running.start_agent()
+    stays_running(running, "web")
+    running.kill_container(first)
+    words = 'failed to prepare subPath for volumeMount "data" of container "main"'
+    running.wait(lambda: words in waiting(running, "web")[1], "the part to be refused")
+    assert waiting(running, "web")[0] == "CreateContainerConfigError"
     running.clear_manifests()
     running.wait_gone("web")

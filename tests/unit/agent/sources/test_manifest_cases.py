@@ -41,6 +41,8 @@ FACTS = SpecFacts(
     cluster_domain="cluster.local",
 )
 
+VOLUMES = {"data": "/volumes/data"}
+
 
 def plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -98,7 +100,7 @@ def test_case(case: Path) -> None:
     facts = dataclasses.replace(FACTS, objects=objects_of(data.decode()))
     if expectations[0][0] == "spec error":
         with pytest.raises(SpecError) as refused:
-            container_config(pod, pod.spec.containers[0], 3, facts, {}, image_user=ImageUser(uid=0))
+            container_config(pod, pod.spec.containers[0], 3, facts, VOLUMES, image_user=ImageUser(uid=0))
         assert str(refused.value) == expectations[0][1]
         assert refused.value.reason == "CreateContainerConfigError"
         return
