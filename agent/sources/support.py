@@ -177,7 +177,7 @@ _SPEC = {
     **_used("securityContext.fsGroup", "securityContext.fsGroupChangePolicy"),
     **_under("securityContext", _PROFILES),
     **_used("volumes[].name", "volumes[].emptyDir.sizeLimit", "volumes[].hostPath.path", "volumes[].hostPath.type"),
-    "volumes[].emptyDir.medium": Rule(Verdict.USED, "", ("", "Memory")),
+    **_used("volumes[].emptyDir.medium"),
     "hostUsers": Rule(Verdict.USED, "user namespaces are not supported yet", (True,)),
     **_idle("there are no Services to link without an API server", "enableServiceLinks"),
     **_idle("there are no tokens without an API server", "automountServiceAccountToken"),

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
+from agent.container_spec.huge_pages import HUGE_PAGES, huge_page_bytes
 from agent.sources.validation_container import object_name, resource_reference
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_config_key, is_dns_label, is_qualified_name
@@ -41,7 +42,20 @@ def validate_volumes(spec: core_v1.PodSpec) -> Problems:
         sources = [name for name in SOURCES if getattr(volume, name) is not None]
         if len(sources) > 1:
             yield where, f"has more than one source: {' and '.join(sources)}"
+        if volume.emptyDir is not None:
+            yield from _medium(volume.emptyDir.medium or "", spec, (*where, "emptyDir", "medium"))
         yield from _source(volume, where, containers)
+
+
+def _medium(medium: str, spec: core_v1.PodSpec, where: Path) -> Problems:
+    if medium in ("", "Memory") or huge_page_bytes(medium, spec) is not None:
+        return
+    if medium == HUGE_PAGES:
+        yield where, f"{medium!r} needs a pod that requests pages of exactly one size, else write HugePages-SIZE"
+    elif medium.startswith(f"{HUGE_PAGES}-"):
+        yield where, f"{medium!r} needs a container that requests hugepages of that size"
+    else:
+        yield where, f"{medium!r} must be Memory, HugePages or HugePages-SIZE"
 
 
 def _source(volume: core_v1.Volume, where: Path, containers: Collection[str]) -> Problems:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
+from agent.container_spec.huge_pages import HUGE_PAGES, huge_page_bytes
 from agent.container_spec.paths import (
     CONFIG_MAP_PLUGIN,
     DOWNWARD_API_PLUGIN,
@@ -25,13 +26,17 @@ from kube_objects.quantity import parse_quantity
 
 @dataclass(frozen=True)
 class EmptyDir:
-    """A directory of the agent's own, gone with the pod; `limit_bytes` None is no limit."""
+    """A directory of the agent's own, gone with the pod; `limit_bytes` None is no limit.
+
+    `fs_type` is what is mounted there ("tmpfs", "hugetlbfs" with pages of `page_bytes`), "" for the disk.
+    """
 
     name: str
     host_path: str
-    in_memory: bool
+    fs_type: str
     limit_bytes: int | None
     group_id: int | None
+    page_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,11 @@ class ObjectVolume:
 
     name: str
     host_path: str
-    in_memory: bool
+    fs_type: str
     limit_bytes: int | None
     group_id: int | None
     source: core_v1.Volume
+    page_bytes: int | None = None
 
 
 PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume
@@ -70,33 +76,35 @@ def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | No
     group_id = security.fsGroup if security is not None else None
     memory_limits = [_pod_memory_limit_bytes(pod.spec), node_memory_bytes]
     for volume in pod.spec.volumes or ():
-        plugin, in_memory = _own_plugin(volume)
+        plugin, fs_type = _own_plugin(volume)
+        limited = memory_limits if fs_type == "tmpfs" else ()
         path = volume_path(root_dir, pod.metadata.uid or "", plugin, volume.name)
         if volume.emptyDir is not None:
-            limits = [_bytes(volume.emptyDir.sizeLimit), *(memory_limits if in_memory else ())]
-            planned.append(EmptyDir(volume.name, path, in_memory, _smallest(limits), group_id))
+            limit_bytes = _smallest([_bytes(volume.emptyDir.sizeLimit), *limited])
+            page_bytes = huge_page_bytes(volume.emptyDir.medium or "", pod.spec)
+            planned.append(EmptyDir(volume.name, path, fs_type, limit_bytes, group_id, page_bytes))
         elif plugin:
-            limit_bytes = _smallest(memory_limits) if in_memory else None
-            planned.append(ObjectVolume(volume.name, path, in_memory, limit_bytes, group_id, volume))
+            planned.append(ObjectVolume(volume.name, path, fs_type, _smallest(limited), group_id, volume))
         elif volume.hostPath is not None:
             planned.append(HostPath(volume.name, volume.hostPath.path, volume.hostPath.type or ""))
     return tuple(planned)
 
 
-def _own_plugin(volume: core_v1.Volume) -> tuple[str, bool]:
-    """Under which name a volume of the agent's own lies, "" for others, and whether in memory.
+def _own_plugin(volume: core_v1.Volume) -> tuple[str, str]:
+    """Under which name a volume of the agent's own lies, "" for others, and what is mounted there.
 
     Secrets must not reach a disk; the kubelet keeps what is made of the pod itself in memory, too.
     """
     if volume.emptyDir is not None:
-        return EMPTY_DIR_PLUGIN, volume.emptyDir.medium == "Memory"
+        medium = volume.emptyDir.medium or ""
+        return EMPTY_DIR_PLUGIN, "hugetlbfs" if medium.startswith(HUGE_PAGES) else "tmpfs" if medium else ""
     if volume.configMap is not None:
-        return CONFIG_MAP_PLUGIN, False
+        return CONFIG_MAP_PLUGIN, ""
     if volume.secret is not None:
-        return SECRET_PLUGIN, True
+        return SECRET_PLUGIN, "tmpfs"
     if volume.projected is not None:
-        return PROJECTED_PLUGIN, True
-    return (DOWNWARD_API_PLUGIN, True) if volume.downwardAPI is not None else ("", False)
+        return PROJECTED_PLUGIN, "tmpfs"
+    return (DOWNWARD_API_PLUGIN, "tmpfs") if volume.downwardAPI is not None else ("", "")
 
 
 def _smallest(limits: Iterable[int | None]) -> int | None:
@@ -113,7 +121,10 @@ def _bytes(limit: object) -> int | None:
 
 
 def _pod_memory_limit_bytes(spec: core_v1.PodSpec) -> int | None:
-    """The sum over the containers when each has a limit, or that of the greediest init container."""
+    """The pod's own; else the containers' sum when each has a limit, or that of the greediest init container."""
+    own = _bytes(((spec.resources.limits if spec.resources is not None else None) or {}).get("memory"))
+    if own:
+        return own
     limits = [_bytes((_limits(container)).get("memory")) for container in spec.containers]
     if not all(limits):
         return None

@@ -89,9 +89,9 @@ async def _make_own(volumes: Sequence[EmptyDir | ObjectVolume], directory: str, 
             _make_disk_dir(volume, root_dir)
         except OSError as error:
             raise _setup_failed(volume.name, f"cannot make {volume.host_path}: {error.strerror}") from error
-    in_memory = [volume for volume in volumes if volume.in_memory]
-    if in_memory:
-        await _mount_tmpfs(_not_mounted(in_memory, directory), directory)
+    mounted = [volume for volume in volumes if volume.fs_type]
+    if mounted:
+        await _mount_own(_not_mounted(mounted, directory), directory)
 
 
 def _not_mounted(volumes: Sequence[EmptyDir | ObjectVolume], directory: str) -> list[EmptyDir | ObjectVolume]:
@@ -117,27 +117,31 @@ def _mode(volume: EmptyDir | ObjectVolume) -> int:
     return 0o777 if volume.group_id is None else 0o2777
 
 
-async def _mount_tmpfs(volumes: Sequence[EmptyDir | ObjectVolume], directory: str) -> None:
+async def _mount_own(volumes: Sequence[EmptyDir | ObjectVolume], directory: str) -> None:
     if not volumes:
         return
-    arguments: list[str] = []
-    for volume in volumes:
-        options = [f"mode={_mode(volume):o}"]
-        if volume.group_id is not None:
-            options.append(f"gid={volume.group_id}")
-        if volume.limit_bytes is not None:
-            options.append(f"size={volume.limit_bytes}")
-        arguments += [volume.host_path, ",".join(options)]
+    arguments = [text for one in volumes for text in (one.fs_type, one.host_path, _options(one))]
     try:
         note_mounts(directory, [volume.host_path for volume in volumes])
-        complaints = await run_helper("mount-tmpfs", *arguments, deadline_s=_CHECK_S)
+        complaints = await run_helper("mount", *arguments, deadline_s=_CHECK_S)
     except OSError as error:
         raise _setup_failed(volumes[0].name, f"cannot write the journal of mounts: {error.strerror}") from error
     except HelperError as error:
         complaints = [str(error)] * len(volumes)
     for volume, complaint in zip(volumes, complaints, strict=True):
         if complaint:
-            raise _setup_failed(volume.name, f"cannot mount tmpfs on {volume.host_path}: {complaint}")
+            raise _setup_failed(volume.name, f"cannot mount {volume.fs_type} on {volume.host_path}: {complaint}")
+
+
+def _options(volume: EmptyDir | ObjectVolume) -> str:
+    options = [f"mode={_mode(volume):o}"]
+    if volume.group_id is not None:
+        options.append(f"gid={volume.group_id}")
+    if volume.limit_bytes is not None and volume.fs_type == "tmpfs":
+        options.append(f"size={volume.limit_bytes}")
+    if volume.page_bytes is not None:
+        options.append(f"pagesize={volume.page_bytes}")
+    return ",".join(options)
 
 
 async def _check_host_paths(volumes: list[HostPath]) -> None:

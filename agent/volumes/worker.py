@@ -4,7 +4,7 @@ Before: helper.py starts it with an operation and arguments.  Next: its answers 
 Effects: all of them.  It starts in some 15 ms because it imports next to nothing.
 
     check-host-paths TYPE PATH [TYPE PATH ...]   a complaint or "" for each
-    mount-tmpfs PATH OPTIONS [PATH OPTIONS ...]  a complaint or "" for each
+    mount TYPE PATH OPTIONS [...]                a complaint or "" for each
     bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
     remove PARENT NAME                           path and cause, for each thing that had to stay
@@ -25,8 +25,8 @@ def run(operation: str, arguments: list[str]) -> list[str]:
 
         pairs = zip(arguments[::2], arguments[1::2], strict=True)
         return [check_host_path(path_type, path) for path_type, path in pairs]
-    if operation == "mount-tmpfs":
-        return [_mount_tmpfs(path, options) for path, options in zip(arguments[::2], arguments[1::2], strict=True)]
+    if operation == "mount":
+        return [_mount(*one) for one in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)]
     if operation == "bind-sub-paths":
         from agent.volumes.sub_path import bind_sub_path
 
@@ -42,12 +42,12 @@ def run(operation: str, arguments: list[str]) -> list[str]:
     raise ValueError(f"unknown operation {operation}")
 
 
-def _mount_tmpfs(path: str, options: str) -> str:
-    """Mount, without swap where the kernel (6.4 and newer) can promise that."""
-    complaint = _mount_call("mount", b"tmpfs", os.fsencode(path), b"tmpfs", 0, f"{options},noswap".encode())
-    if complaint:
-        complaint = _mount_call("mount", b"tmpfs", os.fsencode(path), b"tmpfs", 0, options.encode())
-    return complaint
+def _mount(fs_type: str, path: str, options: str) -> str:
+    """Mount; a tmpfs without swap where the kernel (6.4 and newer) can promise that."""
+    kind, place = fs_type.encode(), os.fsencode(path)
+    if fs_type == "tmpfs" and not _mount_call("mount", kind, place, kind, 0, f"{options},noswap".encode()):
+        return ""
+    return _mount_call("mount", kind, place, kind, 0, options.encode())
 
 
 def _unmount(path: str) -> str:

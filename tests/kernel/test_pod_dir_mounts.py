@@ -62,6 +62,26 @@ def test_memory_is_a_tmpfs_of_that_size_and_goes_with_the_pod(tmp_path: Path) ->
     assert seen == {"bytes": 8 * 2**20, "mode": 0o777, "mounted": 1, "left": 0}
 
 
+@pytest.mark.parametrize("medium", ["HugePages", "HugePages-2Mi"])
+def test_huge_pages_are_a_file_system_of_pages_of_that_size(tmp_path: Path, medium: str) -> None:
+    if not Path("/sys/kernel/mm/hugepages/hugepages-2048kB").exists():
+        pytest.skip("needs a kernel with huge pages of 2 MiB")
+    seen = in_mount_namespace(
+        tmp_path,
+        f"""
+        one = pod(empty_dir("h", medium="{medium}"))
+        one.spec.containers[0].resources = core_v1.ResourceRequirements(limits={{"hugepages-2Mi": "4Mi"}})
+        await prepare_volumes(one, str(top))
+        path = top / "pods/u1/volumes/kubernetes.io~empty-dir/h"
+        seen["page"] = os.statvfs(path).f_bsize
+        seen["mode"] = mode(path)
+        await remove_pod_dir(str(top), "u1")
+        seen["left"] = Path("/proc/self/mountinfo").read_text().count(str(top)) + path.exists()
+        """,
+    )
+    assert seen == {"page": 2 << 20, "mode": 0o777, "left": 0}
+
+
 def test_a_secret_lies_in_memory_and_what_others_mount_over_it_is_not_ours(tmp_path: Path) -> None:
     seen = in_mount_namespace(
         tmp_path,
