@@ -76,7 +76,7 @@ def explain(
     table: RoutingTable, settings: TrafficSettings, question: Question, rule_names: RuleNames | None = None
 ) -> Explanation:
     """Walk the model as a new connection would."""
-    found = _find(table.routes, settings, question)
+    found = _find(table.routes, question)
     asked = f"{question.address}:{question.port}/{question.protocol}"
     if found is None:
         reasons = [f"no service of this node serves {asked}, so no rule of ours touches the packet"]
@@ -86,14 +86,19 @@ def explain(
     reasons = [f"{asked} is the {door} of service {route.name}"]
     if rule_names is not None:
         reasons.append(f"its rules: {rule_names(route, door)}")
-    if door == LOAD_BALANCER and (outside := _outside_ranges(route, question.client)):
+    if door == LOAD_BALANCER and route.endpoints and (outside := _outside_ranges(route, question.client)):
         return Explanation("DROP", str(route.name), (), False, (*reasons, outside))
+    if door == NODE_PORT and not _answers_node_ports(settings, question.address):
+        # Refusals of node ports stand for all of the node's addresses, as with kube-proxy.
+        refused = "" if route.external_verdict == "ACCEPT" else route.external_verdict
+        reasons.append(f"node ports do not answer on {question.address} (nodePortAddresses, localhostNodePorts)")
+        return Explanation(refused or "NONE", str(route.name), (), False, tuple(reasons))
     pod, how = _is_pod(route, settings, question)
     reasons.append(how)
     endpoints, why = _endpoints(route, door, inside=pod or question.client_is_node)
     reasons.append(why)
     if not endpoints:
-        verdict, why = _refusal(route)
+        verdict, why = _refusal(route, door, question)
         return Explanation(verdict, str(route.name), (), False, (*reasons, why))
     if route.affinity_timeout_s is not None:
         seconds = route.affinity_timeout_s
@@ -106,9 +111,7 @@ def explain(
     return Explanation("ACCEPT", str(route.name), endpoints, masquerade, tuple(reasons))
 
 
-def _find(
-    routes: Iterable[ServiceRoute], settings: TrafficSettings, question: Question
-) -> tuple[ServiceRoute, str] | None:
+def _find(routes: Iterable[ServiceRoute], question: Question) -> tuple[ServiceRoute, str] | None:
     at_node: ServiceRoute | None = None
     for route in routes:
         if route.name.protocol != question.protocol:
@@ -123,7 +126,7 @@ def _find(
                     return route, door
         if route.node_port == question.port and route.family == ipaddress.ip_address(question.address).version:
             at_node = route
-    if at_node is not None and question.address_is_node and _answers_node_ports(settings, question.address):
+    if at_node is not None and question.address_is_node:
         return at_node, NODE_PORT
     return None
 
@@ -180,7 +183,13 @@ def _set_of(local: bool) -> str:
     return "only endpoints of this node" if local else "all endpoints that are ready and near"
 
 
-def _refusal(route: ServiceRoute) -> tuple[str, str]:
+def _refusal(route: ServiceRoute, door: str, question: Question) -> tuple[str, str]:
+    if question.client_is_node and door != CLUSTER_IP and not question.address_is_node:
+        # Refusals for external addresses stand where packets come in and are forwarded, as with kube-proxy.
+        return (
+            "NONE",
+            "there is no endpoint anywhere; what the node itself sends to this address is not refused, it leaves",
+        )
     if not route.endpoints:
         return "REJECT", "there is no endpoint anywhere: refused with an ICMP error"
     return "DROP", f"none of the {len(route.endpoints)} endpoints is on this node: dropped"

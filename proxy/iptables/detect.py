@@ -46,7 +46,8 @@ async def detect(family: int = 4, wanted: str | None = None) -> Tools:
 
 async def usable_families() -> tuple[tuple[int, ...], str]:
     """IP families whose rules can be written here, and why one of them cannot; raises BackendUnusableError for none."""
-    problems = {family: await _family_problem(family) for family in (4, 6)}
+    both = (4, 6)
+    problems = dict(zip(both, await asyncio.gather(*map(_family_problem, both)), strict=True))
     families = tuple(family for family, problem in problems.items() if not problem)
     if not families:
         raise BackendUnusableError(f"{problems[4]}; {problems[6]}")

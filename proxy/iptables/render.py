@@ -166,7 +166,7 @@ def _with_outside(inside: RenderedRoute, key: str, at_port: str, way: tuple[Rule
         ),
         node_port=(node_port,) if route.node_port else (),
         unreachable_outside=() if route.external_endpoints else _unreachable_outside(route, protocol, at_port),
-        source_ranges=_not_in_range(route, ranges, at_port) if guarded else (),
+        source_ranges=_not_in_range(route, ranges, at_port) if guarded and route.endpoints else (),
     )
 
 
@@ -202,7 +202,10 @@ def _external(route: ServiceRoute, pods: PodMatch | None, by_any: str, by_local:
 
 
 def _source_ranges(route: ServiceRoute, outside: str) -> tuple[Rule, ...]:
-    """Who is in no range leaves the chain without a destination, and table filter drops it."""
+    """Who is in no range leaves the chain without a destination, and table filter drops it.
+
+    Where there is no endpoint nobody has one: then all are refused, as by kube-proxy.
+    """
     note = comment(f"{route.name} loadbalancer IP")
     return tuple(f"-s {network} {note} -j {outside}" for network in route.allowed_sources)
 

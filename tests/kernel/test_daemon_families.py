@@ -6,9 +6,11 @@ import json
 import socket
 from typing import Any
 
+import pytest
+
 from tests.kernel.netlab import NODE_IP, NODE_IP6, Namespace, Node, ask
 from tests.kernel.proxy_process import ProxyProcess, eventually, one_variant, service_object, slice_object
-from tests.kernel.routes_of import PORT, VIP, VIP6
+from tests.kernel.routes_of import NODE_PORT, PORT, VIP, VIP6
 
 DUAL: dict[str, Any] = {"selector": None, "clusterIPs": [VIP, VIP6], "ipFamilyPolicy": "RequireDualStack"}
 PORTS = [{"port": 80, "targetPort": 8080}]
@@ -16,7 +18,7 @@ PORTS = [{"port": 80, "targetPort": 8080}]
 
 def put_web(daemon: ProxyProcess, node: Node, **spec: Any) -> None:
     (pod,) = node.pods[:1]
-    daemon.put("web.yaml", service_object(**DUAL, ports=PORTS, **spec))
+    daemon.put("web.yaml", service_object(**{**DUAL, "ports": PORTS, **spec}))
     daemon.put("web-4.yaml", slice_object("web", pod.ip, name="web-4", nodeName="node-a"))
     daemon.put("web-6.yaml", slice_object("web", pod.ip6, name="web-6", nodeName="node-a"))
 
@@ -72,6 +74,20 @@ async def test_rules_of_one_family_that_cannot_be_written_do_not_hold_up_the_oth
     daemon.start()
     await eventually(lambda: ask(node.neighbour, VIP, PORT)[0] == pod.name, "IPv4 works")
     await daemon.until("/v1/status", lambda status: "no room left" in status["lastError"])
+
+
+async def test_node_ports_on_the_primary_addresses_only(node: Node, daemon: ProxyProcess) -> None:
+    (pod,) = node.add_pods(1)
+    daemon.install("ip6tables")
+    ports = [{"port": PORT, "targetPort": 8080, "nodePort": NODE_PORT}]
+    put_web(daemon, node, type="NodePort", ports=ports)
+    daemon.start("--nodeport-addresses=primary")
+    await daemon.until_synced()
+    for primary, other in ((NODE_IP, "10.244.0.1"), (NODE_IP6, "fd00:244::1")):
+        assert ask(node.neighbour, primary, NODE_PORT)[0] == pod.name
+        with pytest.raises(ConnectionRefusedError):
+            ask(node.neighbour, other, NODE_PORT)
+    assert node.program("cat /proc/sys/net/ipv4/conf/all/route_localnet") == "0\n", "nothing answers on localhost"
 
 
 def get(client: Namespace, address: str, port: int) -> tuple[int, dict[str, Any]]:

@@ -52,6 +52,7 @@ def ask(
         (NODE, "203.0.113.9", 80, {"external_local": True, "local_endpoints": ()}, "ACCEPT", 2, True),
         (OUTSIDER, "203.0.113.9", 80, {"endpoints": (), "local_endpoints": ()}, "REJECT", 0, False),
         (OUTSIDER, "203.0.113.1", 80, {"allowed_sources": ("10.0.0.0/8",)}, "DROP", 0, False),
+        (OUTSIDER, "203.0.113.1", 80, {"allowed_sources": ("10.0.0.0/8",), "endpoints": ()}, "REJECT", 0, False),
         (OUTSIDER, "203.0.113.1", 80, {"allowed_sources": ("198.51.100.0/24",)}, "ACCEPT", 2, True),
         (OUTSIDER, "203.0.113.9", 80, {"allowed_sources": ("10.0.0.0/8",)}, "ACCEPT", 2, True),
         (OUTSIDER, NODE, 80, {}, "NONE", 0, False),

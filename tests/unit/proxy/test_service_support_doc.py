@@ -27,9 +27,10 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def runs_in_both_families(test: ast.AsyncFunctionDef | ast.FunctionDef) -> bool:
-    """By the fixture of both families, or by asking at an address of each."""
+    """By the fixture of both families, or by asking at an address of each, or with a backend for both."""
     text = ast.unparse(test)
-    return "@both_families" in text or ("VIP6" in text and re.search(r"\bVIP\b", text) is not None)
+    each = ("VIP6" in text and re.search(r"\bVIP\b", text)) or ("NODE_IP6" in text and re.search(r"\bNODE_IP\b", text))
+    return "@both_families" in text or bool(each) or "(4, 6)" in text
 
 
 def test_every_claim_of_a_backend_is_shown_by_a_test_in_its_families() -> None:

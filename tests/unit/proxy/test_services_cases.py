@@ -1,4 +1,8 @@
-"""Each file of tests/cases/services: objects in, the routes and problems written beside them out."""
+"""Each file of tests/cases/services: objects in, the routes and problems written beside them out.
+
+`flows`, where a case has them, are virtual packets through the iptables rules of those routes: "CLIENT -> ADDRESS:PORT:
+OUTCOME", every possible outcome once.  Pods are 10.0.0.0/16 and fd00:1::/64, the node is 192.0.2.1.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,17 @@ from typing import Any
 import pytest
 import yaml
 
+from proxy.iptables.frame import RenderConfig
+from proxy.iptables.render import render
 from proxy.resolve import resolve
 from proxy.routes import NodeFacts, RoutingTable
 from proxy.sources.directory import DirectoryState, merge_files, parse_file
 from proxy.sources.pod_list import parse_pods
+from tests.unit.proxy.iptables.walk import Packet, walk
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "services").glob("*.yaml"))
 
+_NODE = "192.0.2.1"
 _SHOWN = (
     "node_port", "affinity_timeout_s", "internal_local", "external_local", "external_ips", "load_balancer_ips",
     "allowed_sources", "health_check_node_port", "app_protocol",
@@ -32,6 +40,21 @@ def test_case(path: Path) -> None:
     assert [str(error) for error, _ in state.errors] == case.get("errors", [])
     checks = [f"{c.namespace}/{c.service} {c.port} IPv{c.family}: {c.local_endpoints}" for c in table.health_checks]
     assert checks == case.get("healthChecks", [])
+    assert {flow: _outcomes(flow, table) for flow in case.get("flows", {})} == case.get("flows", {})
+
+
+def _outcomes(flow: str, table: RoutingTable) -> list[str]:
+    client, _, where = flow.partition(" -> ")
+    address, _, port = where.rpartition(":")
+    number, _, protocol = port.partition("/")
+    address = address.strip("[]")
+    settings = RenderConfig(cluster_cidrs=("10.0.0.0/16", "fd00:1::/64"))
+    packet = Packet(
+        client, address, int(number), protocol or "TCP", frozenset({_NODE}), "" if client == _NODE else "eth0"
+    )
+    outcomes = walk(render(table.routes, settings, 6 if ":" in address else 4), packet)
+    texts = [f"{one.target or one.verdict}{' masqueraded' if one.masqueraded else ''}" for one in outcomes]
+    return sorted(texts)
 
 
 def resolved(case: dict[str, Any]) -> tuple[DirectoryState, RoutingTable]:
