@@ -32,6 +32,7 @@ from agent.node.cgroup_driver import agree_on_cgroup_driver
 from agent.node.facts import read_machine_identity, read_node_facts
 from agent.node.fitness import UnfitHostError, check_host
 from agent.node.runtime_facts import runtime_facts
+from agent.pods.debugger import Debugger
 from agent.pods.lookout import Lookout
 from agent.pods.observe import PodObservation
 from agent.pods.runtime_view import RuntimeView
@@ -129,6 +130,7 @@ class Agent:
             read_machine_identity().boot_id,
             lambda progress: self._report.set_shutdown(progress.to_json()),
         )
+        self._debugger = Debugger()
         self._hangup = asyncio.Event()
 
     async def run(self) -> str:
@@ -165,7 +167,8 @@ class Agent:
         self._shutdown.recover(await asyncio.to_thread(read_system_state) if self._shutdown.enabled else "")
         async with contextlib.AsyncExitStack() as stack:
             with _as_reason():
-                await stack.enter_async_context(serve_local_api(self._board, config.api_socket, self._shutdown))
+                api = serve_local_api(self._board, config.api_socket, self._shutdown, self._debugger)
+                await stack.enter_async_context(api)
                 await stack.enter_async_context(serve_healthz(config.healthz_bind_address, config.healthz_port))
             await self._mind_shutdown(group)
             channel = await stack.enter_async_context(await self._reach_runtime())
@@ -254,6 +257,7 @@ class Agent:
             workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
             self._board.expect(workers.workers)
             self._shutdown.attach(workers.workers)
+            self._debugger.attach(workers.workers)
             self._now_ready(len(wanted))
             spawn(group, self._warm_up(), name="warm-up")
             spawn_eternal(group, shared.saver.run(), name="records")

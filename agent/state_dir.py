@@ -34,9 +34,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     container or sandbox, by id, was given since it was made. `interrupted` are the ids of containers that a shutdown of
     the node has ended. `attempts` and `ends` are, by container name, the highest attempt and the last end of containers
     that the runtime has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the
-    boot `boot_id`.
-    `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions` condition type ->
-    (status, time).
+    boot `boot_id`. `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions`
+    condition type -> (status, time). `ephemeral_containers` were put into the pod while it ran.
     """
 
     uid: str
@@ -52,6 +51,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     ends: dict[str, dict[str, object]] = {}
     allocation: dict[str, dict[str, dict[str, str]]] = {}
     resized: dict[str, str] = {}
+    ephemeral_containers: list[dict[str, object]] = []
     backoff: dict[str, tuple[float, float]] = {}
     probes: dict[str, object] = {}
     transitions: dict[str, tuple[str, float]] = {}

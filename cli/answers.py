@@ -26,6 +26,7 @@ class _Container(msgspec.Struct):
 class _Spec(msgspec.Struct):
     containers: list[_Container] | None = None
     initContainers: list[_Container] | None = None  # noqa: N815 # the API's name
+    ephemeralContainers: list[_Container] | None = None  # noqa: N815 # the API's name
 
 
 class _ContainerStatus(msgspec.Struct):

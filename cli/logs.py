@@ -175,7 +175,9 @@ def _find(target: Target, name: str, namespace: str | None) -> _PodLogs:
 
 def _from_entry(pod: dict[str, Any], logs_dir: Path) -> _PodLogs:
     metadata, spec = pod["metadata"], pod.get("spec") or {}
-    names = [one["name"] for key in ("containers", "initContainers") for one in spec.get(key) or ()]
+    names = [
+        one["name"] for key in ("containers", "initContainers", "ephemeralContainers") for one in spec.get(key) or ()
+    ]
     default = (metadata.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
     directory = logs_dir / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
     waiting = frozenset(_between_runs(pod.get("status") or {}))

@@ -19,6 +19,7 @@ _COMMANDS = {
     "pods": "cli.pods:pods",
     "services": "cli.services:services",
     "logs": "cli.logs:logs",
+    "debug": "cli.debug:debug",
     "timeline": "cli.timeline:timeline",
     "status": "cli.status:status",
     "check": "cli.check:check",

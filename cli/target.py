@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+import msgspec
 
 from cli.answers import parse_answer
-from cli.failure import FAILED, UNREACHABLE, Failure
+from cli.failure import FAILED, NOT_FOUND, UNREACHABLE, Failure
 
 Json = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,6 +97,24 @@ def get_json(path: Path, url: str, daemon: str) -> Json:
     except ValueError as error:
         hint = f"is longshore-{daemon} of the same version ({version('longshore')})?"
         raise Failure(f"cannot read {url} from the {daemon}: {error}; {hint}", FAILED) from None
+
+
+def post_json(path: Path, url: str, value: Json) -> Json:
+    """Ask the agent to make something; its answer. Raises Failure with what the agent says against it."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("POST", url, msgspec.json.encode(value), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != http.client.CREATED:
+            said = body.decode(errors="replace").strip()
+            missing = answer.status == http.client.NOT_FOUND
+            raise Failure(f"the agent refuses: {said or answer.reason}", NOT_FOUND if missing else FAILED)
+        return msgspec.json.decode(body, type=Json)
+    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+        raise Failure(f"cannot POST {url} at {path}: {str(error) or type(error).__name__}", UNREACHABLE) from None
+    finally:
+        connection.close()
 
 
 def send_lines(path: Path, method: str, url: str, silence_s: float) -> Iterator[Json]:

@@ -31,12 +31,13 @@ def container_config(
     *,
     image_ref: str = "",
     image_user: ImageUser = ROOT,
+    target_id: str = "",
 ) -> cri.ContainerConfig:
     """One attempt (restart count, from 0) of a container.
 
-    `mounts`: volume name -> path on the host.  `image_ref`: what the puller returned, by default the image as
-    written.  `image_user`: from the image's status (`image_user_of`).  Raises SpecError (reason
-    CreateContainerConfigError) for what only shows now.
+    `mounts`: volume name -> path on the host. `image_ref`: what the puller returned, by default the image as written.
+    `image_user`: from the image's status (`image_user_of`). `target_id`: the container whose processes it sees. Raises
+    SpecError (reason CreateContainerConfigError) for what only shows now.
     """
     variables = container_environment(pod, container, facts)
     return cri.ContainerConfig(
@@ -56,7 +57,7 @@ def container_config(
         stop_signal=_stop_signal(container),
         linux=cri.LinuxContainerConfig(
             resources=container_resources(pod, container, facts),
-            security_context=container_security(pod, container, facts, image_user),
+            security_context=container_security(pod, container, facts, image_user, target_id),
         ),
     )
 

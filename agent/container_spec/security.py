@@ -32,8 +32,10 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def namespace_options(pod: core_v1.Pod) -> cri.NamespaceOption:
-    """Which namespaces the pod shares with the node, and whether its containers see each other's processes."""
+def namespace_options(pod: core_v1.Pod, target_id: str = "") -> cri.NamespaceOption:
+    """Which namespaces the pod shares with the node, and whether its containers see each other's processes, or only
+    those of the container `target_id`.
+    """
     spec = pod.spec
     mode = cri.NamespaceMode
     pid = mode.CONTAINER
@@ -41,10 +43,13 @@ def namespace_options(pod: core_v1.Pod) -> cri.NamespaceOption:
         pid = mode.NODE
     elif spec and spec.shareProcessNamespace:
         pid = mode.POD
+    elif target_id:
+        pid = mode.TARGET
     return cri.NamespaceOption(
         network=mode.NODE if spec and spec.hostNetwork else mode.POD,
         pid=pid,
         ipc=mode.NODE if spec and spec.hostIPC else mode.POD,
+        target_id=target_id if pid is mode.TARGET else "",
     )
 
 
@@ -64,7 +69,7 @@ def sandbox_security(pod: core_v1.Pod) -> cri.LinuxSandboxSecurityContext:
 
 
 def container_security(
-    pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts, image_user: ImageUser
+    pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts, image_user: ImageUser, target_id: str = ""
 ) -> cri.LinuxContainerSecurityContext:
     """The effective security context of a container.  Raises SpecError when runAsNonRoot cannot be promised."""
     of_pod = (pod.spec.securityContext if pod.spec else None) or core_v1.PodSecurityContext()
@@ -84,7 +89,7 @@ def container_security(
         if capabilities
         else None,
         privileged=bool(own.privileged),
-        namespace_options=namespace_options(pod),
+        namespace_options=namespace_options(pod, target_id),
         run_as_user=_int64(user),
         run_as_group=_int64(_first(own.runAsGroup, of_pod.runAsGroup)),
         run_as_username=username,

@@ -54,7 +54,7 @@ from agent.pods.steps import (
     UpdateVolumes,
 )
 from agent.pods.stop_container import ContainerStopper
-from agent.pods.target import Target, address_for_hook, container_of, pod_of
+from agent.pods.target import Target, address_for_hook, container_of, pod_of, target_id
 from agent.pods.timeline import CREATE, PULL, SANDBOX, START, VOLUMES
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
@@ -223,7 +223,16 @@ class Executor:
         ref, paths = target.image_ref(container.name), volume_paths(pod, self._root)
         check_seccomp_files(local_seccomp_paths(pod, container, self._root), self._root)
         user = await self._image_user(ref)
-        config = container_config(pod, container, step.attempt, facts, paths, image_ref=ref, image_user=user)
+        config = container_config(
+            pod,
+            container,
+            step.attempt,
+            facts,
+            paths,
+            image_ref=ref,
+            image_user=user,
+            target_id=target_id(target, container.name),
+        )
         await bind_sub_paths(pod, container, facts, paths)
         write_hosts_file(pod, self._root, facts.pod_ips, *pod_hostname(pod, facts))
         if container.terminationMessagePath:

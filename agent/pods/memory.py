@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lightkube.models.core_v1 import ContainerStateTerminated, Pod, PodStatus
+from lightkube.models.core_v1 import ContainerStateTerminated, EphemeralContainer, Pod, PodStatus
 
 from agent.container_spec.hashing import container_hash
 from agent.container_spec.references import has_config_volumes
@@ -97,6 +97,7 @@ class PodMemory:
     resize_pending: tuple[str, str] | None = None
     wanted_resources: dict[str, str] = field(default_factory=dict)
     resized: dict[str, str] = field(default_factory=dict)
+    ephemerals: list[EphemeralContainer] = field(default_factory=list)
     grace_s: float = 30.0
     pod_json: dict[str, object] | None = None
     status: PodStatus | None = None
@@ -120,6 +121,8 @@ class PodMemory:
         """Take the identity and the container hashes from the definition."""
         if pod.metadata is not None:
             self.namespace, self.name = pod.metadata.namespace or "", pod.metadata.name or ""
+        if pod.spec is not None:  # no manifest may have them
+            pod.spec.ephemeralContainers = list(self.ephemerals) or None
         self.active_until_s = active_deadline_s(pod, self.start_time_s)
         self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
         self.has_object_volumes = self.volumes_outdated = has_config_volumes(pod)
@@ -316,6 +319,7 @@ class PodMemory:
             ends=dict(self.ends),
             allocation=self.allocation or {},
             resized=dict(self.resized),
+            ephemeral_containers=[to_json(one) for one in self.ephemerals],
             backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
             probes=probes,
             transitions={

@@ -9,6 +9,7 @@ from __future__ import annotations
 from lightkube.models.core_v1 import Container, Pod
 
 from agent.pods.backoff import BackoffEntry, entry_from_runtime, format_delay, held_until, next_entry
+from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.facts import PodFacts
 from agent.pods.grace import at_least, grace_s
 from agent.pods.hook import post_start_of
@@ -43,7 +44,7 @@ def plan_containers(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: floa
     stopped = {step.scope for step in steps if isinstance(step, StopContainer)}
     steps += [step for step in plan_resize(pod, seen, facts) if step.scope not in stopped]
     starts: list[Step] = _hooks(pod, seen, facts)
-    for container in _due(pod, seen, facts):
+    for container in (*_never_run(pod, seen), *_due(pod, seen, facts)):
         more_steps, more_waiting = _start(pod, container, seen, facts, now_s)
         starts += more_steps
         waiting += more_waiting
@@ -123,6 +124,12 @@ def _failed_hooks(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Waiti
         for now in running
         if now.id in facts.failed_hooks
     ]
+
+
+def _never_run(pod: Pod, seen: PodObservation) -> tuple[Container, ...]:
+    """The ephemeral containers to start: also beside init containers, and each only once."""
+    found = ((one, seen.latest(one.name)) for one in ephemeral_containers(pod))
+    return tuple(one for one, latest in found if latest is None or not (latest.exited or latest.may_run))
 
 
 def _due(pod: Pod, seen: PodObservation, facts: PodFacts) -> tuple[Container, ...]:

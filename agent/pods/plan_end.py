@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lightkube.models.core_v1 import Pod
 
 from agent.pods import deadline
+from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.facts import PodFacts
 from agent.pods.grace import DEFAULT_GRACE_S, at_least, grace_s
 from agent.pods.initialize import is_initialized
@@ -43,9 +44,9 @@ class Outcome:
 
 
 def judge_outcome(pod: Pod, seen: PodObservation, facts: PodFacts) -> Outcome | None:
-    """How the pod ended, or None while anything of it but sidecars runs or will run again."""
+    """How the pod ended, or None while anything of it but sidecars and ephemeral ones runs or will run again."""
     policy = restart_policy(pod)
-    beside = {one.name for one in sidecars(pod)}
+    beside = {one.name for one in (*sidecars(pod), *ephemeral_containers(pod))}
     if seen.empty or any(one.may_run for one in seen.all_containers() if one.name not in beside):
         return None
     if policy == "Never" and any(one.id in facts.interrupted for one in seen.all_containers()):

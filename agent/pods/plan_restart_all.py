@@ -34,11 +34,12 @@ def plan_restart_all(pod: Pod, seen: PodObservation, facts: PodFacts) -> tuple[l
     """Stop and remove every container, and say so of each."""
     sources = [one.name for one in _containers(pod) if _asks(one, seen)]
     why = f"container {sources[0]} has ended so that all restart"
-    attempts = tuple(sorted((name, found[0].attempt) for name, found in seen.containers.items() if found))
+    names = {one.name for one in _containers(pod)}  # an ephemeral container is left alone
+    attempts = tuple(sorted((name, seen.containers[name][0].attempt) for name in names & seen.containers.keys()))
     steps: list[Step] = []
     if any(facts.attempts_used.get(name, -1) < attempt for name, attempt in attempts):
         steps.append(RecordReset(why, attempts))
-    everything = seen.all_containers()
+    everything = [one for one in seen.all_containers() if one.name in names]
     steps += [StopContainer(why, one.name, one.id, 0.0, innocent=True) for one in everything if one.may_run]
     ordered = sorted(everything, key=lambda one: one.name in sources)
     steps += [RemoveContainer(why, one.name, one.id, keep_logs=True) for one in ordered]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime
 
-from lightkube.models.core_v1 import PodCondition, PodStatus
+import msgspec
+from lightkube.models.core_v1 import EphemeralContainer, PodCondition, PodStatus
 
 from agent.pods.backoff import BackoffEntry
 from agent.pods.memory import PodMemory
@@ -38,6 +39,7 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         resized=dict(record.resized),
         attempts_used=dict(record.attempts),
         ends=dict(record.ends),
+        ephemerals=[msgspec.convert(one, EphemeralContainer) for one in record.ephemeral_containers],
         backoff={name: BackoffEntry(*entry) for name, entry in backoff_notes(record, boot_id).items()},
         status=PodStatus(conditions=conditions) if conditions else None,
         probes=record.probes,

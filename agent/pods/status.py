@@ -15,6 +15,7 @@ from agent.container_spec.pod_resources import qos_class
 from agent.pods import deadline
 from agent.pods.conditions import Judged, keep_times, pod_conditions
 from agent.pods.container_status import assumed_done, at, container_status
+from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
 from agent.pods.plan_restart_all import REASON as RESTARTING
@@ -87,6 +88,7 @@ def pod_status(
         conditions=keep_times([*pod_conditions(pod, judged), *resize_conditions(facts.resize)], previous, now_s),
         containerStatuses=mains,
         initContainerStatuses=inits or None,
+        ephemeralContainerStatuses=_ephemerals(pod, seen, facts, is_over=is_over) or None,
         hostIP=facts.node_ips[0] if facts.node_ips else None,
         hostIPs=[core_v1.HostIP(ip=ip) for ip in facts.node_ips] or None,
         podIP=ips[0] if ips else None,
@@ -156,6 +158,27 @@ def _containers(
         return assumed_done(found) if lost and _main_ran(pod, seen) else found
 
     return [status(one, is_init=True) for one in inits], [status(one, is_init=False) for one in mains]
+
+
+def _ephemerals(
+    pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts, *, is_over: bool
+) -> list[core_v1.ContainerStatus]:
+    """The lines of the ephemeral containers: they are never ready, and nothing waits for them."""
+    return [
+        container_status(
+            one,
+            seen,
+            facts.waiting,
+            {},
+            (),
+            None,
+            initializing=False,
+            creating="ContainerCreating",
+            runs_once=False,
+            pod_over=is_over,
+        )
+        for one in ephemeral_containers(pod)
+    ]
 
 
 def _unstarted(pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts) -> frozenset[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Container, Pod
 
+from agent.pods.ephemeral import ephemeral_containers, target_of
+from agent.pods.failure import StepFailed
 from agent.pods.observe import PodObservation
 from agent.pods.restart import init_containers, main_containers
 from agent.pods.stop_turns import StopTurns
@@ -47,7 +49,17 @@ def pod_of(target: Target) -> Pod:
 def container_of(target: Target, name: str) -> Container:
     """The definition of one of its containers."""
     pod = pod_of(target)
-    return next(one for one in init_containers(pod) + main_containers(pod) if one.name == name)
+    everything = init_containers(pod) + main_containers(pod) + ephemeral_containers(pod)
+    return next(one for one in everything if one.name == name)
+
+
+def target_id(target: Target, name: str) -> str:
+    """The id of the container whose processes an ephemeral one is to see, "" for none. Raises StepFailed."""
+    wanted = target_of(pod_of(target), name)
+    now = target.seen.current(wanted) if wanted else None
+    if wanted and (now is None or not now.running):
+        raise StepFailed("CreateContainerConfigError", f"unable to find target container {wanted}")
+    return now.id if now is not None else ""
 
 
 def address_for_hook(seen: PodObservation, sandbox_id: str, node_ips: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 
-from lightkube.models.core_v1 import Pod
+from lightkube.models.core_v1 import EphemeralContainer, Pod
 
 from agent.container_spec.facts import allocatable
 from agent.container_spec.paths import volumes_dir
@@ -85,6 +85,14 @@ class PodWorker:
         if wish.ending is not None:
             self.told_to_end = True
             self._urgent.set()
+
+    async def add_ephemeral(self, container: EphemeralContainer) -> None:
+        """Put one into the pod; returns when that is on disk."""
+        self.memory.ephemerals.append(container)
+        if self.wish.pod is not None:
+            self.memory.learn_pod(self.wish.pod)
+        await self._shared.saver.at_once(self.uid)
+        self.poke()
 
     def poke(self) -> None:
         """Something about this pod may have changed."""

@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from agent.pods.debugger import Debugger
+from agent.pods.ephemeral import DebugError
 from agent.server.board import StatusBoard
 from agent.shutdown.node_shutdown import NodeShutdown, Trigger
 from daemonkit.unix_http import serve_unix
@@ -21,23 +23,31 @@ _UNREAD_S = 30.0
 _COALESCE_S = 0.02
 _BOARD = web.AppKey("board", StatusBoard)
 _SHUTDOWN = web.AppKey("shutdown", NodeShutdown)
+_DEBUGGER = web.AppKey("debugger", Debugger)
 
 
 def serve_local_api(
-    board: StatusBoard, socket_path: Path, shutdown: NodeShutdown | None = None
+    board: StatusBoard, socket_path: Path, shutdown: NodeShutdown | None = None, debugger: Debugger | None = None
 ) -> AbstractAsyncContextManager[None]:
     """Serve the board while the context is open. Raises what `serve_unix` raises."""
-    return serve_unix(build_app(board, shutdown), socket_path)
+    return serve_unix(build_app(board, shutdown, debugger), socket_path)
 
 
-def build_app(board: StatusBoard, shutdown: NodeShutdown | None = None) -> web.Application:
-    """The routes: /v1/pods (also ?watch=true), /v1/status, /healthz, and POST and DELETE of /v1/shutdown."""
+def build_app(
+    board: StatusBoard, shutdown: NodeShutdown | None = None, debugger: Debugger | None = None
+) -> web.Application:
+    """The routes: /v1/pods (also ?watch=true), /v1/status, /healthz, POST and DELETE of /v1/shutdown, and POST of
+    /v1/pods/NAMESPACE/NAME/ephemeralcontainers.
+    """
     app = web.Application()
     app[_BOARD] = board
     if shutdown is not None:
         app[_SHUTDOWN] = shutdown
         app.router.add_post("/v1/shutdown", _post_shutdown)
         app.router.add_delete("/v1/shutdown", _delete_shutdown)
+    if debugger is not None:
+        app[_DEBUGGER] = debugger
+        app.router.add_post("/v1/pods/{namespace}/{name}/ephemeralcontainers", _post_ephemeral)
     app.router.add_get("/v1/pods", _get_pods)
     app.router.add_get("/v1/status", _get_status)
     app.router.add_get("/healthz", _get_healthz)
@@ -88,6 +98,16 @@ async def _delete_shutdown(request: web.Request) -> web.Response:
     return web.Response(
         body=msgspec.json.encode(shutdown.progress().to_json()) + b"\n", content_type="application/json"
     )
+
+
+async def _post_ephemeral(request: web.Request) -> web.Response:
+    """Put a container into a pod that runs: JSON of an EphemeralContainer; answers with its name."""
+    names = request.match_info
+    try:
+        name = await request.app[_DEBUGGER].add(names["namespace"], names["name"], await request.read())
+    except DebugError as error:
+        return web.Response(status=error.status, text=f"{error}\n")
+    return web.Response(status=201, body=msgspec.json.encode({"name": name}) + b"\n", content_type="application/json")
 
 
 async def _get_healthz(_request: web.Request) -> web.Response:

@@ -37,7 +37,12 @@ def apply_defaults(pod: core_v1.Pod) -> None:
         _default_volume(volume)
 
 
-def _default_container(container: core_v1.Container, host_network: bool) -> None:
+def default_ephemeral(container: core_v1.EphemeralContainer) -> None:
+    """Set the defaults of a container that is put into a pod later."""
+    _default_container(container, host_network=False)
+
+
+def _default_container(container: core_v1.Container | core_v1.EphemeralContainer, host_network: bool) -> None:
     if not container.imagePullPolicy:
         container.imagePullPolicy = "Always" if image_tag(container.image or "") == "latest" else "IfNotPresent"
     container.terminationMessagePath = container.terminationMessagePath or TERMINATION_MESSAGE_PATH

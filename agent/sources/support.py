@@ -195,7 +195,8 @@ _SPEC = {
         "volumes[].ephemeral",
     ),
     **_refused(f"static pods may not reference csidrivers ({_NEEDS_API})", "volumes[].csi"),
-    **_refused(_NEEDS_API, "runtimeClassName", "schedulingGates", "ephemeralContainers"),
+    **_refused(_NEEDS_API, "runtimeClassName", "schedulingGates"),
+    **_refused("only a pod that runs may get them: longshore debug", "ephemeralContainers"),
 }
 
 _BOOKKEEPING = "an API server's bookkeeping"

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from lightkube.models.core_v1 import Container, EphemeralContainer, Pod, PodSpec
 
+from agent.pods.debugger import Debugger
+from agent.pods.phase import Phase
+from agent.pods.wish import Wish
 from agent.server import local_api
 from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
@@ -52,6 +56,37 @@ async def test_a_shutdown_is_asked_for_followed_and_called_off(tmp_path: Path) -
         async with session.delete("/v1/shutdown") as response:
             assert (await response.json())["state"] == "idle"
         task.cancel()
+
+
+class _Worker:
+    """A pod's worker that only takes note."""
+
+    full_name = "default/web-node1"
+    phase = Phase.SYNCING
+
+    def __init__(self) -> None:
+        self.wish = Wish("uid", Pod(spec=PodSpec(containers=[Container(name="web")])))
+        self.added: list[str] = []
+
+    async def add_ephemeral(self, container: EphemeralContainer) -> None:
+        self.added.append(container.name)
+
+
+async def test_a_container_is_put_into_a_pod_or_refused_with_the_reason(tmp_path: Path) -> None:
+    worker, debugger = _Worker(), Debugger()
+    debugger.attach({"uid": worker})
+    url = "/v1/pods/default/{}/ephemeralcontainers"
+    async with (
+        serve_local_api(StatusBoard(), tmp_path / "agent.sock", debugger=debugger),
+        unix_session(tmp_path / "agent.sock", timeout_s=30) as session,
+    ):
+        async with session.post(url.format("web-node1"), json={"name": "dbg", "image": "tools"}) as response:
+            assert (response.status, await response.json()) == (201, {"name": "dbg"})
+        async with session.post(url.format("web-node1"), json={"name": "web", "image": "tools"}) as response:
+            assert (response.status, "already" in await response.text()) == (409, True)
+        async with session.post(url.format("other"), json={"name": "dbg", "image": "tools"}) as response:
+            assert (response.status, await response.text()) == (404, "there is no pod default/other\n")
+    assert worker.added == ["dbg"]
 
 
 async def test_pods_and_status(tmp_path: Path) -> None:
