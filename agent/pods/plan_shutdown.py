@@ -7,6 +7,8 @@ written down first: after the next boot it has not finished, it was interrupted.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import PodFacts, ShutdownTurn
@@ -14,7 +16,7 @@ from agent.pods.grace import at_least, grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_stops import stop_all
 from agent.pods.restart import restart_policy
-from agent.pods.steps import RecordInterrupted, Step, StopContainer, StopSandbox
+from agent.pods.steps import RecordInterrupted, Step, StopSandbox
 from agent.pods.waiting import Waiting
 
 REJECTED_REASON = "NodeShutdown"
@@ -50,8 +52,9 @@ def plan_half_stopped(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[S
     is its own end or ours.
     """
     why = "the shutdown of the node that was called off had begun to stop it"
-    halfway = [one for one in seen.all_containers() if one.may_run and one.id in facts.interrupted]
-    return [StopContainer(why, one.name, one.id, grace_s(pod), innocent=True) for one in halfway]
+    halfway = facts.interrupted
+    stops = (step for step in stop_all(pod, seen, why, grace_s(pod), innocent=True) if step.container_id in halfway)
+    return [replace(step, after=tuple(one for one in step.after if one in halfway)) for step in stops]
 
 
 def is_shut_down(pod: Pod, seen: PodObservation, turn: ShutdownTurn | None, interrupted: frozenset[str]) -> bool:
