@@ -1,6 +1,7 @@
-"""How long a container gets between SIGTERM and SIGKILL. Pure.
+"""How long a container gets to end: its preStop hook, its turn, and the time between SIGTERM and SIGKILL. Pure.
 
-Used by all plans. Source: the kubelet's minimumGracePeriodInSeconds; API field terminationGracePeriodSeconds.
+Used by all plans; `stop_container` leaves the minimum between the signals. Source: the kubelet's
+minimumGracePeriodInSeconds; API field terminationGracePeriodSeconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,6 @@ def at_least(wanted_s: float) -> float:
 
 
 def grace_s(pod: Pod) -> float:
-    """The grace period of the pod's definition."""
+    """The grace period of the pod's definition; 0 leaves no time for a hook."""
     wanted_s = pod.spec.terminationGracePeriodSeconds if pod.spec else None
-    return at_least(DEFAULT_GRACE_S if wanted_s is None else float(wanted_s))
+    return DEFAULT_GRACE_S if wanted_s is None else float(max(0, wanted_s))

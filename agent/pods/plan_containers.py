@@ -11,7 +11,7 @@ from lightkube.models.core_v1 import Container, Pod
 from agent.pods.backoff import BackoffEntry, entry_from_runtime, format_delay, held_until, next_entry
 from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.facts import PodFacts
-from agent.pods.grace import at_least, grace_s
+from agent.pods.grace import grace_s
 from agent.pods.hook import post_start_of
 from agent.pods.initialize import look_at_inits
 from agent.pods.observe import ContainerObservation, PodObservation
@@ -99,7 +99,7 @@ def _stop_unwanted(pod: Pod, container: Container, seen: PodObservation, facts: 
         return [StopContainer(FAILED_HOOK, now.name, now.id, grace_s(pod))]
     failure = facts.failed_probes.get(now.id)
     if failure is not None:
-        given_s = grace_s(pod) if failure.grace_s is None else at_least(failure.grace_s)
+        given_s = grace_s(pod) if failure.grace_s is None else failure.grace_s
         again = policy_of(pod, container) != "Never"
         return [StopContainer(failure.message, now.name, now.id, given_s, restart=again)]
     return []

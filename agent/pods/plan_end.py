@@ -13,7 +13,7 @@ from lightkube.models.core_v1 import Pod
 from agent.pods import deadline
 from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.facts import PodFacts
-from agent.pods.grace import DEFAULT_GRACE_S, at_least, grace_s
+from agent.pods.grace import DEFAULT_GRACE_S, grace_s
 from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_debris
@@ -84,7 +84,7 @@ def plan_end(pod: Pod, seen: PodObservation, facts: PodFacts, outcome: Outcome, 
     """What still runs of a pod that is over is stopped: its sidecars, or all. Then how it ended is written down."""
     given_s = grace_s(pod)
     if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
-        given_s = at_least(min(given_s, facts.shutdown.deadline_s - now_s))
+        given_s = max(0.0, min(given_s, facts.shutdown.deadline_s - now_s))
     return [*stop_all(pod, seen, outcome.reason, given_s)] or [RecordOutcome(outcome.reason, outcome.phase)]
 
 
@@ -114,7 +114,7 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     left_s = DEFAULT_GRACE_S if facts.stop_deadline_s is None else facts.stop_deadline_s - now_s
     if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
         left_s = min(left_s, facts.shutdown.deadline_s - now_s)
-    steps: list[Step] = [*stop_all(wish.pod, seen, why, at_least(left_s))]
+    steps: list[Step] = [*stop_all(wish.pod, seen, why, max(0.0, left_s))]
     steps += [StopSandbox(why, one.id, dead=not one.ready) for one in seen.sandboxes]
     steps += [RemoveContainer(why, one.name, one.id) for one in seen.all_containers()]
     steps += [RemoveSandbox(why, one.id) for one in seen.sandboxes]

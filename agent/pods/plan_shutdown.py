@@ -12,7 +12,7 @@ from dataclasses import replace
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import PodFacts, ShutdownTurn
-from agent.pods.grace import at_least, grace_s
+from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_stops import stop_all
 from agent.pods.restart import restart_policy
@@ -39,7 +39,7 @@ def plan_shutdown(
     unnoted = tuple(sorted({one.id for one in running} - facts.interrupted))
     if unnoted:
         steps.append(RecordInterrupted(WHY, unnoted))
-    left_s = at_least(turn.deadline_s - now_s)
+    left_s = max(0.0, turn.deadline_s - now_s)
     steps += stop_all(pod, seen, WHY, left_s, innocent=True)
     steps += [StopSandbox(WHY, one.id) for one in seen.sandboxes if one.ready]
     return steps, []

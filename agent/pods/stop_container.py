@@ -5,8 +5,8 @@ Called by `execute`. Next: `run_hook`, `stop_turns`, and one StopContainer call,
 
 from __future__ import annotations
 
+import asyncio
 import math
-import time
 
 from agent.pods.failure import StepFailed
 from agent.pods.grace import at_least
@@ -38,13 +38,14 @@ class ContainerStopper:
         """The preStop hook first, if there is any grace, then those that end before it, out of the same grace period;
         SIGTERM is always left the minimum.
         """
-        began_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + step.grace_s
         seen = next((one for one in target.seen.all_containers() if one.id == step.container_id), None)
         if seen is not None and seen.running and seen.pre_stop is not None and step.grace_s > 0:
             ip = address_for_hook(target.seen, seen.sandbox_id, node_ips)
             name = f"{target.namespace}/{target.name}/{step.container}"
             await self._hooks.run_pre_stop(seen.pre_stop, name, step.container_id, ip, step.grace_s)
-        await target.turns.wait(step.after, began_s + step.grace_s - time.monotonic())
-        left_s = at_least(began_s + step.grace_s - time.monotonic())
+        await target.turns.wait(step.after, ends_s - loop.time())
+        left_s = at_least(ends_s - loop.time())
         # containerd takes a call that is cancelled early for one that has sent the signal, and never sends it again.
         await to_the_end(self._runtime.stop_container(step.container_id, math.ceil(left_s)))

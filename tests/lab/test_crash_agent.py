@@ -36,6 +36,16 @@ def two_containers(image: str = WEB_IMAGE) -> Json:
     }
 
 
+def sidecar_and_hook() -> Json:
+    """The same as a sidecar and a container with hooks."""
+    pod = two_containers()
+    sidecar, main = pod["spec"]["containers"]
+    hook = {"exec": {"command": ["/bin/true"]}}
+    pod["spec"]["initContainers"] = [{**sidecar, "restartPolicy": "Always"}]
+    pod["spec"]["containers"] = [{**main, "lifecycle": {"postStart": hook, "preStop": hook}}]
+    return pod
+
+
 class CrashRun:
     """One run: a wish, and an agent that dies at the n-th mutating call after it."""
 
@@ -87,7 +97,8 @@ def is_running(node: LabNode, image: str) -> bool:
         return False
     if {path.stem.rpartition("-")[2] for path in links(node)} != {one.id for one in containers}:
         return False
-    statuses = node.pod("web").get("status", {}).get("containerStatuses", [])
+    status = node.pod("web").get("status", {})
+    statuses = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
     said = {(one["containerID"].rpartition("//")[2], one["image"]) for one in statuses if "running" in one["state"]}
     return said == {(one.id, image) for one in running} and len(node.containerd.tasks()) == 3
 
@@ -145,3 +156,20 @@ def test_starting_replacing_stopping(node: LabNode, gate: CriGate, moment: str) 
     assert counts["start"] >= 5  # a sandbox and two containers, each created and started
     assert counts["stop"] >= 5
     assert counts["replace"] >= 10
+
+
+@pytest.mark.parametrize("binaries", ["2.x"], indirect=True, scope="session")
+@pytest.mark.timeout(900)
+def test_starting_and_stopping_a_sidecar_and_hooks(node: LabNode, gate: CriGate) -> None:
+    node.agent_flags.append(f"--node-ip={NODE_IP}")
+    node.start_agent()
+    run = CrashRun(node, gate, "after")
+    path = node.manifests / "web.yaml"
+    for number in range(1, ENOUGH, 2):
+        started = run.die_at(number, lambda: node.put_pod(sidecar_and_hook()), lambda: is_running(node, WEB_IMAGE))
+        stopped = run.die_at(number, path.unlink, lambda: not node.left_behind())
+        node.wait(lambda: not list((node.root_dir / "records").iterdir()), "the records to be gone")
+        assert links(node) == []
+        if not (started or stopped):
+            break
+    assert 5 <= number < ENOUGH - 1

@@ -233,12 +233,12 @@ def test_removal_goes_from_the_inside_out_and_ends_with_nothing() -> None:
     assert not any([model.facts.leftovers.pod_dir, model.facts.leftovers.cgroup, model.facts.leftovers.log_dir])
 
 
-def test_a_grace_that_is_used_up_still_leaves_two_seconds() -> None:
+def test_a_grace_that_is_used_up_is_none() -> None:
     model = running_model()
     model.facts = replace(model.facts, stop_deadline_s=model.now_s - 100)
     stop = model.plan(unwanted(make_pod())).steps[0]
     assert isinstance(stop, StopContainer)
-    assert stop.grace_s == 2.0
+    assert stop.grace_s == 0.0
 
 
 def test_a_stop_that_failed_holds_back_everything_after_it_but_not_the_other_stops() -> None:
@@ -355,10 +355,10 @@ def test_a_finished_pod_keeps_neither_volumes_nor_a_cgroup() -> None:
     assert (left.volumes, left.cgroup, left.pod_dir, left.log_dir) == (False, False, True, True)
 
 
-def test_every_stop_gives_two_seconds_at_least() -> None:
+def test_the_grace_of_a_probe_may_be_none() -> None:
     model = running_model()
     failed = {model.containers[0].id: ProbeFailure("Liveness probe failed", grace_s=0.0)}
     model.facts = replace(model.facts, failed_probes=failed)
     (stop,) = model.plan(wanted(make_pod(grace_s=0))).steps
     assert isinstance(stop, StopContainer)
-    assert stop.grace_s == 2.0
+    assert stop.grace_s == 0.0

@@ -45,11 +45,11 @@ def test_in_its_turn_a_pod_is_noted_stopped_and_its_sandbox_with_it() -> None:
     assert left == [DEADLINE_S - model.now_s] * 2
 
 
-def test_who_comes_late_still_hears_sigterm() -> None:
+def test_who_comes_late_has_no_grace_left() -> None:
     model = running(make_pod())
     go_down(model, model.now_s - 100)
     (stop,) = [one for one in model.plan(wanted(make_pod())).steps if isinstance(one, StopContainer)]
-    assert stop.grace_s == 2.0
+    assert stop.grace_s == 0.0
 
 
 def test_before_its_turn_it_runs_on_but_nothing_of_it_starts() -> None:

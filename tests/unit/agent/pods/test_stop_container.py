@@ -1,0 +1,100 @@
+"""Stopping one container: hook, turn and signals out of one grace period."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from agent.pods.failure import StepFailed
+from agent.pods.hook import SleepAsk
+from agent.pods.run_hook import HookRunner
+from agent.pods.steps import StopContainer
+from agent.pods.stop_container import ContainerStopper
+from agent.pods.stop_turns import StopTurns
+from agent.pods.target import Target
+from agent.probes.machine import ProbeResult
+from agent.probes.plan import HttpAsk
+from cri_client import types as cri
+from cri_client.errors import Unavailable
+from cri_client.fake import FakeRuntime
+from tests.unit.agent.pods.pod_model import PodModel, make_pod, wanted
+
+pytestmark = pytest.mark.looptime
+
+
+async def no_http(_ask: HttpAsk, _pod_ip: str, _timeout_s: float | None) -> ProbeResult:
+    raise AssertionError("nothing to get")
+
+
+class Scene:
+    """A running container on a runtime in memory; `stop` gives the grace that StopContainer was called with."""
+
+    def __init__(self, hook_s: float | None = None) -> None:
+        self.runtime = FakeRuntime()
+        self.turns = StopTurns()
+        model = PodModel()
+        model.run(wanted(make_pod()))
+        if hook_s is not None:
+            model.containers = [replace(one, pre_stop=SleepAsk(hook_s)) for one in model.containers]
+        self._seen = model.observe()
+
+    async def stop(self, grace_s: float, *after: str) -> int:
+        self.runtime.add_image("web:1")
+        sandbox = cri.PodSandboxConfig(metadata=cri.PodSandboxMetadata(name="web", uid="u", namespace="default"))
+        box = await self.runtime.run_pod_sandbox(sandbox)
+        config = cri.ContainerConfig(metadata=cri.ContainerMetadata(name="web"), image=cri.ImageSpec(image="web:1"))
+        made = await self.runtime.create_container(box, config, sandbox)
+        await self.runtime.start_container(made)
+        (seen,) = self._seen.all_containers()
+        containers = {"web": (replace(seen, id=made),)}
+        target = Target(
+            uid="u",
+            namespace="default",
+            name="web",
+            pod=make_pod(),
+            seen=replace(self._seen, containers=containers),
+            image_ref=lambda _name: "",
+            hook_due=lambda _name: "",
+            turns=self.turns,
+            timed=lambda *_: contextlib.nullcontext(),
+        )
+        step = StopContainer("it is to go", "web", made, grace_s, after=after)
+        await ContainerStopper(self.runtime, HookRunner(self.runtime, no_http)).stop(step, target, ("192.0.2.1",))
+        (call,) = [one for one in self.runtime.faults.calls if one.method == "stop_container"]
+        assert isinstance(call.arguments[1], int)
+        return call.arguments[1]
+
+
+@pytest.mark.parametrize(("grace_s", "left_s"), [(30.0, 30), (1.0, 2), (0.0, 2)])
+async def test_between_the_signals_are_two_seconds_at_least(grace_s: float, left_s: int) -> None:
+    assert await Scene().stop(grace_s) == left_s
+
+
+@pytest.mark.parametrize(("hook_s", "left_s"), [(10, 20), (29.5, 2), (100, 2)])
+async def test_the_hook_takes_its_time_from_the_grace(hook_s: float, left_s: int) -> None:
+    assert await Scene(hook_s).stop(30.0) == left_s
+
+
+async def test_without_any_grace_there_is_no_hook() -> None:
+    began_s = asyncio.get_running_loop().time()
+    assert await Scene(100).stop(0.0) == 2
+    assert asyncio.get_running_loop().time() == pytest.approx(began_s)
+
+
+async def test_the_turn_comes_after_the_hook_and_out_of_the_same_grace() -> None:
+    scene = Scene(10)
+    asyncio.get_running_loop().call_later(15, scene.turns.ended, "main")
+    assert await scene.stop(30.0, "main") == 15
+
+
+async def test_one_that_cannot_be_stopped_keeps_those_after_it() -> None:
+    scene = Scene()
+    scene.runtime.faults.fail_next("stop_container", Unavailable("StopContainer", "gone"))
+    with pytest.raises(Unavailable):
+        await scene.stop(30.0)
+    (call,) = [one for one in scene.runtime.faults.calls if one.method == "stop_container"]
+    with pytest.raises(StepFailed):
+        await scene.turns.wait([str(call.arguments[0])], 30)
