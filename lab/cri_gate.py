@@ -41,6 +41,7 @@ _STREAMS = frozenset(
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 # Every open event stream holds a worker for its whole life.
 _WORKERS = 128
+_NO_DEADLINE_S = 1e9  # what grpc says is left of a call without a deadline is more
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 if TYPE_CHECKING:
@@ -245,7 +246,9 @@ class CriGate:
     ) -> bytes:
         assert self._channel is not None
         send = self._channel.unary_unary(path, bytes, bytes)
-        pending = send.future(request, timeout=context.time_remaining(), metadata=metadata)
+        left_s = context.time_remaining()
+        left_s = None if left_s is not None and left_s > _NO_DEADLINE_S else left_s
+        pending = send.future(request, timeout=left_s, metadata=metadata)
         # As without the gate: a caller that dies or gives up cancels its call in the runtime.
         context.add_callback(pending.cancel)
         call.forwarded = True
