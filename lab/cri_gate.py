@@ -246,7 +246,7 @@ class CriGate:
     ) -> bytes:
         assert self._channel is not None
         send = self._channel.unary_unary(path, bytes, bytes)
-        left_s = context.time_remaining()
+        left_s: float | None = context.time_remaining()
         left_s = None if left_s is not None and left_s > _NO_DEADLINE_S else left_s
         pending = send.future(request, timeout=left_s, metadata=metadata)
         # As without the gate: a caller that dies or gives up cancels its call in the runtime.
