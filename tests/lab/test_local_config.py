@@ -143,7 +143,8 @@ def test_parts_of_volumes(lab: Lab, running: LabNode) -> None:
     stays_running(running, "web")
     running.kill_container(first)
     words = 'failed to prepare subPath for volumeMount "data" of container "main"'
-    running.wait(lambda: words in waiting(running, "web")[1], "the part to be refused")
-    assert waiting(running, "web")[0] == "CreateContainerConfigError"
+    running.wait(lambda: words in running.logs(), "the part to be refused")
+    running.wait(lambda: waiting(running, "web")[0] == "CrashLoopBackOff", "the container to wait")
+    assert not running.container_id("web")
     running.clear_manifests()
     running.wait_gone("web")
