@@ -62,7 +62,9 @@ class ProxyConfig:
     pod_bridge: str = ""
     pod_interface_prefix: str = ""
     node_port_addresses: tuple[str, ...] = ()
-    """CIDRs, or the single word "primary"; a family without any accepts node ports on every local address."""
+    """CIDRs, or the single word "primary", which is what mode nftables takes where nothing is given; a family without
+    any accepts node ports on every local address.
+    """
     zone: str = ""
     """Label topology.kubernetes.io/zone of this node; "" when unknown."""
     deny_external_ips: bool = False
@@ -115,7 +117,10 @@ def _refuse_unsupported(setting: Setting) -> None:
 
 def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyConfig:
     bind_address = read.check("bindAddress", _is_ip_or_empty, "is not an IP address") or "0.0.0.0"
-    sync_s, min_sync_s = _periods(read, from_file)
+    mode = _mode(read)
+    # A file has a section for each mode; the flags named after iptables count in mode nftables too, as kube-proxy's do.
+    section = mode if from_file else "iptables"
+    sync_s, min_sync_s = _periods(read, section, from_file)
     agent_socket = read.text("agent-socket", DEFAULT_AGENT_SOCKET)
     local = "127.0.0.1" if ipaddress.ip_address(bind_address).version == 4 else "::1"
     everywhere = "0.0.0.0" if local == "127.0.0.1" else "::"
@@ -128,9 +133,9 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         healthz_bind=_listen(read, "healthz", (everywhere, _HEALTHZ_PORT), from_file),
         metrics_bind=_listen(read, "metrics", (local, _METRICS_PORT), from_file),
         bind_address_hard_fail=read.flag("bindAddressHardFail"),
-        mode=_mode(read),
-        masquerade_bit=read.number("iptables.masqueradeBit", 14, 0, 31),
-        masquerade_all=read.flag("iptables.masqueradeAll"),
+        mode=mode,
+        masquerade_bit=read.number(f"{section}.masqueradeBit", 14, 0, 31),
+        masquerade_all=read.flag(f"{section}.masqueradeAll"),
         localhost_node_ports=read.flag("iptables.localhostNodePorts", default=True),
         sync_period_s=sync_s,
         min_sync_period_s=min_sync_s,
@@ -138,7 +143,7 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         cluster_cidrs=_cluster_cidrs(read),
         pod_bridge=_interface(read, "detectLocal.bridgeInterface", "BridgeInterface"),
         pod_interface_prefix=_interface(read, "detectLocal.interfaceNamePrefix", "InterfaceNamePrefix"),
-        node_port_addresses=_node_port_addresses(read),
+        node_port_addresses=_node_port_addresses(read) or (("primary",) if mode == "nftables" else ()),
         zone=_node_labels(read).get("topology.kubernetes.io/zone", ""),
         deny_external_ips=read.flag("deny-service-external-ips"),
         oom_score_adj=read.number("oomScoreAdj", -999, -1000, 1000),
@@ -150,17 +155,17 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
     )
 
 
-def _periods(read: Reader, from_file: bool) -> tuple[float, float]:
+def _periods(read: Reader, section: str, from_file: bool) -> tuple[float, float]:
     """(syncPeriod, minSyncPeriod).  Zero in a file is the same as absent, a flag means what it says."""
-    sync_s = read.seconds("iptables.syncPeriod", 30.0)
-    min_sync_s = read.seconds("iptables.minSyncPeriod", 1.0)
+    sync_s = read.seconds(f"{section}.syncPeriod", 30.0)
+    min_sync_s = read.seconds(f"{section}.minSyncPeriod", 1.0)
     if from_file:
         sync_s, min_sync_s = sync_s or 30.0, min_sync_s or 1.0
-    given = read.given("iptables.syncPeriod")
+    given = read.given(f"{section}.syncPeriod")
     if given is not None and sync_s <= 0:
         raise given.error("must be greater than 0")
     if min_sync_s > sync_s:
-        blamed = read.given("iptables.minSyncPeriod") or given
+        blamed = read.given(f"{section}.minSyncPeriod") or given
         assert blamed is not None  # noqa: S101 # the defaults do not contradict each other
         raise blamed.error(f"minSyncPeriod ({min_sync_s:g} s) must not be longer than syncPeriod ({sync_s:g} s)")
     return sync_s, min_sync_s
@@ -179,13 +184,15 @@ def _mode(read: Reader) -> str:
     mode = str(given.value) if given is not None else ""
     if given is None or mode in ("", "iptables"):
         return "iptables"
-    if mode in ("ipvs", "nftables"):
-        raise given.error(f"{mode!r} is not supported yet, use 'iptables'")
+    if mode == "nftables":
+        return mode
+    if mode == "ipvs":
+        raise given.error("'ipvs' is not supported yet, use 'nftables' or 'iptables'")
     if mode == "userspace":
-        raise given.error("'userspace' is gone (Kubernetes removed it in 1.26), use 'iptables'")
+        raise given.error("'userspace' is gone (Kubernetes removed it in 1.26), use 'nftables' or 'iptables'")
     if mode == "kernelspace":
-        raise given.error("'kernelspace' is for Windows, use 'iptables'")
-    raise given.error(f"{mode!r} is no proxy mode, use 'iptables'")
+        raise given.error("'kernelspace' is for Windows, use 'nftables' or 'iptables'")
+    raise given.error(f"{mode!r} is no proxy mode, use 'nftables' or 'iptables'")
 
 
 def _listen(read: Reader, name: str, default: tuple[str, int], from_file: bool) -> tuple[str, int] | None:

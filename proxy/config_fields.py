@@ -48,6 +48,7 @@ class Field:
 _U, _N, _R = Use.USED, Use.NO_EFFECT, Use.REFUSED
 _API = "there is no API server in standalone mode"
 _MODE = "belongs to a mode that is not supported yet"
+_NFTABLES = "in mode nftables; without a file the iptables flags of the same names count there"
 _WINDOWS = "Windows only"
 _GO = "belongs to the Go runtime of the original"
 _LOG = "log format and buffering are the journal's business"
@@ -81,7 +82,7 @@ FIELDS: tuple[Field, ...] = (
     Field("bindAddressHardFail", "bind-address-hard-fail", Kind.BOOL, _U),
     Field("enableProfiling", "profiling", Kind.BOOL, _N, _GO),
     Field("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", Kind.STRING, _N, "no metric is hidden"),
-    Field("mode", "proxy-mode", Kind.STRING, _U, "iptables, which is also what an empty value means"),
+    Field("mode", "proxy-mode", Kind.STRING, _U, "iptables, which is also what an empty value means, or nftables"),
     Field("iptables.masqueradeBit", "iptables-masquerade-bit", Kind.INT, _U),
     Field("iptables.masqueradeAll", "masquerade-all", Kind.BOOL, _U),
     Field("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind.BOOL, _U),
@@ -95,10 +96,10 @@ FIELDS: tuple[Field, ...] = (
     Field("ipvs.tcpTimeout", "ipvs-tcp-timeout", Kind.DURATION, _N, _MODE),
     Field("ipvs.tcpFinTimeout", "ipvs-tcpfin-timeout", Kind.DURATION, _N, _MODE),
     Field("ipvs.udpTimeout", "ipvs-udp-timeout", Kind.DURATION, _N, _MODE),
-    Field("nftables.masqueradeBit", "", Kind.INT, _N, _MODE),
-    Field("nftables.masqueradeAll", "", Kind.BOOL, _N, _MODE),
-    Field("nftables.syncPeriod", "", Kind.DURATION, _N, _MODE),
-    Field("nftables.minSyncPeriod", "", Kind.DURATION, _N, _MODE),
+    Field("nftables.masqueradeBit", "", Kind.INT, _U, _NFTABLES),
+    Field("nftables.masqueradeAll", "", Kind.BOOL, _U, _NFTABLES),
+    Field("nftables.syncPeriod", "", Kind.DURATION, _U, _NFTABLES),
+    Field("nftables.minSyncPeriod", "", Kind.DURATION, _U, _NFTABLES),
     Field("winkernel.networkName", "", Kind.STRING, _N, _WINDOWS),
     Field("winkernel.sourceVip", "", Kind.STRING, _N, _WINDOWS),
     Field("winkernel.enableDSR", "", Kind.BOOL, _N, _WINDOWS),
@@ -109,7 +110,13 @@ FIELDS: tuple[Field, ...] = (
     Field("detectLocal.bridgeInterface", "pod-bridge-interface", Kind.STRING, _U),
     Field("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind.STRING, _U),
     Field("clusterCIDR", "cluster-cidr", Kind.STRING, _U),
-    Field("nodePortAddresses", "nodeport-addresses", Kind.STRINGS, _U, "`primary`, or CIDRs of either family"),
+    Field(
+        "nodePortAddresses",
+        "nodeport-addresses",
+        Kind.STRINGS,
+        _U,
+        "`primary`, or CIDRs of either family; in mode nftables `primary` where none is given",
+    ),
     Field("oomScoreAdj", "oom-score-adj", Kind.INT, _U),
     Field("conntrack.maxPerCore", "conntrack-max-per-core", Kind.INT, _U, "times the cores, up to 1048576 in all"),
     Field("conntrack.min", "conntrack-min", Kind.INT, _U),

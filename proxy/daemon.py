@@ -28,13 +28,11 @@ from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.explain import explain, parse_question
 from proxy.health import Health, health_app, judge, metrics_app
-from proxy.iptables.backend import IptablesBackend
-from proxy.iptables.detect import usable_families
-from proxy.iptables.names import rule_names
 from proxy.last_good import LastGood
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
+from proxy.modes import make_backend, namer_of_rules, remove_everything, remove_others, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.node_settings import apply_settings
 from proxy.only_one import AlreadyRunningError, only_one
@@ -48,8 +46,8 @@ from proxy.sync import Synchronizer, SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
 _ONLY_AT_START = (
-    "manifest_dir", "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "bind_address_hard_fail", "conntrack",
-    "oom_score_adj",
+    "mode", "manifest_dir", "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "bind_address_hard_fail",
+    "conntrack", "oom_score_adj",
 )  # fmt: skip
 _EX_CONFIG = 78
 
@@ -80,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
         _log.warning("%s", warning)
     try:
         with _only_one(config):
-            asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config))
+            asyncio.run(_clean_up() if config.cleanup else _serve(argv, config))
     except (AlreadyRunningError, BackendError, CannotListenError, LockHeldError, SocketInUseError) as error:
         _log.critical("%s", error)
         return 1
@@ -107,16 +105,14 @@ def _only_one(config: ProxyConfig) -> Iterator[None]:
 
 
 async def _serve(argv: Sequence[str], config: ProxyConfig) -> None:
-    families, problem = await usable_families()
+    families, problem = await usable_families(config.mode)
     if problem:
         _log.warning("%s", problem)
     await ProxyDaemon(argv, config, families, problem).run()
 
 
-async def _clean_up(config: ProxyConfig) -> None:
-    backend = IptablesBackend(traffic_settings(config))
-    await backend.cleanup()
-    await backend.close()
+async def _clean_up() -> None:
+    await remove_everything()
     _log.info("every service rule of ours is removed")
 
 
@@ -130,6 +126,7 @@ class ProxyDaemon:
         self._argv = argv
         self._families, self._family_problem = families, family_problem
         self._config = config
+        self._mode = config.mode
         self._notifier = Notifier()
         self._metrics = ProxyMetrics()
         self._problems = ProblemLog()
@@ -137,8 +134,9 @@ class ProxyDaemon:
         self._synced_wall_s: float | None = None
         self._last_sync_s: float | None = None
         self._told_ready = False
+        self._synced = asyncio.Event()
         self._settings = traffic_settings(config)
-        self._backend: Backend = IptablesBackend(self._settings, families)
+        self._backend: Backend = make_backend(self._mode, self._settings, families)
         self._synchronizer = Synchronizer(self._backend, self._limits(config), self._on_sync_status)
         self._service_health = ServiceHealthServer(lambda: self._health().healthy, self._settings.node_port_addresses)
 
@@ -175,11 +173,12 @@ class ProxyDaemon:
             spawn_eternal(group, self._follow_agent(config.agent_socket), name="agent")
         spawn_eternal(group, self._synchronizer.run(), name="sync")
         spawn_eternal(group, self._service_health.run(), name="service health")
+        spawn(group, self._leave_one_mode(), name="other modes")
         if config.healthz_bind is not None:
             app = health_app(self._health, lambda: self._synced_wall_s, self._metrics, self._families)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
-            app = metrics_app(self._metrics, config.mode)
+            app = metrics_app(self._metrics, self._mode)
             spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
 
     async def _follow_directory(self, directory: Path) -> None:
@@ -193,6 +192,14 @@ class ProxyDaemon:
     async def _follow_agent(self, path: Path) -> None:
         async for view in watch_agent(path):
             self._synchronizer.put_agent(view)
+
+    async def _leave_one_mode(self) -> None:
+        """What another mode left goes when the rules of this one are in place."""
+        await self._synced.wait()
+        try:
+            await remove_others(self._mode)
+        except BackendError as problem:
+            _log.warning("rules of another mode stay: %s", problem)
 
     async def _stop_when(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -224,7 +231,7 @@ class ProxyDaemon:
         self._synchronizer.set_limits(self._limits(new))
         settings = traffic_settings(new, self._settings.node_port_addresses)
         if settings != self._settings:  # also when "primary" is another address by now
-            self._settings, self._backend = settings, IptablesBackend(settings, self._families)
+            self._settings, self._backend = settings, make_backend(self._mode, settings, self._families)
             self._synchronizer.replace_backend(self._backend)
             self._service_health.set_addresses(settings.node_port_addresses)
         _log.info("configuration read again")
@@ -246,6 +253,7 @@ class ProxyDaemon:
         elif status.synced_once:
             self._notifier.status(f"{len(table.routes)} service ports routed")
         if status.synced_once and not self._told_ready:
+            self._synced.set()
             self._told_ready = True
             _log.info("ready: %d service ports routed", len(table.routes))
             self._notifier.ready()
@@ -256,7 +264,8 @@ class ProxyDaemon:
 
     def _explain(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         question = parse_question(parameters, is_own_address)
-        return explanation_report(question, explain(self._synchronizer.table, self._settings, question, rule_names))
+        found = explain(self._synchronizer.table, self._settings, question, namer_of_rules(self._mode))
+        return explanation_report(question, found)
 
     def _limits(self, config: ProxyConfig) -> SyncLimits:
         return SyncLimits(
@@ -273,7 +282,7 @@ class ProxyDaemon:
             "pid": os.getpid(),
             "startTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_wall_s)),
             "ready": self._told_ready,
-            "mode": self._config.mode,
+            "mode": self._mode,
             "manifestDir": str(self._config.manifest_dir),
             "healthy": self._health().healthy,
             "reason": self._health().reason,

@@ -12,9 +12,7 @@ from pathlib import Path
 
 from proxy.config import ProxyConfig
 from proxy.endpoints import PodFacts
-from proxy.iptables.detect import usable_families
-from proxy.iptables.frame import RenderConfig
-from proxy.iptables.plan import planned_restore
+from proxy.modes import planned_write, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.resolve import resolve
 from proxy.routes import RoutingTable
@@ -36,7 +34,7 @@ class Plan:
 
 async def make_plan(config: ProxyConfig) -> Plan:
     """Raises BackendError when the kernel's rules cannot be read, OSError when the directory cannot."""
-    families, family_problem = await usable_families()
+    families, family_problem = await usable_families(config.mode)
     state = await _read_directory(config.manifest_dir)
     notes = [str(error) for error, _ in state.errors]
     pods, agent_problem = await _read_pods(config, wanted=any(service.needs_pods for service in state.services))
@@ -45,8 +43,8 @@ async def make_plan(config: ProxyConfig) -> Plan:
     ).table
     notes += [problem for problem in (family_problem, agent_problem) if problem]
     notes += [str(problem) for problem in table.errors]
-    settings = RenderConfig.of(traffic_settings(config))
-    restores = [await planned_restore(settings, family, table.routes) for family in families]
+    settings = traffic_settings(config)
+    restores = [await planned_write(config.mode, settings, family, table.routes) for family in families]
     return Plan(tuple(restores), tuple(notes))
 
 

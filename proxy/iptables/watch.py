@@ -12,6 +12,7 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 from proxy.iptables.model import BUILT_IN, is_own_chain
@@ -26,6 +27,8 @@ _GET_GENERATION, _NEW_GENERATION = 16, 15
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+Concerns = Callable[[int, bytes], bool]
+"""(kind of nftables message, its attributes) -> is it about what is ours?"""
 
 
 class Watch(Protocol):
@@ -52,8 +55,10 @@ def open_watch(variant: str, family: int) -> Watch:
 class NftWatch:
     """Listens to the kernel's nftables events."""
 
-    def __init__(self, family: int) -> None:
+    def __init__(self, family: int, concerns: Concerns | None = None) -> None:
+        """`concerns` judges one message; without it, those about iptables' tables count."""
         self._family = _FAMILY[family]
+        self._concerns = concerns or _concerns
         flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._events = socket.socket(socket.AF_NETLINK, flags, _NETLINK_NETFILTER)
         self._events.bind((0, 0))
@@ -101,7 +106,7 @@ class NftWatch:
                 if cause.errno != errno.ENOBUFS:
                     return concerned
                 continue
-            concerned = concerned or concerns_us(data, self._family)
+            concerned = concerned or concerns_us(data, self._family, self._concerns)
 
     def _generation(self) -> int | None:
         """Counts every commit of anybody; None when the kernel does not say."""
@@ -123,20 +128,21 @@ class NftWatch:
                 return 0
 
 
-def concerns_us(data: bytes, family: int) -> bool:
-    """Do these netlink messages tell of a change to our chains, or of a removal from a built-in chain?  Pure."""
+def concerns_us(data: bytes, family: int, concerns: Concerns) -> bool:
+    """Is one of these netlink messages of this family about what is ours?  Pure."""
     at = 0
     while at + 20 <= len(data):
         length, kind, _, _, _ = _HEADER.unpack_from(data, at)
         if length < 20:
             return True
-        if kind >> 8 == _SUBSYSTEM and data[at + 16] == family and _concerns(kind & 0xFF, data[at + 20 : at + length]):
+        if kind >> 8 == _SUBSYSTEM and data[at + 16] == family and concerns(kind & 0xFF, data[at + 20 : at + length]):
             return True
         at += (length + 3) & ~3
     return False
 
 
 def _concerns(kind: int, body: bytes) -> bool:
+    """Does it tell of a change to our chains of iptables, or of a removal from a built-in chain?  Pure."""
     if kind not in (_DEL_TABLE, _NEW_CHAIN, _DEL_CHAIN, _NEW_RULE, _DEL_RULE):
         return False
     attributes = _attributes(body)
@@ -163,6 +169,15 @@ def _attributes(body: bytes) -> dict[int, bytes]:
 
 def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode(errors="replace")
+
+
+def concerns_table(name: str) -> Concerns:
+    """Everything that happens to one nftables table; the name of the table is the first attribute of all messages."""
+
+    def concerns(kind: int, body: bytes) -> bool:
+        return kind not in (_NEW_GENERATION, _GET_GENERATION) and _text(_attributes(body).get(1, b"")) == name
+
+    return concerns
 
 
 class LegacyWatch:

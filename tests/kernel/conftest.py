@@ -1,4 +1,7 @@
-"""A fresh node for each kernel test and each iptables variant; skipped, with the reason, where one is missing."""
+"""A fresh node for each kernel test and each iptables variant (or each backend: `every_backend`).
+
+Skipped, with the reason, where one is missing.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from proxy.backend import Backend
 from proxy.iptables.backend import IptablesBackend
+from proxy.nftables.backend import NftablesBackend
 from proxy.routes import TrafficSettings
-from tests.kernel.netlab import Node, make_node
+from tests.kernel.netlab import NFTABLES, Node, make_node
 from tests.kernel.proxy_process import ProxyProcess
 
 
@@ -20,7 +25,8 @@ from tests.kernel.proxy_process import ProxyProcess
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     if os.geteuid() != 0:
         pytest.skip("needs root: makes network namespaces and writes iptables rules in them")
-    for program in ("ip", f"iptables-{request.param}-restore"):
+    writer = "nft" if request.param == NFTABLES else f"iptables-{request.param}-restore"
+    for program in ("ip", writer):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
     made = make_node(request.param)
@@ -36,10 +42,15 @@ class Proxy:
     """Backends on the node under test, closed at the end."""
 
     node: Node
-    made: list[IptablesBackend]
+    made: list[Backend]
 
-    def start(self, families: tuple[int, ...] = (4,), config: TrafficSettings | None = None) -> IptablesBackend:
-        backend = IptablesBackend(config, families, self.node.variant)
+    def start(self, families: tuple[int, ...] = (4,), config: TrafficSettings | None = None) -> Backend:
+        """The backend that the node's variant names."""
+        if self.node.variant == NFTABLES:
+            return self._kept(NftablesBackend(config, families))
+        return self._kept(IptablesBackend(config, families, self.node.variant))
+
+    def _kept(self, backend: Backend) -> Backend:
         self.made.append(backend)
         return backend
 

@@ -23,12 +23,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 NEIGHBOUR_IPS = ["192.168.50.2", *(f"192.168.50.{n}" for n in range(100, 112))]
 NODE_IP, NODE_IP6 = "192.168.50.1", "fd00:50::1"
 POD_PORT = 8080
+NFTABLES = "nftables"
+every_backend = pytest.mark.parametrize("node", ["nft", "legacy", NFTABLES], indirect=True)
+"""For tests of what every backend does; "nft" and "legacy" are the variants of iptables."""
 
 
 def _check(result: int, what: str) -> None:
@@ -197,7 +202,11 @@ class Node:
         return self.pods[-count:]
 
     def save(self, family: int = 4, options: str = "") -> str:
-        """iptables-save of the variant under test."""
+        """The rules of the variant under test, as its program lists them."""
+        if self.variant == NFTABLES:
+            tables = sh("nft list tables")
+            ip = "ip" if family == 4 else "ip6"
+            return sh(f"nft list table {ip} longshore-proxy") if f"{ip} longshore-proxy" in tables else ""
         return sh(f"{'iptables' if family == 4 else 'ip6tables'}-{self.variant}-save {options}")
 
     def iptables(self, arguments: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.iptables.backend import IptablesBackend
+from proxy.backend import Backend
 from proxy.routes import ServiceRoute, TrafficSettings
 from tests.kernel.conftest import Proxy
 from tests.kernel.netlab import NODE_IP, NODE_IP6, Namespace, Node, Pod, ask
@@ -41,7 +41,7 @@ NETS = (
 both_families = pytest.mark.parametrize("net", NETS, ids=["IPv4", "IPv6"])
 
 
-def start(proxy: Proxy, settings: TrafficSettings = SETTINGS) -> IptablesBackend:
+def start(proxy: Proxy, settings: TrafficSettings = SETTINGS) -> Backend:
     return proxy.start((4, 6), settings)
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from proxy.iptables.backend import IptablesBackend
+from proxy.backend import Backend
 from proxy.routes import Endpoint, PortName, RoutingTable, ServiceRoute, TrafficSettings
 from tests.kernel.conftest import Proxy
 from tests.kernel.netlab import Node
@@ -65,7 +65,7 @@ async def test_the_kernel_always_ends_where_a_fresh_render_ends(node: Node, prox
     dice = random.Random(seed)  # noqa: S311 - a test that can be repeated
     routes: dict[tuple[int, int], ServiceRoute] = {}
 
-    def fresh() -> IptablesBackend:
+    def fresh() -> Backend:
         return proxy.start((4, 6), SETTINGS)
 
     backend = fresh()

@@ -210,6 +210,7 @@ async def test_own_writes_do_not_alarm(node: Node, proxy: Proxy) -> None:
     backend = proxy.start()
     for count in (0, 5, 3, 60, 0):
         await backend.apply(table(*many(count)))
+        assert isinstance(backend, IptablesBackend)
         (engine,) = backend._engines
         assert engine._watch is not None
         if isinstance(engine._watch, NftWatch):  # legacy has to look once: see LegacyWatch.resume

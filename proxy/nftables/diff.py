@@ -1,0 +1,228 @@
+"""What is lacking -> the input of one `nft -f`.  Pure, no I/O.
+
+Before: parts as they were written last (`difference`), or the table as the kernel holds it (`table_difference`).  Next:
+`proxy.nftables.apply`.  The input is one transaction: the kernel takes all of it or nothing, and no packet ever meets
+half of it.  In it new chains come first, then elements that go, elements that come, and chains nothing leads to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from proxy.nftables.frame import (
+    SERVICE_SETS,
+    SHARED_SETS,
+    STICKY_SETS,
+    family_word,
+    set_definitions,
+    varying_chain,
+)
+from proxy.nftables.model import EMPTY, TABLE, UPSTREAM_TABLE, Chain, Element, Table
+from proxy.nftables.render import Part, Parts, whole_table
+from proxy.routes import TrafficSettings
+
+_AT_ONCE = 250
+Key = tuple[str, str]
+"""(set, key); ("", name) for a chain."""
+Counts = Counter[Key]
+"""How many parts want what several may want: elements of shared sets, and varying chains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One transaction."""
+
+    text: str
+    """"" when there is nothing to do."""
+    writes: int
+    """Chains and elements in it."""
+    forget: frozenset[str] = frozenset()
+    """Front ends whose clients are to be forgotten (`set key` of their elements in a services map)."""
+    leavers: bool = False
+    """Endpoints with session affinity are gone: what is remembered of their clients must go too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Delta:
+    """Chains and elements that come and go."""
+
+    new_chains: tuple[Chain, ...]
+    old_chains: tuple[str, ...]
+    added: tuple[Element, ...]
+    removed: tuple[Element, ...]
+
+
+def counts_of(parts: Iterable[Part]) -> Counts:
+    """Count what is shared."""
+    counts: Counts = Counter()
+    for part in parts:
+        counts.update(_shared(part))
+    return counts
+
+
+def difference(before: Parts, after: Parts, counts: Counts, family: int) -> tuple[Change, Counts]:
+    """From one set of parts to another; only what differs is looked at.  Also the counts by then."""
+    gone = [part for name, part in before.items() if after.get(name) is not part]
+    come = [part for name, part in after.items() if before.get(name) is not part]
+    moves: Counts = Counter()
+    for part in gone:
+        moves.subtract(_shared(part))
+    for part in come:
+        moves.update(_shared(part))
+    old, new = _own(gone), _own(come)
+    removed = [element for key, element in old.items() if new.get(key) != element]
+    added = [element for key, element in new.items() if old.get(key) != element]
+    new_chains: list[Chain] = []
+    old_chains: list[str] = []
+    for key, by in moves.items():
+        was, now = counts[key], counts[key] + by
+        if was and not now:
+            old_chains.append(key[1]) if not key[0] else removed.append(Element(*key, ""))
+        elif now and not was:
+            new_chains.append(varying_chain(key[1], family)) if not key[0] else added.append(Element(*key, ""))
+    delta = _Delta(tuple(new_chains), tuple(old_chains), tuple(added), tuple(removed))
+    after_counts = counts.copy() if moves else counts
+    for key, by in moves.items():
+        after_counts[key] += by
+        if not after_counts[key]:
+            del after_counts[key]
+    return _change(delta, family, created=False), after_counts
+
+
+def table_difference(kernel: Table, wanted: Table, family: int, *, foreign: bool = False) -> Change:
+    """From what the kernel holds to `wanted`; `foreign`: a table of kube-proxy's own goes in the same transaction."""
+    created = kernel.schema != wanted.schema or not wanted.elements.keys() <= kernel.elements.keys()
+    if created:
+        kernel = EMPTY
+    chains = [chain for name, chain in wanted.chains.items() if kernel.chains.get(name) != chain]
+    old_chains = [name for name in kernel.chains if name not in wanted.chains]
+    removed, added = [], []
+    for name in wanted.elements:
+        there, here = kernel.elements.get(name, {}), wanted.elements[name]
+        removed += [Element(name, key, data) for key, data in there.items() if here.get(key) != data]
+        added += [Element(name, key, data) for key, data in here.items() if there.get(key) != data]
+    delta = _Delta(tuple(chains), tuple(old_chains), tuple(added), tuple(removed))
+    known = frozenset(kernel.chains)
+    return _change(delta, family, created=created, schema=wanted.schema, known=known, foreign=foreign)
+
+
+def empty_table(family: int) -> str:
+    """The transaction that makes a table of ours without any service."""
+    settings = TrafficSettings(masquerade_all=True)
+    return table_difference(EMPTY, whole_table({}, settings, family), family).text
+
+
+def removal(family: int, tables: Iterable[str]) -> str:
+    """The transaction that removes whole tables that exist."""
+    return "".join(f"delete table {family_word(family)} {name}\n" for name in tables)
+
+
+def _own(parts: Iterable[Part]) -> dict[Key, Element]:
+    """Elements that only one part may want."""
+    return {(e.set, e.key): e for part in parts for e in part.elements if e.set not in SHARED_SETS}
+
+
+def _shared(part: Part) -> Iterable[Key]:
+    return (*(("", name) for name in part.chains), *((e.set, e.key) for e in part.elements if e.set in SHARED_SETS))
+
+
+def _change(
+    delta: _Delta,
+    family: int,
+    *,
+    created: bool,
+    schema: str = "",
+    known: frozenset[str] = frozenset(),
+    foreign: bool = False,
+) -> Change:
+    lines: list[str] = []
+    at = f"{family_word(family)} {TABLE}"
+    if foreign:
+        lines.append(f"delete table {family_word(family)} {UPSTREAM_TABLE}")
+    if created:
+        # One that is there has other sets: added first, so that there is one to delete in any case.
+        lines += [f"add table {at}", f"delete table {at}", f"add table {at}", *_definitions(at, family, schema)]
+    lines += _chains(at, delta.new_chains, known)
+    lines += _elements("delete", at, delta.removed)
+    lines += _elements("add", at, delta.added)
+    lines += [f"flush chain {at} {name}" for name in delta.old_chains]
+    lines += [f"delete chain {at} {name}" for name in delta.old_chains]
+    writes = len(delta.new_chains) + len(delta.old_chains) + len(delta.added) + len(delta.removed)
+    return Change(
+        "\n".join((*lines, "")) if lines else "",
+        writes,
+        _changed_policy(delta),
+        any(element.set in STICKY_SETS for element in delta.removed),
+    )
+
+
+def _definitions(at: str, family: int, schema: str) -> Iterable[str]:
+    for name, text in set_definitions(family).items():
+        what, _, body = text.partition(" ")
+        yield f"add {what} {at} {name} {body}"
+    yield f"add chain {at} {schema_chain(schema)}"
+
+
+def schema_chain(schema: str) -> str:
+    """An empty chain that nothing leads to: its name says which definitions the table was made with."""
+    return f"schema-{schema}"
+
+
+def _chains(at: str, chains: Iterable[Chain], known: frozenset[str]) -> Iterable[str]:
+    """All chains before all rules, since rules lead to chains."""
+    chains = tuple(chains)
+    for chain in chains:
+        kind, hook, priority, policy = chain.hook.split() if chain.hook else ("", "", "", "")
+        based = f" {{ type {kind} hook {hook} priority {priority}; policy {policy}; }}" if chain.hook else ""
+        yield f"add chain {at} {chain.name}{based}"
+        if chain.name in known:
+            yield f"flush chain {at} {chain.name}"
+    for chain in chains:
+        for rule in chain.rules:
+            yield f'add rule {at} {chain.name} {rule.text} comment "{rule.comment}"'
+
+
+def _elements(verb: str, at: str, elements: Iterable[Element]) -> Iterable[str]:
+    by_set: dict[str, list[str]] = {}
+    for name, key, data in elements:
+        by_set.setdefault(name, []).append(f"{key} : {data}" if data and verb == "add" else key)
+    for name, texts in by_set.items():
+        for start in range(0, len(texts), _AT_ONCE):
+            yield f"{verb} element {at} {name} {{ {', '.join(texts[start : start + _AT_ONCE])} }}"
+
+
+def _changed_policy(delta: _Delta) -> frozenset[str]:
+    """Front ends that became externalTrafficPolicy Local, or ceased to be."""
+    before = {(e.set, e.key): e.data for e in delta.removed if e.set in SERVICE_SETS}
+    return frozenset(
+        f"{e.set} {e.key}"
+        for e in delta.added
+        if e.set in SERVICE_SETS and (e.set, e.key) in before and _is_local(e.data) != _is_local(before[e.set, e.key])
+    )
+
+
+def _is_local(verdict: str) -> bool:
+    return verdict.endswith("external-local")
+
+
+def stale_clients(
+    affinity: Mapping[str, Mapping[str, str]], valid: frozenset[tuple[str, str]], forget: frozenset[str], family: int
+) -> str:
+    """The transaction that forgets clients of endpoints that left.
+
+    `affinity` is map -> `client . front end` -> target as the kernel holds it, `valid` holds (sticky set,
+    `front end . target`), `forget` front ends of which all clients are forgotten.
+    An element may expire before the kernel reads this; adding it first makes sure that there is one to delete.
+    """
+    lines = []
+    for name, clients in affinity.items():
+        prefix = name.removesuffix("affinity")
+        for key, target in clients.items():
+            front = key.partition(" . ")[2]
+            if (f"{prefix}sticky", f"{front} . {target}") in valid and f"{prefix}services {front}" not in forget:
+                continue
+            at = f"element {family_word(family)} {TABLE} {name}"
+            lines += [f"add {at} {{ {key} timeout 1h : {target} }}", f"delete {at} {{ {key} }}"]
+    return "\n".join((*lines, "")) if lines else ""

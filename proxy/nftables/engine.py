@@ -1,0 +1,231 @@
+"""One IP family's table: what the kernel is believed to hold, and how that is changed.  The shell of the pure modules
+here.
+
+Before: `proxy.nftables.backend` passes every `RoutingTable` on.  Next: render -> diff -> `proxy.nftables.apply`.
+Between writes the watch tells whether somebody else touched our table; only then, at the start and at the slow resync
+it is listed.  A sync of few changes looks at no more than the routes that changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
+from proxy.iptables.isolate import Search
+from proxy.iptables.watch import NftWatch, concerns_table
+from proxy.nftables.apply import apply_transaction
+from proxy.nftables.diff import Change, Counts, counts_of, difference, stale_clients, table_difference
+from proxy.nftables.frame import STICKY_SETS
+from proxy.nftables.model import TABLE, UPSTREAM_TABLE
+from proxy.nftables.observe import has_table, observe, observe_affinity
+from proxy.nftables.render import Part, Parts, render_parts, table_orders, whole_table
+from proxy.routes import ServiceRoute, TrafficSettings
+
+_log = logging.getLogger(__name__)
+_SAY_CHANGED_S = 60.0
+_FORGET_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one `apply` of an engine did."""
+
+    writes: int
+    """Chains and elements written."""
+    full: bool
+    """The kernel held no table of ours before."""
+    refused: tuple[RefusedRoute, ...]
+    """Routes left out, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the last write or look left in the kernel."""
+
+    parts: Parts
+    counts: Counts
+
+
+class Engine:
+    """The one writer of our table of one IP family."""
+
+    def __init__(self, settings: TrafficSettings, family: int) -> None:
+        self._settings = settings
+        self._family = family
+        self._watch: NftWatch | None = None
+        self._held: _Held | None = None
+        """None: look before the next write."""
+        self._known: Parts = {}
+        """What was rendered last; still good for rendering when `_held` is not known any more."""
+        self._refused: dict[ServiceRoute, str] = {}
+        """What the kernel did not take; tried again when it changes and at each slow resync."""
+        self._say_changed_at_s = 0.0
+        self._changed_unsaid = 0
+        self.failed_writes = 0
+        """Transactions that failed so far."""
+
+    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
+        """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
+        mine = tuple(route for route in routes if route.family == self._family)
+        taken = mine
+        if self._refused:
+            self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
+            taken = tuple(route for route in mine if route not in self._refused)
+        self._open_watch()
+        remembered = self._held is not None
+        try:
+            writes, full = await self._commit(taken)
+        except BackendError as failure:
+            if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
+                raise
+            _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
+            writes, full = await self._commit_what_is_taken(taken, again=remembered)
+        refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
+        return Outcome(writes, full, tuple(refused))
+
+    async def verify(self) -> bool:
+        """Ask the watch; only when something foreign happened the table is listed."""
+        if self._held is None or self._watch is None:
+            return False
+        if self._watch.touched() and not await self._matches_still(self._held):
+            self.forget()
+            self._tell_changed()
+        return self._held is not None
+
+    def forget(self) -> None:
+        """Make the next apply look at the kernel first, and try what was refused."""
+        self._held = None
+        self._refused = {}
+
+    def close(self) -> None:
+        """Release sockets; the table stays."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    async def _commit(self, routes: Iterable[ServiceRoute]) -> tuple[int, bool]:
+        """Make the kernel hold these and no others; how many writes, and whether there was no table before."""
+        held = self._held
+        if held is None:
+            return await self._commit_all(routes)
+        parts = render_parts(routes, self._family, held.parts)
+        change, counts = difference(held.parts, parts, held.counts, self._family)
+        await self._write(change)
+        self._hold(parts, counts)
+        if change.leavers or change.forget:
+            await self._forget_clients(parts, change.forget)
+        return change.writes, False
+
+    async def _commit_all(self, routes: Iterable[ServiceRoute]) -> tuple[int, bool]:
+        """The same where it is not known what the kernel holds."""
+        if self._watch is not None:
+            self._watch.touched()  # what happened until now is in what we read next
+        kernel = await observe(self._family)
+        foreign = await has_table(self._family, UPSTREAM_TABLE)
+        parts = render_parts(routes, self._family, {}, table_orders(kernel))
+        wanted = whole_table(parts, self._settings, self._family)
+        change = table_difference(kernel, wanted, self._family, foreign=foreign)
+        if foreign:
+            _log.info("removing the table %s that kube-proxy left", UPSTREAM_TABLE)
+        await self._write(change)
+        self._hold(parts, counts_of(parts.values()))
+        if any(kernel.elements.get(name) for name in STICKY_SETS):
+            await self._forget_clients(parts, change.forget)
+        return change.writes, kernel.schema != wanted.schema
+
+    def _hold(self, parts: Parts, counts: Counts) -> None:
+        self._held = _Held(parts, counts)
+
+    async def _commit_what_is_taken(self, routes: tuple[ServiceRoute, ...], *, again: bool) -> tuple[int, bool]:
+        """After a failure: once more (`again`), then without the routes that are refused each on its own."""
+        if again:
+            try:
+                return await self._commit(routes)
+            except RulesRefusedError as failure:
+                _log.debug("looking for the routes that are refused: %s", failure)
+        kernel = await observe(self._family)
+        parts = render_parts(routes, self._family, {}, table_orders(kernel))
+        held = tuple(
+            part.route
+            for part in parts.values()
+            if all(kernel.elements.get(e.set, {}).get(e.key) == e.data for e in part.elements)
+        )
+        writes, full = await self._commit(held)  # the frame, and what is there already: it cannot be them
+        search = Search(held, set(routes).difference(held))
+        while (suspects := search.next_part()) is not None:
+            attempt = search.accepted.union(suspects)
+            try:
+                written, _ = await self._commit(tuple(route for route in routes if route in attempt))
+            except RulesRefusedError as failure:
+                search.refuse(failure.cause)
+            else:
+                writes += written
+                search.accept()
+        self._refused.update(search.refused)
+        if self._held is None:  # the last attempt was refused: what is accepted was written before
+            written, _ = await self._commit(tuple(route for route in routes if route in search.accepted))
+            writes += written
+        return writes, full
+
+    async def _forget_clients(self, parts: Parts, forget: frozenset[str]) -> None:
+        """Clients of endpoints that left find a new one at their next connection."""
+        valid = frozenset((e.set, e.key) for part in parts.values() for e in part.elements if e.set in STICKY_SETS)
+        for _ in range(_FORGET_ATTEMPTS):
+            text = stale_clients(await observe_affinity(self._family), valid, forget, self._family)
+            if not text:
+                return
+            try:
+                await self._write(Change(text, 0))
+            except RulesRefusedError as failure:
+                # A client came back in the meantime and was given another endpoint: look again.
+                _log.debug("not all clients of endpoints that left are forgotten: %s", failure)
+                self._hold(parts, counts_of(parts.values()))
+            else:
+                self._hold(parts, counts_of(parts.values()))
+                return
+
+    async def _write(self, change: Change) -> None:
+        if not change.text:
+            return
+        self._held = None
+        if self._watch is not None:
+            self._watch.pause()
+        commits = 0
+        try:
+            await apply_transaction(change.text)
+            commits = 1
+        except BackendError:
+            self.failed_writes += 1
+            raise
+        finally:
+            if self._watch is not None:
+                self._watch.resume(commits)
+
+    async def _matches_still(self, held: _Held) -> bool:
+        self._held = None  # who fails to look does not know any more
+        intact = await observe(self._family) == whole_table(held.parts, self._settings, self._family)
+        self._held = held
+        return intact
+
+    def _open_watch(self) -> None:
+        if self._watch is None:
+            try:
+                self._watch = NftWatch(self._family, concerns_table(TABLE))
+            except OSError as cause:
+                raise BackendError(f"cannot watch nftables: {cause.strerror}") from cause
+
+    def _tell_changed(self) -> None:
+        """Once a minute at most: who flushes in a loop must not fill the journal too."""
+        self._changed_unsaid += 1
+        now_s = time.monotonic()
+        if now_s >= self._say_changed_at_s:
+            times = "" if self._changed_unsaid == 1 else f" ({self._changed_unsaid} times)"
+            text = "service rules (IPv%d) were changed by somebody else%s; writing them again"
+            _log.warning(text, self._family, times)
+            self._say_changed_at_s, self._changed_unsaid = now_s + _SAY_CHANGED_S, 0
+
+
+__all__ = ["Engine", "Outcome", "Part"]
