@@ -8,13 +8,13 @@ half of it.  In it new chains come first, then elements that go, elements that c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.nftables.frame import (
-    SERVICE_SETS,
+    AFFINITY,
     SHARED_SETS,
-    STICKY_SETS,
+    STICKY,
     family_word,
     set_definitions,
     varying_chain,
@@ -38,8 +38,6 @@ class Change:
     """"" when there is nothing to do."""
     writes: int
     """Chains and elements in it."""
-    forget: frozenset[str] = frozenset()
-    """Front ends whose clients are to be forgotten (`set key` of their elements in a services map)."""
     leavers: bool = False
     """Endpoints with session affinity are gone: what is remembered of their clients must go too."""
 
@@ -114,6 +112,12 @@ def empty_table(family: int) -> str:
     return table_difference(EMPTY, whole_table({}, settings, family), family).text
 
 
+def affinity_table(family: int) -> str:
+    """The same with the chain that remembers clients: not every nft can write it."""
+    remember = varying_chain("remember-1", family)
+    return empty_table(family) + "\n".join((*_chains(f"{family_word(family)} {TABLE}", (remember,), frozenset()), ""))
+
+
 def removal(family: int, tables: Iterable[str]) -> str:
     """The transaction that removes whole tables that exist."""
     return "".join(f"delete table {family_word(family)} {name}\n" for name in tables)
@@ -150,12 +154,8 @@ def _change(
     lines += [f"flush chain {at} {name}" for name in delta.old_chains]
     lines += [f"delete chain {at} {name}" for name in delta.old_chains]
     writes = len(delta.new_chains) + len(delta.old_chains) + len(delta.added) + len(delta.removed)
-    return Change(
-        "\n".join((*lines, "")) if lines else "",
-        writes,
-        _changed_policy(delta),
-        any(element.set in STICKY_SETS for element in delta.removed),
-    )
+    leavers = any(element.set == STICKY for element in delta.removed)
+    return Change("\n".join((*lines, "")) if lines else "", writes, leavers)
 
 
 def _definitions(at: str, family: int, schema: str) -> Iterable[str]:
@@ -193,36 +193,15 @@ def _elements(verb: str, at: str, elements: Iterable[Element]) -> Iterable[str]:
             yield f"{verb} element {at} {name} {{ {', '.join(texts[start : start + _AT_ONCE])} }}"
 
 
-def _changed_policy(delta: _Delta) -> frozenset[str]:
-    """Front ends that became externalTrafficPolicy Local, or ceased to be."""
-    before = {(e.set, e.key): e.data for e in delta.removed if e.set in SERVICE_SETS}
-    return frozenset(
-        f"{e.set} {e.key}"
-        for e in delta.added
-        if e.set in SERVICE_SETS and (e.set, e.key) in before and _is_local(e.data) != _is_local(before[e.set, e.key])
-    )
-
-
-def _is_local(verdict: str) -> bool:
-    return verdict.endswith("external-local")
-
-
-def stale_clients(
-    affinity: Mapping[str, Mapping[str, str]], valid: frozenset[tuple[str, str]], forget: frozenset[str], family: int
-) -> str:
+def stale_clients(clients: Mapping[str, str], valid: Container[str], family: int) -> str:
     """The transaction that forgets clients of endpoints that left.
 
-    `affinity` is map -> `client . front end` -> target as the kernel holds it, `valid` holds (sticky set,
-    `front end . target`), `forget` front ends of which all clients are forgotten.
-    An element may expire before the kernel reads this; adding it first makes sure that there is one to delete.
+    `clients` is `client . identity` -> target as the kernel holds it, `valid` holds `identity . target`.  An element
+    may expire before the kernel reads this; adding it first makes sure that there is one to delete.
     """
+    at = f"element {family_word(family)} {TABLE} {AFFINITY}"
     lines = []
-    for name, clients in affinity.items():
-        prefix = name.removesuffix("affinity")
-        for key, target in clients.items():
-            front = key.partition(" . ")[2]
-            if (f"{prefix}sticky", f"{front} . {target}") in valid and f"{prefix}services {front}" not in forget:
-                continue
-            at = f"element {family_word(family)} {TABLE} {name}"
+    for key, target in clients.items():
+        if f"{key.partition(' . ')[2]} . {target}" not in valid:
             lines += [f"add {at} {{ {key} timeout 1h : {target} }}", f"delete {at} {{ {key} }}"]
     return "\n".join((*lines, "")) if lines else ""

@@ -17,16 +17,18 @@ from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRef
 from proxy.iptables.isolate import Search
 from proxy.iptables.watch import NftWatch, concerns_table
 from proxy.nftables.apply import apply_transaction
+from proxy.nftables.detect import remembers_clients
 from proxy.nftables.diff import Change, Counts, counts_of, difference, stale_clients, table_difference
-from proxy.nftables.frame import STICKY_SETS
+from proxy.nftables.frame import STICKY
 from proxy.nftables.model import TABLE, UPSTREAM_TABLE
-from proxy.nftables.observe import has_table, observe, observe_affinity
-from proxy.nftables.render import Part, Parts, render_parts, table_orders, whole_table
+from proxy.nftables.observe import has_table, observe, observe_clients
+from proxy.nftables.render import Parts, render_parts, table_orders, whole_table
 from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
 _SAY_CHANGED_S = 60.0
 _FORGET_ATTEMPTS = 3
+_FORGETFUL = "sessionAffinity ClientIP over IPv6 needs a newer nft (1.0.6 cannot write it); use mode iptables or None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Engine:
         """What was rendered last; still good for rendering when `_held` is not known any more."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
+        self._remembers: bool | None = None
+        """Can nft write session affinity of this family?  None: not asked yet."""
         self._say_changed_at_s = 0.0
         self._changed_unsaid = 0
         self.failed_writes = 0
@@ -70,6 +74,9 @@ class Engine:
     async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
         """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
         mine = tuple(route for route in routes if route.family == self._family)
+        forgetful = () if await self._can_remember(mine) else tuple(r for r in mine if r.affinity_timeout_s is not None)
+        if forgetful:
+            mine = tuple(route for route in mine if route.affinity_timeout_s is None)
         taken = mine
         if self._refused:
             self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
@@ -83,8 +90,8 @@ class Engine:
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
             writes, full = await self._commit_what_is_taken(taken, again=remembered)
-        refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
-        return Outcome(writes, full, tuple(refused))
+        left_out = (*self._refused.items(), *((route, _FORGETFUL) for route in forgetful))
+        return Outcome(writes, full, tuple(RefusedRoute(route.name, route.family, cause) for route, cause in left_out))
 
     async def verify(self) -> bool:
         """Ask the watch; only when something foreign happened the table is listed."""
@@ -115,8 +122,8 @@ class Engine:
         change, counts = difference(held.parts, parts, held.counts, self._family)
         await self._write(change)
         self._hold(parts, counts)
-        if change.leavers or change.forget:
-            await self._forget_clients(parts, change.forget)
+        if change.leavers:
+            await self._forget_clients(parts)
         return change.writes, False
 
     async def _commit_all(self, routes: Iterable[ServiceRoute]) -> tuple[int, bool]:
@@ -132,9 +139,15 @@ class Engine:
             _log.info("removing the table %s that kube-proxy left", UPSTREAM_TABLE)
         await self._write(change)
         self._hold(parts, counts_of(parts.values()))
-        if any(kernel.elements.get(name) for name in STICKY_SETS):
-            await self._forget_clients(parts, change.forget)
+        if kernel.elements.get(STICKY):
+            await self._forget_clients(parts)
         return change.writes, kernel.schema != wanted.schema
+
+    async def _can_remember(self, routes: Iterable[ServiceRoute]) -> bool:
+        """True also as long as no route wants it."""
+        if self._remembers is None and any(route.affinity_timeout_s is not None for route in routes):
+            self._remembers = await remembers_clients(self._family)
+        return self._remembers is not False
 
     def _hold(self, parts: Parts, counts: Counts) -> None:
         self._held = _Held(parts, counts)
@@ -170,11 +183,11 @@ class Engine:
             writes += written
         return writes, full
 
-    async def _forget_clients(self, parts: Parts, forget: frozenset[str]) -> None:
+    async def _forget_clients(self, parts: Parts) -> None:
         """Clients of endpoints that left find a new one at their next connection."""
-        valid = frozenset((e.set, e.key) for part in parts.values() for e in part.elements if e.set in STICKY_SETS)
+        valid = frozenset(e.key for part in parts.values() for e in part.elements if e.set == STICKY)
         for _ in range(_FORGET_ATTEMPTS):
-            text = stale_clients(await observe_affinity(self._family), valid, forget, self._family)
+            text = stale_clients(await observe_clients(self._family), valid, self._family)
             if not text:
                 return
             try:
@@ -226,6 +239,3 @@ class Engine:
             text = "service rules (IPv%d) were changed by somebody else%s; writing them again"
             _log.warning(text, self._family, times)
             self._say_changed_at_s, self._changed_unsaid = now_s + _SAY_CHANGED_S, 0
-
-
-__all__ = ["Engine", "Outcome", "Part"]

@@ -50,11 +50,6 @@ class Kind:
         address = f"{ip} daddr . " if self.has_address else ""
         return f"{address}{protocol} dport . numgen random mod {count}"
 
-    def original(self, ip: str) -> str:
-        """The same of a packet that was sent on already."""
-        address = f"ct original {ip} daddr . " if self.has_address else ""
-        return f"{address}meta l4proto . ct original proto-dst"
-
 
 VIP, NODE = Kind("", has_address=True), Kind("node-", has_address=False)
 KINDS = (VIP, NODE)
@@ -63,9 +58,7 @@ SHARED_SETS = frozenset({_CLUSTER_IPS, _HAIRPIN})
 _ENDPOINTS = ("endpoints", "local-endpoints")
 _WORDS = tuple(name.lower() for name in PROTOCOLS)
 ENDPOINT_SETS = frozenset(f"{k.prefix}{name}-{protocol}" for k in KINDS for name in _ENDPOINTS for protocol in _WORDS)
-AFFINITY_SETS = tuple(f"{kind.prefix}affinity" for kind in KINDS)
-SERVICE_SETS = tuple(f"{kind.prefix}services" for kind in KINDS)
-STICKY_SETS = tuple(f"{kind.prefix}sticky" for kind in KINDS)
+AFFINITY, STICKY = "affinity", "sticky"
 
 
 def family_word(family: int) -> str:
@@ -83,6 +76,8 @@ def set_definitions(family: int) -> dict[str, str]:
         _HAIRPIN: f"set {{ type {address} . {address}; }}",
         _NODE_ADDRESSES: f"set {{ type {address}; flags interval; }}",
         "restricted": f"set {{ type {address} . inet_proto . inet_service; }}",
+        STICKY: f"map {{ type classid . {target} : verdict; }}",
+        AFFINITY: f"map {{ type {address} . classid : {target}; flags dynamic,timeout; size {MOST_CLIENTS}; }}",
         "allowed-sources": f"set {{ type {address} . inet_proto . inet_service . {address}; flags interval; }}",
     }
     for kind in KINDS:
@@ -92,8 +87,7 @@ def set_definitions(family: int) -> dict[str, str]:
         maps = {
             **dict.fromkeys(("services", "inside", "outside", "refused"), f"type {front} : verdict;"),
             **{f"{name}-{protocol}": kind.numbered(ip, protocol) for name in _ENDPOINTS for protocol in _WORDS},
-            "sticky": f"type {front} . {target} : verdict;",
-            "affinity": f"type {address} . {front} : {target}; flags dynamic,timeout; size {MOST_CLIENTS};",
+            **dict.fromkeys(("identities", "local-identities"), f"type {front} : classid;"),
         }
         found.update({f"{kind.prefix}{name}": f"map {{ {text} }}" for name, text in maps.items()})
     return found
@@ -129,7 +123,8 @@ def fixed_chains(settings: TrafficSettings, family: int) -> dict[str, Chain]:
     check = rule("ct state new jump endpoints-check", "services without an endpoint")
     firewall = rule("ct state new jump firewall-check", "loadBalancerSourceRanges")
     to_services = rule("jump services", "services")
-    remember = rule("ct state new ct status dnat jump affinity-check", "session affinity")
+    sent = f"ct state new ct status dnat meta priority . {ip} daddr . th dport vmap @{STICKY}"
+    remember = rule(sent, "session affinity")
     rules: dict[str, tuple[Rule, ...]] = {
         "before-dnat": (firewall,),
         "nat-prerouting": (to_services,),
@@ -160,7 +155,6 @@ def fixed_chains(settings: TrafficSettings, family: int) -> dict[str, Chain]:
                 "loadBalancerSourceRanges",
             ),
         ),
-        "affinity-check": tuple(_remember(ip)),
     }
     for kind in KINDS:
         rules[f"{kind.prefix}external-local"] = tuple(_external_local(settings, family, kind))
@@ -225,39 +219,38 @@ def _external_local(settings: TrafficSettings, family: int, kind: Kind) -> Itera
     yield rule(f"{key} {outside}", "endpoints of this node, the client's address kept")
 
 
-def _remember(ip: str) -> Iterator[Rule]:
-    # nft knows what `ct original proto-dst` is only where the protocol is known.
-    for kind in KINDS:
-        for protocol, number in PROTOCOLS.items():
-            key = f"{kind.original(ip)} . {ip} daddr . th dport"
-            yield rule(f"meta l4proto {number} {key} vmap @{kind.prefix}sticky", f"{protocol} session affinity")
-
-
 def varying_chain(name: str, family: int) -> Chain:
     """A chain that exists because some service needs it.
 
-    `[node-][external-|local-]spread-N` or `…sticky-N` sends to one of N endpoints, `[node-]remember-S` remembers the
-    client for S seconds.
+    `[node-][external-|local-]spread-N` or `…sticky-N` sends to one of N endpoints, `remember-S` remembers the client
+    for S seconds.
     """
     ip = family_word(family)
     kind = NODE if name.startswith(NODE.prefix) else VIP
     what, _, number = name.removeprefix(kind.prefix).rpartition("-")
     if what == "remember":
-        return Chain(name, tuple(_remember_in(kind, ip, int(number))))
+        client = f"{ip} saddr . meta priority timeout {number}s : {ip} daddr . th dport"
+        return Chain(name, (rule(f"update @{AFFINITY} {{ {client} }}", "where it went"), _CLEAR))
     rules = []
     if what.startswith("external-"):
         rules.append(rule("jump mark-for-masquerade", "externalTrafficPolicy Cluster"))
+    local = "local-" if what.startswith("local-") else ""
     if what.endswith("sticky"):
-        known = f"dnat {ip} to {ip} saddr . {kind.key(ip)} map @{kind.prefix}affinity"
-        rules.append(rule(known, "a client that was here before"))
-    endpoints = "local-endpoints" if what.startswith("local-") else "endpoints"
+        rules += _to_known(kind, ip, local)
     for protocol in _WORDS:
-        spread = f"dnat {ip} to {kind.one_of(ip, protocol, number)} map @{kind.prefix}{endpoints}-{protocol}"
+        spread = f"dnat {ip} to {kind.one_of(ip, protocol, number)} map @{kind.prefix}{local}endpoints-{protocol}"
         rules.append(rule(spread, f"one of {number}, {protocol}"))
     return Chain(name, tuple(rules))
 
 
-def _remember_in(kind: Kind, ip: str, seconds: int) -> Iterator[Rule]:
-    for protocol, number in PROTOCOLS.items():
-        key = f"{ip} saddr . {kind.original(ip)} timeout {seconds}s : {ip} daddr . th dport"
-        yield rule(f"meta l4proto {number} update @{kind.prefix}affinity {{ {key} }}", f"{protocol} session affinity")
+def _to_known(kind: Kind, ip: str, local: str) -> Iterator[Rule]:
+    # The priority carries the identity of the service to the chain that remembers, where its address is gone already.
+    # Nobody else uses it here: the kernel sets it anew when it forwards, and for what the node itself sends it counts
+    # behind all of this.  The packet mark would be other programs' business.
+    yield rule(f"meta priority set {kind.key(ip)} map @{kind.prefix}{local}identities", "which service")
+    protocols = ", ".join(map(str, PROTOCOLS.values()))
+    known = f"meta l4proto {{ {protocols} }} dnat {ip} to {ip} saddr . meta priority map @{AFFINITY}"
+    yield rule(known, "a client that was here before")
+
+
+_CLEAR = rule("meta priority set none", "it was only carried")

@@ -1,4 +1,4 @@
-"""`nft --json list` -> our table.  `parse_*` are pure; `observe` and `observe_affinity` run the program.
+"""`nft --json list` -> our table.  `parse_*` are pure; `observe` and `observe_clients` run the program.
 
 Before: the kernel.  Next: `proxy.nftables.diff` compares it with what is wanted; at the start this is how the table of
 the last run is adopted without writing anything.
@@ -14,7 +14,7 @@ import msgspec
 
 from proxy.backend import BackendError
 from proxy.iptables.commands import execute
-from proxy.nftables.frame import AFFINITY_SETS, family_word
+from proxy.nftables.frame import AFFINITY, family_word
 from proxy.nftables.model import EMPTY, TABLE, Chain, Rule, Table
 
 _READ_DEADLINE_S = 60.0
@@ -29,14 +29,10 @@ async def observe(family: int) -> Table:
     return parse_table(await _list(f"table {family_word(family)} {TABLE}"))
 
 
-async def observe_affinity(family: int) -> dict[str, dict[str, str]]:
-    """Map -> `client . front end` -> target: what the kernel remembers of clients.  Raises BackendError."""
-    found: dict[str, dict[str, str]] = {}
-    for name in AFFINITY_SETS:
-        for each in await _list(f"map {family_word(family)} {TABLE} {name}"):
-            if "map" in each:
-                found[name] = dict(_elements(each["map"]))
-    return found
+async def observe_clients(family: int) -> dict[str, str]:
+    """`client . identity` -> target: what the kernel remembers of clients.  Raises BackendError."""
+    listing = await _list(f"map {family_word(family)} {TABLE} {AFFINITY}")
+    return {key: target for each in listing if "map" in each for key, target in _elements(each["map"])}
 
 
 async def has_table(family: int, name: str) -> bool:
@@ -61,7 +57,7 @@ def parse_table(listing: Objects) -> Table:
         elif kind == "rule":
             rules.setdefault(value["chain"], []).append(Rule(value.get("comment", "")))
         elif kind in ("set", "map"):
-            elements[value["name"]] = {} if value["name"] in AFFINITY_SETS else dict(_elements(value))
+            elements[value["name"]] = {} if value["name"] == AFFINITY else dict(_elements(value))
     if not schema and not hooks and not elements:
         return EMPTY
     return Table(schema, {name: Chain(name, tuple(rules[name]), hook) for name, hook in hooks.items()}, elements)
@@ -92,8 +88,9 @@ def _text(value: Any) -> str:
         return _text(value["elem"]["val"])
     if "prefix" in value:
         return f"{value['prefix']['addr']}/{value['prefix']['len']}"
-    if "goto" in value:
-        return f"goto {value['goto']['target']}"
+    for verdict in ("goto", "jump"):
+        if verdict in value:
+            return f"{verdict} {value[verdict]['target']}"
     if "range" in value:
         return "-".join(_text(part) for part in value["range"])
     return str(next(iter(value)))

@@ -8,6 +8,7 @@ it stays: one that leaves is replaced by the last one, so that a change costs tw
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from proxy.nftables.frame import (
     ENDPOINT_SETS,
     NODE,
     PROTOCOLS,
+    STICKY,
     VIP,
     Kind,
     disjoint,
@@ -27,6 +29,7 @@ from proxy.nftables.frame import (
 from proxy.nftables.model import Element, Table
 from proxy.routes import Endpoint, PortName, ServiceRoute, TrafficSettings, Verdict
 
+Identities = tuple[str, ...]
 Orders = Mapping[tuple[str, str], Mapping[int, str]]
 """(set, front end) -> number -> target, as it was."""
 
@@ -39,6 +42,8 @@ class Part:
     elements: tuple[Element, ...]
     chains: tuple[str, ...]
     """Varying chains that the elements lead to."""
+    identities: Identities = ()
+    """With session affinity: by what clients of policy Cluster and of policy Local are remembered."""
 
 
 Parts = Mapping[PortName, Part]
@@ -50,15 +55,43 @@ def render_parts(routes: Iterable[ServiceRoute], family: int, before: Parts, ker
     `kernel` gives the numbers of endpoints where `before` is not known, after a start.
     """
     parts: dict[PortName, Part] = {}
+    names: Identifiers | None = None
     for route in routes:
         if route.family != family:
             continue
         old = before.get(route.name)
         if old is not None and (old.route is route or old.route == route):
             parts[route.name] = old
-        else:
-            parts[route.name] = render_part(route, orders(old.elements) if old else kernel or {})
+            continue
+        if names is None:
+            names = Identifiers(before.values())
+        parts[route.name] = render_part(route, orders(old.elements) if old else kernel or {}, names)
     return parts
+
+
+class Identifiers:
+    """Gives every service port with session affinity numbers that no other has.
+
+    A number is a digest of the name, so that it is the same after a restart; in the rare case that two names have one
+    digest, the later takes the next number.
+    """
+
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self._owners = {each: part.route.name for part in parts for each in part.identities}
+
+    def of(self, name: PortName) -> tuple[str, str]:
+        """For policy Cluster and for policy Local, in nft's spelling of a priority."""
+        return self._free(name, "cluster"), self._free(name, "local")
+
+    def _free(self, name: PortName, policy: str) -> str:
+        digest = hashlib.sha256(f"{name} {name.protocol} {policy}".encode()).digest()
+        number = int.from_bytes(digest[:4], "big")
+        while True:
+            # Priorities that somebody may have chosen on purpose are small, and all ones has a meaning of its own.
+            major, minor = number >> 16 & 0x7FFF | 0x8000, number & 0x7FFF
+            if self._owners.setdefault(text := f"{major:x}:{minor:x}", name) == name:
+                return text
+            number += 1
 
 
 def whole_table(parts: Parts, settings: TrafficSettings, family: int) -> Table:
@@ -103,9 +136,10 @@ def place(before: Mapping[int, str], wanted: Iterable[str]) -> list[str]:
     return [target or next(rest) for target in placed]
 
 
-def render_part(route: ServiceRoute, before: Orders) -> Part:
+def render_part(route: ServiceRoute, before: Orders, names: Identifiers) -> Part:
     """The elements of one service port."""
-    build = _Builder(route, before)
+    identities: Identities = () if route.affinity_timeout_s is None else names.of(route.name)
+    build = _Builder(route, before, identities)
     build.cluster_ip()
     for address in route.external_addresses:
         build.external(Front(VIP, address, build.protocol, route.port))
@@ -113,7 +147,7 @@ def render_part(route: ServiceRoute, before: Orders) -> Part:
         build.restrict()
     if route.node_port:
         build.external(Front(NODE, "", build.protocol, route.node_port))
-    return Part(route, tuple(dict.fromkeys(build.elements)), tuple(dict.fromkeys(build.chains)))
+    return Part(route, tuple(dict.fromkeys(build.elements)), tuple(dict.fromkeys(build.chains)), identities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +175,9 @@ class Front:
 class _Builder:
     """Collects the elements of one route."""
 
-    def __init__(self, route: ServiceRoute, before: Orders) -> None:
+    def __init__(self, route: ServiceRoute, before: Orders, identities: Identities) -> None:
         self.route = route
+        self._identities = identities
         self.protocol = PROTOCOLS[route.name.protocol]
         self.elements: list[Element] = []
         self.chains: list[str] = []
@@ -157,7 +192,7 @@ class _Builder:
             return
         chosen = route.internal_endpoints
         self._add("services", front.key, self._goto(f"{self._spread}-{len(chosen)}"))
-        self._endpoints("endpoints", front, chosen)
+        self._endpoints("", front, chosen, local=route.internal_local)
 
     def external(self, front: Front) -> None:
         """A front end that clients outside the cluster use."""
@@ -165,7 +200,7 @@ class _Builder:
         self._refuse(front, route.external_verdict)
         if not route.endpoints:
             return
-        self._endpoints("endpoints", front, route.endpoints)
+        self._endpoints("", front, route.endpoints)
         count = len(route.endpoints)
         if not route.external_local:
             self._add(f"{prefix}services", front.key, self._goto(f"{prefix}external-{self._spread}-{count}"))
@@ -175,7 +210,7 @@ class _Builder:
         here = route.local_endpoints
         if here:
             self._add(f"{prefix}outside", front.key, self._goto(f"{prefix}local-{self._spread}-{len(here)}"))
-            self._endpoints("local-endpoints", front, here)
+            self._endpoints("local-", front, here, local=True)
 
     def restrict(self) -> None:
         """loadBalancerSourceRanges."""
@@ -194,18 +229,22 @@ class _Builder:
         self.chains.append(chain)
         return f"goto {chain}"
 
-    def _endpoints(self, name: str, front: Front, chosen: tuple[Endpoint, ...]) -> None:
-        name = f"{front.kind.prefix}{name}-{self.route.name.protocol.lower()}"
+    def _endpoints(self, group: str, front: Front, chosen: tuple[Endpoint, ...], *, local: bool = False) -> None:
+        """`group` is "" or "local-", the maps; `local` says that clients are remembered as those of policy Local."""
+        prefix = f"{front.kind.prefix}{group}"
+        name = f"{prefix}endpoints-{self.route.name.protocol.lower()}"
         targets = [f"{endpoint.ip} . {endpoint.port}" for endpoint in chosen]
         for number, target in enumerate(place(self._before.get((name, front.numbered), {}), targets)):
             self._add(name, f"{front.numbered} . {number}", target)
         for endpoint in chosen:
             self._add("hairpin", f"{endpoint.ip} . {endpoint.ip}")
-        seconds = self.route.affinity_timeout_s
-        if seconds is not None:
-            remember = self._goto(f"{front.kind.prefix}remember-{seconds}")
+        if self._identities:
+            identity = self._identities[local]
+            self._add(f"{prefix}identities", front.key, identity)
+            remember = f"remember-{self.route.affinity_timeout_s}"
+            self.chains.append(remember)
             for target in targets:
-                self._add(f"{front.kind.prefix}sticky", f"{front.key} . {target}", remember)
+                self._add(STICKY, f"{identity} . {target}", f"jump {remember}")
 
     def _add(self, name: str, key: str, data: str = "") -> None:
         self.elements.append(Element(name, key, data))

@@ -6,10 +6,12 @@ import socket
 
 from proxy import conntrack_netlink
 from tests.kernel.conftest import Proxy
-from tests.kernel.netlab import NODE_IP, POD_PORT, Node
+from tests.kernel.netlab import NODE_IP, POD_PORT, Node, every_backend
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, route, table
 from tests.kernel.sctp import INIT, Endpoint, associate, packet
 from tests.kernel.test_external_traffic import Net, both_families, start
+
+pytestmark = every_backend
 
 
 @both_families

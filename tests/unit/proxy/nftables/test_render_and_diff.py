@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from proxy.nftables.diff import counts_of, difference, stale_clients, table_difference
-from proxy.nftables.frame import AFFINITY_SETS, pod_match
+from proxy.nftables.frame import STICKY, pod_match
 from proxy.nftables.model import EMPTY, Table
-from proxy.nftables.render import Parts, place, render_parts, table_orders, whole_table
+from proxy.nftables.render import Identifiers, Parts, place, render_parts, table_orders, whole_table
 from proxy.routes import Endpoint, PortName, ServiceRoute, TrafficSettings
 from tests.unit.proxy.nftables.transactions import commit
 
@@ -88,7 +88,8 @@ def test_source_ranges_guard_load_balancers_only_and_do_not_overlap() -> None:
 def test_affinity_remembers_each_endpoint_for_the_time_of_the_service() -> None:
     found = elements(route(affinity_timeout_s=60))
     assert found["services"] == {"10.96.0.1 . 6 . 80": "goto sticky-2"}
-    assert found["sticky"] == {f"10.96.0.1 . 6 . 80 . 10.244.1.{n} . 8080": "goto remember-60" for n in (1, 2)}
+    (identity,) = found["identities"].values()
+    assert found["sticky"] == {f"{identity} . 10.244.1.{n} . 8080": "jump remember-60" for n in (1, 2)}
     chains = whole_table(rendered(route(affinity_timeout_s=60)), SETTINGS, 4).chains
     assert any("timeout 60s" in rule.text for rule in chains["remember-60"].rules)
 
@@ -179,23 +180,38 @@ def test_foreign_changes_are_found_and_undone() -> None:
     assert commit(other, table_difference(other, wanted, 4).text) == wanted
 
 
+def test_every_address_of_a_service_has_one_identity_for_each_policy() -> None:
+    found = elements(route(local=1, affinity_timeout_s=60, node_port=30080, external_ips=("192.0.2.1",)))
+    assert set(found["identities"].values()) == set(found["node-identities"].values())
+    local = elements(route(local=1, affinity_timeout_s=60, node_port=30080, external_local=True))
+    (anywhere,), (here,) = local["identities"].values(), local["node-local-identities"].values()
+    assert anywhere != here
+    assert [key for key in local["sticky"] if key.startswith(here)] == [f"{here} . 10.244.1.1 . 8080"]
+
+
+def test_two_services_never_share_an_identity() -> None:
+    class Owned(Identifiers):
+        """Somebody else has every identity that is free at first."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._owners = dict.fromkeys(Identifiers().of(route().name), PortName("other", "one", "", "TCP"))
+
+    taken = Identifiers().of(route().name)
+    assert Owned().of(route().name) != taken
+    assert set(Owned().of(route().name)).isdisjoint(taken)
+    assert Identifiers().of(route().name) == taken, "the same after a restart"
+
+
 def test_only_clients_of_leavers_are_forgotten() -> None:
     parts = rendered(route(affinity_timeout_s=60))
-    valid = frozenset((e.set, e.key) for part in parts.values() for e in part.elements if e.set == "sticky")
-    stays = {"10.1.1.1 . 10.96.0.1 . 6 . 80": "10.244.1.1 . 8080"}
-    affinity = {AFFINITY_SETS[0]: {**stays, "10.1.1.2 . 10.96.0.1 . 6 . 80": "10.244.1.9 . 8080"}}
-    text = stale_clients(affinity, valid, frozenset(), 4)
-    assert "10.1.1.2" in text
-    assert "10.1.1.1" not in text
-    assert stale_clients({AFFINITY_SETS[0]: stays}, valid, frozenset(), 4) == ""
-    assert "10.1.1.1" in stale_clients({AFFINITY_SETS[0]: stays}, valid, frozenset({"services 10.96.0.1 . 6 . 80"}), 4)
-
-
-def test_a_change_of_policy_forgets_the_clients_of_that_front_end() -> None:
-    before = rendered(route(local=1, node_port=30080, affinity_timeout_s=60))
-    after = rendered(route(local=1, node_port=30080, affinity_timeout_s=60, external_local=True), before=before)
-    change, _ = difference(before, after, counts_of(before.values()), 4)
-    assert change.forget == {"node-services 6 . 30080"}
+    valid = {e.key for part in parts.values() for e in part.elements if e.set == STICKY}
+    identity = parts[route().name].identities[0]
+    stays, goes = f"10.1.1.1 . {identity}", f"10.1.1.2 . {identity}"
+    text = stale_clients({stays: "10.244.1.1 . 8080", goes: "10.244.1.9 . 8080"}, valid, 4)
+    assert goes in text
+    assert stays not in text
+    assert stale_clients({stays: "10.244.1.1 . 8080"}, valid, 4) == ""
 
 
 @pytest.mark.parametrize(
