@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # pytest arguments, e.g. make test ARGS="tests/lab -x"
 ARGS ?=
-# make demo KEEP=1 leaves the demo running.
+# make demo KEEP=1 leaves the demo running; MODE=nftables (or iptables) is the proxy's mode in it.
 KEEP ?=
+MODE ?= iptables
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vm unit lint docs bench bench-kubelet deb clean venv deps lock
@@ -15,7 +16,7 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
-	@$(BIN)/python -m lab.demo $(if $(KEEP),--keep)
+	@$(BIN)/python -m lab.demo --mode $(MODE) $(if $(KEEP),--keep)
 
 test: deps venv ## Every test but test-vm, as root: real containerd (1.x and 2.x), real kernel, real iptables.
 	@$(BIN)/python -m lab.build

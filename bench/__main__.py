@@ -28,8 +28,9 @@ def main() -> None:
             print(markdown("agent: restarting a container", agent.restart_rows(node)), flush=True)
             print(markdown("at rest", agent.rest_rows(node)), flush=True)
     if "proxy" in wanted:
-        # A process of its own, because it goes into another network namespace.
-        subprocess.run([sys.executable, "-m", "bench.proxy_iptables", "1000"], check=True)
+        # Processes of their own, because they go into another network namespace.
+        for mode in ("iptables", "nftables"):
+            subprocess.run([sys.executable, "-m", f"bench.proxy_{mode}", "1000"], check=True)
 
 
 if __name__ == "__main__":

@@ -79,21 +79,23 @@ class Cost:
     """Of this process and of the programs it ran: what a loaded machine does not blur."""
 
 
-def _cpu_s() -> float:
+def used_cpu_s() -> float:
+    """CPU seconds of this process and of the programs it ran to their end."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in usage)
 
 
-async def _timed(step: Callable[[], Awaitable[object]]) -> Cost:
-    started_s, used_s = time.perf_counter(), _cpu_s()
+async def timed(step: Callable[[], Awaitable[object]]) -> Cost:
+    """Run it and say what it cost."""
+    started_s, used_s = time.perf_counter(), used_cpu_s()
     await step()
-    return Cost(time.perf_counter() - started_s, _cpu_s() - used_s)
+    return Cost(time.perf_counter() - started_s, used_cpu_s() - used_s)
 
 
 def _bare(variant: str, text: str) -> Cost:
-    started_s, used_s = time.perf_counter(), _cpu_s()
+    started_s, used_s = time.perf_counter(), used_cpu_s()
     subprocess.run([f"iptables-{variant}-restore", "--noflush"], input=text.encode(), check=True)
-    return Cost(time.perf_counter() - started_s, _cpu_s() - used_s)
+    return Cost(time.perf_counter() - started_s, used_cpu_s() - used_s)
 
 
 def _empty(variant: str) -> None:
@@ -117,26 +119,27 @@ async def measure(variant: str, count: int, rounds: int) -> dict[str, list[Cost]
         _empty(variant)
         backend = IptablesBackend(variant=variant)
         fresh = RoutingTable(make_routes(count))
-        note("full sync", await _timed(lambda: backend.apply(fresh)))  # noqa: B023 - runs now
+        note("full sync", await timed(lambda: backend.apply(fresh)))  # noqa: B023 - runs now
         other = IptablesBackend(variant=variant)
-        note("restart, nothing to write", await _timed(lambda: other.apply(RoutingTable(routes))))  # noqa: B023
+        note("restart, nothing to write", await timed(lambda: other.apply(RoutingTable(routes))))  # noqa: B023
         await other.close()
         for turn in range(5):
             at = (number * 5 + turn) * 7 % count
             moved = Endpoint(f"10.200.{number}.{turn + 1}", 8080, False)
             one = replace(routes[at], endpoints=(routes[at].endpoints[0], moved))
             changed = RoutingTable((*routes[:at], one, *routes[at + 1 :]))
-            note("one endpoint changed", await _timed(lambda: backend.apply(changed)))  # noqa: B023
+            note("one endpoint changed", await timed(lambda: backend.apply(changed)))  # noqa: B023
             await backend.apply(RoutingTable(routes))
             fewer = RoutingTable((*routes[:at], *routes[at + 1 :]))
-            note("one service removed", await _timed(lambda: backend.apply(fewer)))  # noqa: B023
-            note("one service added", await _timed(lambda: backend.apply(RoutingTable(routes))))  # noqa: B023
-            note("check, nothing foreign", await _timed(backend.verify))
+            note("one service removed", await timed(lambda: backend.apply(fewer)))  # noqa: B023
+            note("one service added", await timed(lambda: backend.apply(RoutingTable(routes))))  # noqa: B023
+            note("check, nothing foreign", await timed(backend.verify))
         await backend.close()
     return found
 
 
-def _median_ms(costs: list[Cost], *, cpu: bool = False) -> float:
+def median_ms(costs: list[Cost], *, cpu: bool = False) -> float:
+    """The middle one, in milliseconds of wall time or CPU."""
     return statistics.median(cost.cpu_s if cpu else cost.wall_s for cost in costs) * 1000
 
 
@@ -146,9 +149,9 @@ def _rows(variant: str, found: dict[str, list[Cost]]) -> Iterator[Row]:
         if costs is bare:
             continue
         target = FULL_SYNC_TARGET if step == "full sync" else None
-        yield Row(f"{variant}: {step}, p50", "ms", _median_ms(costs), _median_ms(bare), target, "bare restore")
+        yield Row(f"{variant}: {step}, p50", "ms", median_ms(costs), median_ms(bare), target, "bare restore")
         if target is not None:
-            cpu = _median_ms(costs, cpu=True), _median_ms(bare, cpu=True)
+            cpu = median_ms(costs, cpu=True), median_ms(bare, cpu=True)
             yield Row(f"{variant}: {step}, CPU", "ms", *cpu, reference_name="bare restore")
 
 
@@ -179,7 +182,8 @@ def rest_rows(count: int) -> list[Row]:
 class Daemon:
     """longshore-proxy as a process in this network namespace."""
 
-    def __init__(self, base: Path, services: int) -> None:
+    def __init__(self, base: Path, services: int, *flags: str) -> None:
+        self._flags = flags
         self._socket = base / "proxy.sock"
         self._services = base / "services"
         self._services.mkdir()
@@ -188,7 +192,7 @@ class Daemon:
                 (self._services / f"{number}-{kind}.json").write_text(json.dumps(value))
 
     def __enter__(self) -> Self:
-        flags = (f"--manifest-dir={self._services}", f"--api-socket={self._socket}", "--agent-socket=")
+        flags = (*self._flags, f"--manifest-dir={self._services}", f"--api-socket={self._socket}", "--agent-socket=")
         command = (sys.executable, "-m", "proxy.daemon", *flags)
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=daemon_environment())

@@ -30,6 +30,7 @@ def main() -> int:
         prog="lab.demo", description="Three pods, a Service, failures and recovery on this machine."
     )
     parser.add_argument("--keep", action="store_true", help="leave it running and print how to look around")
+    parser.add_argument("--mode", choices=("iptables", "nftables"), default="iptables", help="mode of the proxy")
     parser.add_argument("--clean", action="store_true", help="only remove what an earlier demo left")
     arguments = parser.parse_args()
     # An output that is not a terminal has no width of its own.
@@ -43,16 +44,16 @@ def main() -> int:
         before = noted_inventory()
         return 0 if before is None else _prove(console, before)
     with _signals_interrupt():
-        return _demo(console, keep=arguments.keep)
+        return _demo(console, keep=arguments.keep, mode=arguments.mode)
 
 
-def _demo(console: Console, *, keep: bool) -> int:
+def _demo(console: Console, *, keep: bool, mode: str) -> int:
     if BASE.exists():
         console.print(f"[red]cannot start the demo: {BASE} exists: another one runs or was killed; `make clean`[/]")
         return 1
     started_s = time.monotonic()
     before = inventory.take(MARKS)
-    machine = DemoMachine(before)
+    machine = DemoMachine(before, mode)
     try:
         status = _play(console, machine)
         if keep and status == 0:
@@ -113,7 +114,7 @@ def _tell_how_to_look_around(console: Console, machine: DemoMachine) -> None:
         f"ls {node.manifests} {node.services}      # edit, add, delete",
         f"{node.containerd.binaries.ctr} --address {node.containerd.socket} --namespace k8s.io containers ls",
         f"tail -f {node.base}/agent.log {node.base}/proxy.log",
-        "iptables-save | grep -i longshore",
+        "nft list table ip longshore-proxy" if machine.mode == "nftables" else "iptables-save | grep KUBE-SVC",
         "make clean                                  # end it and remove everything",
     )
     console.print("\n[bold]It is still running[/]")

@@ -47,10 +47,11 @@ _CANDIDATES = tuple(ipaddress.IPv4Network(f"10.{second}.119.0/24") for second in
 
 
 class DemoMachine:
-    """What the demo runs on. `vip` is the Service's address."""
+    """What the demo runs on. `vip` is the Service's address, `mode` the proxy's."""
 
-    def __init__(self, before: inventory.Inventory) -> None:
+    def __init__(self, before: inventory.Inventory, mode: str = "iptables") -> None:
         self.before = before
+        self.mode = mode
         pods, services = free_subnets(taken_networks(), 2)
         self.vip = str(services[10])
         self._pods = str(pods)
@@ -67,6 +68,7 @@ class DemoMachine:
         # A packet to a pod that has just gone ends here instead of leaving by the default route.
         run_captured(["ip", "route", "add", "unreachable", self._pods])
         self.node = LabNode(LocalMachine(), self.containerd, BASE / "node", name=NODE_NAME, cgroup_root=CGROUP)
+        self.node.proxy_config["mode"] = self.mode
         # The kernel's connection tracking settings stay as they are.
         self.node.proxy_config["conntrack"] = {
             "maxPerCore": 0,

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from daemonkit.unix_http import serve_unix, unix_session
-from tests.kernel.netlab import POD_PORT, Node
+from tests.kernel.netlab import NFTABLES, POD_PORT, Node
 
 VIP = "10.96.0.10"
 # For tests of what has nothing to do with which iptables it is.
@@ -131,14 +131,20 @@ class ProxyProcess:
         self.log = base / "proxy.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.started: list[subprocess.Popen[bytes]] = []
-        self.install("iptables")
+        if node.variant == NFTABLES:
+            nft = shutil.which("nft")
+            assert nft is not None
+            (self.bin / "nft").symlink_to(nft)
+        else:
+            self.install("iptables")
 
-    def install(self, program: str) -> None:
+    def install(self, program: str, variant: str = "") -> None:
         """iptables or ip6tables on the daemon's PATH: the variant under test, as on a host that has no other."""
+        variant = variant or self.node.variant
         for suffix in ("", "-save", "-restore"):
-            found = shutil.which(f"{program}-{self.node.variant}{suffix}")
+            found = shutil.which(f"{program}-{variant}{suffix}")
             assert found is not None
-            for name in (f"{program}-{self.node.variant}{suffix}", f"{program}{suffix}"):
+            for name in (f"{program}-{variant}{suffix}", f"{program}{suffix}"):
                 (self.bin / name).symlink_to(found)
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -220,9 +226,12 @@ class ProxyProcess:
         program.chmod(0o755)
 
     def kill_at_next_restore(self, *, after: bool) -> None:
-        """The next iptables-restore kills the proxy with -9, before or after it did its work."""
+        """The next iptables-restore (or nft -f) kills the proxy with -9, before or after it did its work."""
         order = f"if mkdir {self.base}/killed 2>/dev/null; then kill -9 $PPID; exit 1; fi"
-        for name in (f"iptables-{self.node.variant}-restore", "iptables-restore"):
+        names: tuple[str, ...] = (f"iptables-{self.node.variant}-restore", "iptables-restore")
+        if self.node.variant == NFTABLES:
+            names, order = ("nft",), f'if [ "$1" = -f ]; then {order}; fi'
+        for name in names:
             self.wrap(name, *(("", order) if after else (order,)))
 
     def close(self) -> None:
