@@ -130,6 +130,9 @@ class Node:
         except asyncio.CancelledError:
             return
         finally:
+            # A thread that writes outlives this end, as it would not outlive a process.
+            while any(self.state.records_dir.glob("*.tmp")):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
             self.state.close()
 
     async def _events(self) -> None:
