@@ -173,15 +173,6 @@ class VirtualMachine:
         """Run a shell script in the machine; its stdout."""
         return self.run(["sh", "-c", script], check=check, timeout_s=timeout_s).stdout
 
-    def forward(self, local: Path, remote: str) -> None:
-        """Whoever connects to the unix socket `local` here reaches `remote` in the machine, as long as ssh's common
-        connection lasts; nothing happens while nobody can log in.
-        """
-        local.unlink(missing_ok=True)
-        if self.run(["true"], check=False).returncode == 0:
-            argv = [*self.ssh_command(), "-O", "forward", "-L", f"{local}:{remote}", f"root@{self.address}"]
-            self.host.run(argv, check=False)
-
     def put(self, source: Path, place: str) -> None:
         """Copy a file into the machine."""
         command = shlex.join([*self.ssh_command(), f"root@{self.address}", f"cat > {shlex.quote(place)}"])

@@ -11,21 +11,18 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lab.images import PAUSE_IMAGE
-from lab.local_api import get_json
 from lab.machine import LabError, wait_until
 from lab.manifests import Json, is_ready
 from lab.vm import VirtualMachine
 from lab.vm_image import IMAGES_IN_MACHINE
 
 ROOT = Path(__file__).parents[1]
-AGENT_SOCKET = "/var/lib/longshore/agent.sock"
 SERVICE_NETWORK = "10.96.0.0/12"
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
 
@@ -92,20 +89,12 @@ class VmNode:
         )
 
     def pods(self) -> dict[str, Json]:
-        """Pod objects by name without the node's suffix; empty while the agent does not answer.
-
-        By the agent's local API: a program that starts in the machine takes the processor from what we wait for.
-        """
-        socket = self.machine.root / "agent.sock"
-        for last in (False, True):
-            try:
-                pods = [entry["pod"] for entry in get_json(socket, "/v1/pods")["pods"]]
-                break
-            except (OSError, HTTPException):
-                if last:
-                    return {}
-                self.machine.forward(socket, AGENT_SOCKET)
+        """Pod objects by name without the node's suffix; empty while the agent does not answer."""
+        done = self.machine.run(["longshore", "pods", "-o", "json"], check=False)
+        if done.returncode != 0:
+            return {}
         suffix = f"-{self.machine.name}"
+        pods = (entry["pod"] for entry in json.loads(done.stdout)["pods"])
         return {pod["metadata"]["name"].removesuffix(suffix): pod for pod in pods}
 
     def wait_ready(self, *names: str, timeout_s: float = 300.0) -> dict[str, Json]:
@@ -136,10 +125,10 @@ class VmNode:
         """Until the unit is active (ready, as it says itself) in another process than `not_pid`; its main process."""
 
         def active() -> int | None:
-            shown = self.machine.run(["systemctl", "show", "-p", "ActiveState,MainPID", unit], check=False).stdout
-            facts = dict(line.split("=", 1) for line in shown.splitlines())
-            pid = int(facts.get("MainPID", 0))
-            return pid if facts.get("ActiveState") == "active" and pid not in (0, not_pid) else None
+            if self.machine.run(["systemctl", "is-active", unit], check=False).stdout.strip() != "active":
+                return None
+            pid = self.main_pid(unit)
+            return pid if pid not in (0, not_pid) else None
 
         return wait_until(active, f"{unit} to be active", timeout_s=timeout_s, every_s=0.3)
 
