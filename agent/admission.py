@@ -104,6 +104,10 @@ def _security_refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
         return Refused("SysctlForbidden", f'forbidden sysctl: "{forbidden}" not allowlisted')
     if not node.apparmor and any(needs_apparmor(context) for context in _contexts(pod)):
         return Refused("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    able = any(handler.user_namespaces for handler in node.runtime.handlers.values())
+    if pod.spec is not None and pod.spec.hostUsers is False and not able:
+        text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+        return Refused("UserNamespacesNotSupported", text)
     context = pod.spec.securityContext if pod.spec else None
     if context is not None and context.supplementalGroupsPolicy == "Strict" and not node.runtime.strict_groups:
         return Refused(

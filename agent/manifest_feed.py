@@ -14,6 +14,7 @@ from agent.config import AgentConfig
 from agent.pods.workers import PodWorkers, Wanted
 from agent.server.board import StatusBoard
 from agent.sources.manifest_dir import ManifestState, remember, watch_manifests
+from agent.sources.runtime_class import with_runtime_class
 from agent.state_dir import StateDir
 from kube_objects.config_data import ConfigObjects
 
@@ -100,7 +101,8 @@ class ManifestFeed:
 
 def wanted_of(picture: ManifestState) -> list[Wanted]:
     """The pods of a picture, each with the file it is written in. Pure."""
-    return [Wanted(one.pod, one.path) for one in picture.pods.values()]
+    objects = objects_of(picture)
+    return [Wanted(with_runtime_class(one.pod, objects), one.path) for one in picture.pods.values()]
 
 
 def objects_of(picture: ManifestState) -> ConfigObjects:

@@ -13,8 +13,10 @@ from typing import TypeAlias
 CONFIG_MAP = "configmap"
 SECRET = "secret"  # noqa: S105 - the resource's name
 
+RUNTIME_CLASS = "runtimeclass"
+
 ObjectKey: TypeAlias = tuple[str, str, str]
-"""Resource (`configmap` or `secret`), namespace, name."""
+"""Resource (`configmap`, `secret` or `runtimeclass`), namespace ("" for a class), name."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ConfigData:
     @property
     def kind(self) -> str:
         """The word of the API."""
-        return "ConfigMap" if self.resource == CONFIG_MAP else "Secret"
+        return {CONFIG_MAP: "ConfigMap", RUNTIME_CLASS: "RuntimeClass"}.get(self.resource, "Secret")
 
 
 class ObjectMissing(LookupError):  # noqa: N818 - an answer, not a fault

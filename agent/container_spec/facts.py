@@ -80,6 +80,7 @@ class SpecFacts:
     `cgroup_parent` is the pod's own cgroup as agent/cgroups names it for the CRI.  `pod_ips` is empty before the
     sandbox has a network and for the sandbox message itself; for a host-network pod it is the node's addresses.
     `root_dir` and `pod_logs_dir` are absolute.  `objects` are the local ConfigMaps and Secrets.
+    `user_range` is the machine's id of the pod's user 0 where the pod has users of its own.
     """
 
     node: NodeFacts
@@ -96,6 +97,7 @@ class SpecFacts:
     single_process_oom_kill: bool | None = None
     selinux: bool = False
     swap_behavior: str = "NoSwap"
+    user_range: int | None = None
     objects: ConfigObjects = field(default_factory=ConfigObjects)
 
 

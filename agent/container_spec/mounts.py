@@ -15,6 +15,7 @@ from agent.container_spec.env import expand, unset_references
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.paths import etc_hosts_path, sub_path_target, termination_log_path
 from agent.container_spec.references import is_of_objects
+from agent.container_spec.security import user_mappings
 from cri_client import types as cri
 
 ETC_HOSTS = "/etc/hosts"
@@ -42,6 +43,7 @@ def container_mounts(
     """
     uid = (pod.metadata.uid if pod.metadata else None) or ""
     read_only = {volume.name for volume in (pod.spec.volumes if pod.spec else None) or [] if is_of_objects(volume)}
+    users = user_mappings(facts.user_range)
     mounts: list[cri.Mount] = []
     for index, mount in enumerate(container.volumeMounts or []):
         if mount.name not in volume_paths:
@@ -55,12 +57,18 @@ def container_mounts(
                 host_path=path,
                 readonly=bool(mount.readOnly) or mount.name in read_only,
                 propagation=_PROPAGATION[mount.mountPropagation],
+                uidMappings=users,
+                gidMappings=users,
             )
         )
     if mounts_hosts_file(pod, container, facts):
         mounts.append(
             cri.Mount(
-                container_path=ETC_HOSTS, host_path=etc_hosts_path(facts.root_dir, uid), selinux_relabel=facts.selinux
+                container_path=ETC_HOSTS,
+                host_path=etc_hosts_path(facts.root_dir, uid),
+                selinux_relabel=facts.selinux,
+                uidMappings=users,
+                gidMappings=users,
             )
         )
     if container.terminationMessagePath:

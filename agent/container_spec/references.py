@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lightkube.models import core_v1
 
-from kube_objects.config_data import CONFIG_MAP, SECRET, ObjectKey
+from kube_objects.config_data import CONFIG_MAP, RUNTIME_CLASS, SECRET, ObjectKey
 
 
 def config_references(pod: core_v1.Pod) -> frozenset[ObjectKey]:
@@ -22,7 +22,10 @@ def config_references(pod: core_v1.Pod) -> frozenset[ObjectKey]:
     for container in [*spec.containers, *(spec.initContainers or [])]:
         found.update(_of_environment(container))
     found.update((SECRET, one.name or "") for one in spec.imagePullSecrets or [])
-    return frozenset((resource, namespace, name) for resource, name in found)
+    keys = {(resource, namespace, name) for resource, name in found}
+    if spec.runtimeClassName:
+        keys.add((RUNTIME_CLASS, "", spec.runtimeClassName))
+    return frozenset(keys)
 
 
 def has_config_volumes(pod: core_v1.Pod) -> bool:

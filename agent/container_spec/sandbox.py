@@ -34,7 +34,7 @@ def sandbox_config(pod: core_v1.Pod, attempt: int, facts: SpecFacts) -> cri.PodS
         annotations={**(metadata.annotations or {}), labels.RESOURCES: pod_digest(pod)},
         linux=cri.LinuxPodSandboxConfig(
             cgroup_parent=facts.cgroup_parent,
-            security_context=sandbox_security(pod),
+            security_context=sandbox_security(pod, facts.user_range),
             sysctls=_sysctls(spec),
             overhead=cri.LinuxContainerResources(),
             resources=sandbox_resources(pod, facts),

@@ -32,9 +32,19 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def namespace_options(pod: core_v1.Pod, target_id: str = "") -> cri.NamespaceOption:
+ID_RANGE = 65536
+
+
+def user_mappings(first_id: int | None) -> tuple[cri.IDMapping, ...]:
+    """The pod's users 0 to 65535 on the machine's from `first_id` on; nothing where it has none of its own."""
+    return () if first_id is None else (cri.IDMapping(host_id=first_id, container_id=0, length=ID_RANGE),)
+
+
+def namespace_options(
+    pod: core_v1.Pod, first_id: int | None = None, target_id: str = ""
+) -> cri.NamespaceOption:
     """Which namespaces the pod shares with the node, and whether its containers see each other's processes, or only
-    those of the container `target_id`.
+    those of the container `target_id`; `first_id` as in `user_mappings`.
     """
     spec = pod.spec
     mode = cri.NamespaceMode
@@ -50,14 +60,17 @@ def namespace_options(pod: core_v1.Pod, target_id: str = "") -> cri.NamespaceOpt
         pid=pid,
         ipc=mode.NODE if spec and spec.hostIPC else mode.POD,
         target_id=target_id if pid is mode.TARGET else "",
+        userns_options=None
+        if first_id is None
+        else cri.UserNamespace(mode=mode.POD, uids=user_mappings(first_id), gids=user_mappings(first_id)),
     )
 
 
-def sandbox_security(pod: core_v1.Pod) -> cri.LinuxSandboxSecurityContext:
+def sandbox_security(pod: core_v1.Pod, first_id: int | None = None) -> cri.LinuxSandboxSecurityContext:
     """The security context of the sandbox; its own process always runs under the runtime's default seccomp profile."""
     context = (pod.spec.securityContext if pod.spec else None) or core_v1.PodSecurityContext()
     return cri.LinuxSandboxSecurityContext(
-        namespace_options=namespace_options(pod),
+        namespace_options=namespace_options(pod, first_id),
         run_as_user=_int64(context.runAsUser),
         run_as_group=_int64(context.runAsGroup),
         supplemental_groups=supplemental_groups(context),
@@ -89,7 +102,7 @@ def container_security(
         if capabilities
         else None,
         privileged=bool(own.privileged),
-        namespace_options=namespace_options(pod, target_id),
+        namespace_options=namespace_options(pod, facts.user_range, target_id),
         run_as_user=_int64(user),
         run_as_group=_int64(_first(own.runAsGroup, of_pod.runAsGroup)),
         run_as_username=username,

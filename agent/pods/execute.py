@@ -56,6 +56,8 @@ from agent.pods.steps import (
 from agent.pods.stop_container import ContainerStopper
 from agent.pods.target import Target, address_for_hook, container_of, pod_of, target_id
 from agent.pods.timeline import CREATE, PULL, SANDBOX, START, VOLUMES
+from agent.pods.user_ranges import UserRanges
+from agent.sources.runtime_class import handler_of
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_dir import prepare_volumes, update_volumes
@@ -114,6 +116,7 @@ class Executor:
         self._hooks = hooks
         self._stopper = ContainerStopper(runtime, hooks)
         self._cgroups = cgroups
+        self._user_ranges = UserRanges(str(config.root_dir))
         self._image_users: dict[str, ImageUser] = {}
 
     async def run_step(self, step: Step, target: Target) -> str:
@@ -206,13 +209,24 @@ class Executor:
         return bool(target.name) and os.path.lexists(self.log_dir(target))
 
     async def _create_sandbox(self, step: CreateSandbox, target: Target) -> str:
+        pod = pod_of(target)
+        handler = handler_of(pod, self.objects)
+        if handler is None:
+            name = pod.spec.runtimeClassName if pod.spec else None
+            text = f'failed to get runtime class: runtimeclass.node.k8s.io "{name}" not found'
+            raise StepFailed("FailedCreatePodSandBox", text)
+        if pod.spec is not None and pod.spec.hostUsers is False:
+            features = self.node.runtime.handlers.get(handler)
+            if features is None or not features.user_namespaces:
+                text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+                raise StepFailed("FailedCreatePodSandBox", text)
         os.makedirs(self.log_dir(target), 0o755, exist_ok=True)
-        facts = self._spec_facts(pod_of(target), ())
+        facts = self._spec_facts(pod, ())
         try:
-            await self._cgroups.prepare(pod_of(target))
+            await self._cgroups.prepare(pod)
         except CgroupError as error:
             raise StepFailed("FailedCreatePodContainer", str(error)) from error
-        return await self._runtime.run_pod_sandbox(sandbox_config(pod_of(target), step.attempt, facts))
+        return await self._runtime.run_pod_sandbox(sandbox_config(pod, step.attempt, facts), handler)
 
     async def _start_container(self, step: StartContainer, target: Target) -> str:
         pod = pod_of(target)
@@ -317,6 +331,11 @@ class Executor:
             known = self._image_users[image_ref] = image_user_of(image)
         return known
 
+    def _user_range(self, pod: Pod) -> int | None:
+        if pod.spec is None or pod.spec.hostUsers is not False:
+            return None
+        return self._user_ranges.claim((pod.metadata.uid if pod.metadata else None) or "", self.config.max_pods)
+
     def _spec_facts(self, pod: Pod, pod_ips: tuple[str, ...]) -> SpecFacts:
         config = self.config
         return SpecFacts(
@@ -332,6 +351,7 @@ class Executor:
             cpu_cfs_quota=config.cpu_cfs_quota,
             single_process_oom_kill=config.single_process_oom_kill,
             swap_behavior=config.swap_behavior,
+            user_range=self._user_range(pod),
             objects=self.objects,
         )
 

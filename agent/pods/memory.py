@@ -47,7 +47,7 @@ from kube_objects.encode import to_json
 RESET = ContainerStateTerminated(exitCode=EXIT_CODE_UNKNOWN, reason=REASON, message=MESSAGE)
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
-MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedMount")
+MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedCreatePodSandBox", "FailedMount")
 LATE_EFFECTS_S = 5.0
 
 

@@ -13,13 +13,14 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from lightkube.models import core_v1, meta_v1
+from lightkube.models import core_v1, meta_v1, node_v1
 
 from agent.container_spec import labels
 from agent.container_spec.pod_resources import qos_class
 from agent.container_spec.resizable import without_resizable
 from agent.sources.config_manifest import may_be_secret, parse_config_map, parse_secret, without_values
 from agent.sources.defaults import apply_defaults
+from agent.sources.runtime_class import KIND, parse_runtime_class
 from agent.sources.support import unsupported_fields
 from agent.sources.validation import validate_pod
 from daemonkit.strict import field_path
@@ -34,6 +35,7 @@ _KINDS: Mapping[tuple[str, str], type] = {
     ("v1", "Pod"): core_v1.Pod,
     ("v1", "ConfigMap"): core_v1.ConfigMap,
     ("v1", "Secret"): core_v1.Secret,
+    KIND: node_v1.RuntimeClass,
 }
 SOURCE = "file"
 
@@ -51,6 +53,8 @@ def parse_manifest(data: bytes, path: str, node_name: str) -> core_v1.Pod | Conf
             return parse_config_map(document, path)
         if named == ("v1", "Secret"):
             return parse_secret(document, path)
+        if named == KIND:
+            return parse_runtime_class(document, path)
         return _static_pod(document, path, node_name)
     except ManifestError as error:
         if may_be_secret(data):

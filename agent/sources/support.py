@@ -98,7 +98,7 @@ _CONTAINER_SECURITY = {
         "runAsNonRoot",
         "runAsUser",
     ),
-    "procMount": Rule(Verdict.USED, "", ("Default",)),
+    **_used("procMount"),
     **_PROFILES,
 }
 
@@ -178,7 +178,7 @@ _SPEC = {
     **_under("securityContext", _PROFILES),
     **_used("volumes[].name", "volumes[].emptyDir.sizeLimit", "volumes[].hostPath.path", "volumes[].hostPath.type"),
     **_used("volumes[].emptyDir.medium"),
-    "hostUsers": Rule(Verdict.USED, "user namespaces are not supported yet", (True,)),
+    **_used("hostUsers", "runtimeClassName"),
     **_idle("there are no Services to link without an API server", "enableServiceLinks"),
     **_idle("there are no tokens without an API server", "automountServiceAccountToken"),
     **_idle("the pod is always for this node", "nodeName"),
@@ -195,7 +195,7 @@ _SPEC = {
         "volumes[].ephemeral",
     ),
     **_refused(f"static pods may not reference csidrivers ({_NEEDS_API})", "volumes[].csi"),
-    **_refused(_NEEDS_API, "runtimeClassName", "schedulingGates"),
+    **_refused(_NEEDS_API, "schedulingGates"),
     **_refused("only a pod that runs may get them: longshore debug", "ephemeralContainers"),
 }
 

@@ -10,6 +10,7 @@ import pytest
 from lab.host import NODE_IP
 from lab.images import WEB_IMAGE
 from lab.node import LabNode
+from tests.lab.test_cgroups import read, uid_of
 from tests.lab.test_pods import ONE_VERSION
 
 Json = dict[str, Any]
@@ -150,3 +151,56 @@ def test_a_profile_that_was_good_and_goes_bad_stops_nothing_and_starts_nothing(a
     agent.wait(lambda: "CreateContainerConfigError: cannot load seccomp profile" in log.read_text(), "the refusal")
     agent.wait(lambda: waiting(agent, "web"), "the container to wait")
     assert agent.container_id("web") == ""
+
+
+def test_a_pod_with_users_of_its_own_where_the_runtime_has_them(agent: LabNode) -> None:
+    mounts = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    for name in ("users", "others"):
+        script = "cat /proc/self/uid_map; touch /data/x && stat -c 'owner %u' /data/x"
+        agent.put_pod(shell(name, script, mounts, hostUsers=False, volumes=[{"name": "data", "emptyDir": {}}]))
+    status = agent.wait(lambda: agent.agent_api("/v1/status")["runtime"].get("version"), "the runtime to be known")
+    if str(status).lstrip("v").startswith("1."):
+        agent.wait(
+            lambda: agent.pod("users").get("status", {}).get("reason") == "UserNamespacesNotSupported",
+            "the pod to be refused",
+        )
+        return
+    agent.wait_ready("users", "others")
+    agent.wait(lambda: "owner 0" in said(agent, "users") and "owner 0" in said(agent, "others"), "what they see")
+    maps = [said(agent, name).split()[:3] for name in ("users", "others")]
+    assert sorted(maps) == [["0", "131072", "65536"], ["0", "65536", "65536"]]
+    agent.kill_agent()
+    agent.start_agent()
+    first = agent.container_id("users") or agent.wait(lambda: agent.container_id("users"), "the pod to be adopted")
+    agent.kill_container(str(first))
+    agent.wait(lambda: agent.container_id("users") not in ("", first), "another container")
+    agent.wait(lambda: said(agent, "users").split()[:3] in maps, "what it sees")
+
+
+def test_a_runtime_class_gives_handler_and_overhead(agent: LabNode) -> None:
+    pod = shell("classy", "true", runtimeClassName="plain")
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}}
+    agent.put_pod(pod)
+
+    def why() -> str:
+        entry = agent.pods().get(f"classy-{agent.name}", {})
+        return " ".join(str(one["message"]) for one in entry.get("waiting", []))
+
+    agent.wait(lambda: 'runtimeclass.node.k8s.io "plain" not found' in why(), "the class to be missed")
+    runtime_class = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "plain"},
+        "handler": "runc",
+        "overhead": {"podFixed": {"cpu": "150m"}},
+    }
+    agent.put_pod(runtime_class, "plain.yaml")
+    agent.wait_ready("classy")
+    assert read(agent, "cpu", f"burstable/pod{uid_of(agent, 'classy')}", "cpu.shares") == 256
+    agent.put_pod(shell("odd", "true", runtimeClassName="odd"))
+    agent.put_pod({**runtime_class, "metadata": {"name": "odd"}, "handler": "no-such"}, "odd-class.yaml")
+    entry = f"odd-{agent.name}"
+    agent.wait(
+        lambda: "no-such" in " ".join(str(one["message"]) for one in agent.pods().get(entry, {}).get("waiting", [])),
+        "the runtime to refuse the handler",
+    )

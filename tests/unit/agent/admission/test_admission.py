@@ -8,7 +8,7 @@ import pytest
 from lightkube.models import core_v1, meta_v1
 
 from agent.admission import Admitted, NotYet, Refused, Verdict, admit
-from agent.container_spec.facts import NodeFacts, RuntimeFacts
+from agent.container_spec.facts import HandlerFacts, NodeFacts, RuntimeFacts
 
 NODE = NodeFacts(node_name="node1", cpu_milli=1000, memory_bytes=1 << 30, max_pods=3, labels={"disk": "ssd"})
 
@@ -188,3 +188,12 @@ def test_what_kernel_or_runtime_cannot_do_is_refused_by_name() -> None:
     assert verdict.reason == "AppArmor"
     assert admit(confined, able, []) == Admitted()
     assert admit(secured(appArmorProfile=core_v1.AppArmorProfile(type="Unconfined")), NODE, []) == Admitted()
+
+
+def test_users_of_its_own_need_a_runtime_that_has_them() -> None:
+    pod = make_pod("a", hostUsers=False)
+    verdict = admit(pod, NODE, [])
+    assert isinstance(verdict, Refused)
+    assert verdict.reason == "UserNamespacesNotSupported"
+    handlers = {"": HandlerFacts(user_namespaces=True)}
+    assert admit(pod, dataclasses.replace(NODE, runtime=RuntimeFacts(handlers=handlers)), []) == Admitted()
