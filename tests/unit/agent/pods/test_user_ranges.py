@@ -42,7 +42,7 @@ def test_the_file_is_the_kubelets(root: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"uidMappings": [], "gidMappings": []}'])
 def test_one_that_cannot_be_read_is_nobodys(root: Path, text: str) -> None:
     (root / "pods/a/userns").write_text(text)
-    with pytest.raises(SpecError, match="cannot .* the range of user ids in .*pods/a/userns"):
+    with pytest.raises(SpecError, match=r"cannot .* the range of user ids in .*pods/a/userns"):
         UserRanges(str(root)).claim("b", 5)
 
 
