@@ -21,6 +21,7 @@ from agent.cgroups.removal import pod_cgroup_exists, remove_pod_cgroup
 from agent.cgroups.values import (
     CgroupValues,
     PodRules,
+    burstable_share,
     larger_of,
     node_values,
     pod_values,
@@ -101,6 +102,7 @@ class CgroupKeeper:
     def __init__(self, settings: InForce, active_pods: Callable[[], tuple[Pod, ...]]) -> None:
         self._settings = settings
         self._active_pods = active_pods
+        self._known: dict[int, tuple[Pod, tuple[int, int]]] = {}
         self._written: dict[str, CgroupValues] = {}
         self._complaint = ""
         self._lock = asyncio.Lock()
@@ -178,7 +180,7 @@ class CgroupKeeper:
         reserved = add_up(config.kube_reserved, config.system_reserved)
         enforced = config.enforce_node_allocatable
         wanted = [(cgroup_name(config), node_values(node, reserved, enforce="pods" in enforced))]
-        for kind, values in qos_values(self._active_pods(), node).items():
+        for kind, values in qos_values(self._shares(), node).items():
             wanted.append((cgroup_name(config, kind), values))
         for key, what, place in (
             ("kube-reserved", config.kube_reserved, config.kube_reserved_cgroup),
@@ -187,6 +189,14 @@ class CgroupKeeper:
             if key in enforced or f"{key}-compressible" in enforced:
                 wanted.append((place, reserved_values(what, only_cpu=key not in enforced)))
         return wanted
+
+    def _shares(self) -> list[tuple[int, int]]:
+        """What each active pod adds to `burstable`, computed once for each definition of a pod."""
+        known, self._known = self._known, {}
+        for pod in self._active_pods():
+            before = known.get(id(pod))
+            self._known[id(pod)] = before if before is not None and before[0] is pod else (pod, burstable_share(pod))
+        return [share for _, share in self._known.values()]
 
     async def _write(self, wanted: Wanted) -> None:
         version = self._settings.node.cgroup_version

@@ -80,17 +80,28 @@ def pod_values(pod: core_v1.Pod, node: NodeFacts, rules: PodRules) -> CgroupValu
     )
 
 
-def qos_values(pods: Iterable[core_v1.Pod], node: NodeFacts, *, memory_qos: bool = False) -> dict[str, CgroupValues]:
-    """The cgroups `burstable`, which weighs as much as its pods ask for, and `besteffort`, the lightest there is."""
-    burstable = [pod_requests(pod) for pod in pods if qos_class(pod) == "Burstable"]
-    milli = sum(milli_value(requests.get("cpu")) for requests in burstable)
-    memory_bytes = sum(value(requests.get("memory")) for requests in burstable)
+def burstable_share(pod: core_v1.Pod) -> tuple[int, int]:
+    """What a pod adds to the cgroup `burstable`: milli-CPUs and bytes; nothing if it is of another class."""
+    if qos_class(pod) != "Burstable":
+        return 0, 0
+    requests = pod_requests(pod)
+    return milli_value(requests.get("cpu")), value(requests.get("memory"))
+
+
+def qos_values(
+    shares: Iterable[tuple[int, int]], node: NodeFacts, *, memory_qos: bool = False
+) -> dict[str, CgroupValues]:
+    """The cgroups `burstable`, which weighs as much as its pods ask for, and `besteffort`, the lightest there is.
+
+    `shares` has the `burstable_share` of each pod.
+    """
+    asked = list(shares)
     unbounded = dict.fromkeys(node.hugepage_sizes, HUGEPAGES_UNBOUNDED)
     return {
         "burstable": CgroupValues(
-            cpu_shares=cpu_shares(milli),
+            cpu_shares=cpu_shares(sum(milli for milli, _ in asked)),
             hugepages=unbounded,
-            memory_min_bytes=memory_bytes if memory_qos else None,
+            memory_min_bytes=sum(size for _, size in asked) if memory_qos else None,
         ),
         "besteffort": CgroupValues(cpu_shares=MIN_SHARES, hugepages=unbounded),
     }

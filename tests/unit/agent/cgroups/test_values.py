@@ -10,6 +10,7 @@ from agent.cgroups.values import (
     UNLIMITED,
     CgroupValues,
     PodRules,
+    burstable_share,
     cpu_weight,
     node_values,
     pod_values,
@@ -75,7 +76,7 @@ def test_pids_huge_pages_and_memory_qos() -> None:
 def test_the_weight_of_burstable_is_the_sum_of_its_pods() -> None:
     guaranteed = {"cpu": "2", "memory": "1Gi"}
     pods = [pod(container({"cpu": "250m"})), pod(container({"cpu": "500m"})), pod(container(guaranteed, guaranteed))]
-    values = qos_values([*pods, pod(container())], NODE)
+    values = qos_values(map(burstable_share, [*pods, pod(container())]), NODE)
     assert values["burstable"].cpu_shares == 768
     assert values["besteffort"].cpu_shares == 2
     assert values["burstable"].hugepages == {"2MB": HUGEPAGES_UNBOUNDED}
