@@ -129,8 +129,8 @@ def pause_archive(scratch: Path) -> bytes:
     return docker_archive(PAUSE_IMAGE, layer.finish(), ["/pause"])
 
 
-def web_archive(reference: str) -> bytes:
-    """The web image under the name `reference`."""
+def web_archive(reference: str, *, user: str = "") -> bytes:
+    """The web image under the name `reference`, with `user` as its USER."""
     layer = Layer()
     _add_busybox(layer)
     layer.directory("tmp", 0o1777)
@@ -139,7 +139,7 @@ def web_archive(reference: str) -> bytes:
     layer.file("etc/group", _GROUPS.encode())
     layer.file("etc/web-version", reference.rpartition(":")[2].encode() + b"\n")
     layer.file("bin/web", _WEB_SH.encode(), 0o755)
-    return docker_archive(reference, layer.finish(), ["/bin/web"])
+    return docker_archive(reference, layer.finish(), ["/bin/web"], user=user)
 
 
 def build_archives(directory: Path) -> tuple[Path, ...]:

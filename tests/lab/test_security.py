@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.host import NODE_IP
-from lab.images import WEB_IMAGE
+from lab.images import WEB_IMAGE, import_archives, web_archive
 from lab.node import LabNode
 from tests.lab.test_cgroups import read, uid_of
 from tests.lab.test_pods import ONE_VERSION
@@ -204,3 +205,38 @@ def test_a_runtime_class_gives_handler_and_overhead(agent: LabNode) -> None:
         lambda: "no-such" in " ".join(str(one["message"]) for one in agent.pods().get(entry, {}).get("waiting", [])),
         "the runtime to refuse the handler",
     )
+
+
+@pytest.mark.parametrize(
+    ("user", "uid", "refusal"),
+    [
+        ("1000", "1000", ""),
+        ("web", "1000", "image has non-numeric user (web), cannot verify user is non-root"),
+        ("0", "0", "image will run as root"),
+        ("", "0", "image will run as root"),
+    ],
+)
+def test_cve_2019_11245_the_images_user_holds_each_time(
+    agent: LabNode, tmp_path: Path, user: str, uid: str, refusal: str
+) -> None:
+    image = f"longshore.test/user-{user or 'none'}:1"
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(web_archive(image, user=user))
+    import_archives(agent.containerd, [archive])
+    one = {"image": image}
+    agent.put_pod(shell("plain", "echo uid $(id -u)", one))
+    agent.put_pod(shell("safe", "echo uid $(id -u)", {**one, "securityContext": {"runAsNonRoot": True}}))
+    agent.wait_ready("plain")
+    agent.wait(lambda: f"uid {uid}" in said(agent, "plain"), "the user to be told")
+    if refusal:
+        agent.wait(lambda: refusal in waiting(agent, "safe").get("message", ""), "the pod to be refused")
+        assert waiting(agent, "safe")["reason"] == "CreateContainerConfigError"
+        assert agent.container_id("safe") == ""
+        return
+    agent.wait_ready("safe")
+    agent.kill_agent()
+    agent.start_agent()
+    first = str(agent.wait(lambda: agent.container_id("plain"), "the pod to be adopted"))
+    agent.kill_container(first)
+    agent.wait(lambda: agent.container_id("plain") not in ("", first), "another container")
+    agent.wait(lambda: f"uid {uid}" in said(agent, "plain"), "the user to be the same")
