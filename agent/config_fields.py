@@ -269,8 +269,8 @@ _IDLE = (
         "none of the CPU, memory and topology managers is supported yet",
         ("cpuManagerReconcilePeriod", "duration", "10s", "cpu-manager-reconcile-period"),
         ("topologyManagerScope", "string", "container", "topology-manager-scope"),
-        ("memoryThrottlingFactor", "float", 0.9, ""),
     ),
+    *_idle("it counts with the feature gate MemoryQoS, which is off", ("memoryThrottlingFactor", "float", 0.9, "")),
     *_idle(
         "the agent logs to the journal or plainly to standard error",
         ("logging.format", "string", "text", "logging-format"),

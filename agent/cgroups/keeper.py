@@ -21,7 +21,7 @@ from agent.cgroups.removal import pod_cgroup_exists, remove_pod_cgroup
 from agent.cgroups.values import (
     CgroupValues,
     PodRules,
-    burstable_share,
+    burstable_milli,
     larger_of,
     node_values,
     pod_values,
@@ -102,7 +102,7 @@ class CgroupKeeper:
     def __init__(self, settings: InForce, active_pods: Callable[[], tuple[Pod, ...]]) -> None:
         self._settings = settings
         self._active_pods = active_pods
-        self._known: dict[int, tuple[Pod, tuple[int, int]]] = {}
+        self._known: dict[int, tuple[Pod, int]] = {}
         self._written: dict[str, CgroupValues] = {}
         self._complaint = ""
         self._lock = asyncio.Lock()
@@ -190,12 +190,12 @@ class CgroupKeeper:
                 wanted.append((place, reserved_values(what, only_cpu=key not in enforced)))
         return wanted
 
-    def _shares(self) -> list[tuple[int, int]]:
+    def _shares(self) -> list[int]:
         """What each active pod adds to `burstable`, computed once for each definition of a pod."""
         known, self._known = self._known, {}
         for pod in self._active_pods():
             before = known.get(id(pod))
-            self._known[id(pod)] = before if before is not None and before[0] is pod else (pod, burstable_share(pod))
+            self._known[id(pod)] = before if before is not None and before[0] is pod else (pod, burstable_milli(pod))
         return [share for _, share in self._known.values()]
 
     async def _write(self, wanted: Wanted) -> None:

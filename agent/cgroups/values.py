@@ -37,14 +37,13 @@ _NO_LIMIT = (1 << 64) - 1  # systemd's "infinity"
 class CgroupValues:
     """One cgroup.  None leaves a setting alone, UNLIMITED takes a limit away.
 
-    `hugepages` is page size ("2MB") -> bytes, `memory_min_bytes` is for cgroup v2 only.
+    `hugepages` is page size ("2MB") -> bytes.
     """
 
     cpu_shares: int | None = None
     cpu_quota_us: int | None = None
     cpu_period_us: int = PERIOD_US
     memory_bytes: int | None = None
-    memory_min_bytes: int | None = None
     pids: int | None = None
     hugepages: Mapping[str, int] = field(default_factory=dict)
 
@@ -56,7 +55,6 @@ class PodRules:
     cpu_cfs_quota: bool = True
     cpu_period_us: int = PERIOD_US
     pids_limit: int = UNLIMITED
-    memory_qos: bool = False
 
 
 def pod_values(pod: core_v1.Pod, node: NodeFacts, rules: PodRules) -> CgroupValues:
@@ -74,35 +72,24 @@ def pod_values(pod: core_v1.Pod, node: NodeFacts, rules: PodRules) -> CgroupValu
         cpu_quota_us=quota_us,
         cpu_period_us=rules.cpu_period_us,
         memory_bytes=memory_bytes,
-        memory_min_bytes=value(requests.get("memory")) if rules.memory_qos else None,
         pids=rules.pids_limit if rules.pids_limit > 0 else None,
         hugepages={size: asked.get(size, 0) for size in node.hugepage_sizes},
     )
 
 
-def burstable_share(pod: core_v1.Pod) -> tuple[int, int]:
-    """What a pod adds to the cgroup `burstable`: milli-CPUs and bytes; nothing if it is of another class."""
-    if qos_class(pod) != "Burstable":
-        return 0, 0
-    requests = pod_requests(pod)
-    return milli_value(requests.get("cpu")), value(requests.get("memory"))
+def burstable_milli(pod: core_v1.Pod) -> int:
+    """The milli-CPUs that a pod adds to the cgroup `burstable`; 0 if it is of another class."""
+    return milli_value(pod_requests(pod).get("cpu")) if qos_class(pod) == "Burstable" else 0
 
 
-def qos_values(
-    shares: Iterable[tuple[int, int]], node: NodeFacts, *, memory_qos: bool = False
-) -> dict[str, CgroupValues]:
+def qos_values(burstable: Iterable[int], node: NodeFacts) -> dict[str, CgroupValues]:
     """The cgroups `burstable`, which weighs as much as its pods ask for, and `besteffort`, the lightest there is.
 
-    `shares` has the `burstable_share` of each pod.
+    `burstable` has the `burstable_milli` of each pod.
     """
-    asked = list(shares)
     unbounded = dict.fromkeys(node.hugepage_sizes, HUGEPAGES_UNBOUNDED)
     return {
-        "burstable": CgroupValues(
-            cpu_shares=cpu_shares(sum(milli for milli, _ in asked)),
-            hugepages=unbounded,
-            memory_min_bytes=sum(size for _, size in asked) if memory_qos else None,
-        ),
+        "burstable": CgroupValues(cpu_shares=cpu_shares(sum(burstable)), hugepages=unbounded),
         "besteffort": CgroupValues(cpu_shares=MIN_SHARES, hugepages=unbounded),
     }
 
@@ -183,8 +170,6 @@ def v2_files(values: CgroupValues) -> Iterator[tuple[str, str, str]]:
         yield "cpu", "cpu.max", f"{_or_max(values.cpu_quota_us)} {values.cpu_period_us}"
     if values.memory_bytes is not None:
         yield "memory", "memory.max", _or_max(values.memory_bytes)
-    if values.memory_min_bytes is not None:
-        yield "memory", "memory.min", str(values.memory_min_bytes)
     if values.pids is not None:
         yield "pids", "pids.max", _or_max(values.pids)
     for size, limit in values.hugepages.items():
@@ -209,8 +194,6 @@ def slice_properties(values: CgroupValues, cgroup_version: int) -> list[tuple[st
     if values.memory_bytes is not None:
         limit = _NO_LIMIT if values.memory_bytes == UNLIMITED else values.memory_bytes
         properties.append(("MemoryLimit" if cgroup_version == 1 else "MemoryMax", ("t", limit)))
-    if values.memory_min_bytes is not None and cgroup_version == 2:
-        properties.append(("MemoryMin", ("t", values.memory_min_bytes)))
     if values.pids is not None:
         properties.append(("TasksMax", ("t", _NO_LIMIT if values.pids == UNLIMITED else values.pids)))
     return properties

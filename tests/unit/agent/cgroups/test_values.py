@@ -10,7 +10,7 @@ from agent.cgroups.values import (
     UNLIMITED,
     CgroupValues,
     PodRules,
-    burstable_share,
+    burstable_milli,
     cpu_weight,
     node_values,
     pod_values,
@@ -67,16 +67,16 @@ def test_what_the_pod_says_as_a_whole_wins_and_overhead_comes_on_top() -> None:
     assert (values.cpu_shares, values.cpu_quota_us, values.memory_bytes) == (1024, 200_000, 1025 << 20)
 
 
-def test_pids_huge_pages_and_memory_qos() -> None:
+def test_pids_and_huge_pages() -> None:
     asked = {"hugepages-2Mi": "8Mi", "memory": "1Mi"}
-    values = pod_values(pod(container(asked, asked)), NODE, PodRules(pids_limit=100, memory_qos=True))
-    assert (values.pids, values.hugepages, values.memory_min_bytes) == (100, {"2MB": 8 << 20}, 1 << 20)
+    values = pod_values(pod(container(asked, asked)), NODE, PodRules(pids_limit=100))
+    assert (values.pids, values.hugepages) == (100, {"2MB": 8 << 20})
 
 
 def test_the_weight_of_burstable_is_the_sum_of_its_pods() -> None:
     guaranteed = {"cpu": "2", "memory": "1Gi"}
     pods = [pod(container({"cpu": "250m"})), pod(container({"cpu": "500m"})), pod(container(guaranteed, guaranteed))]
-    values = qos_values(map(burstable_share, [*pods, pod(container())]), NODE)
+    values = qos_values(map(burstable_milli, [*pods, pod(container())]), NODE)
     assert values["burstable"].cpu_shares == 768
     assert values["besteffort"].cpu_shares == 2
     assert values["burstable"].hugepages == {"2MB": HUGEPAGES_UNBOUNDED}
@@ -99,9 +99,7 @@ def test_weights_are_those_of_runc(shares: int, weight: int) -> None:
     assert cpu_weight(shares) == weight
 
 
-VALUES = CgroupValues(
-    cpu_shares=1024, cpu_quota_us=50_000, memory_bytes=1 << 20, memory_min_bytes=1 << 10, pids=7, hugepages={"2MB": 0}
-)
+VALUES = CgroupValues(cpu_shares=1024, cpu_quota_us=50_000, memory_bytes=1 << 20, pids=7, hugepages={"2MB": 0})
 
 
 def test_files_of_both_versions() -> None:
@@ -118,7 +116,6 @@ def test_files_of_both_versions() -> None:
         ("cpu", "cpu.weight", "100"),
         ("cpu", "cpu.max", "50000 100000"),
         ("memory", "memory.max", "1048576"),
-        ("memory", "memory.min", "1024"),
         ("pids", "pids.max", "7"),
         ("hugetlb", "hugetlb.2MB.max", "0"),
         ("hugetlb", "?hugetlb.2MB.rsvd.max", "0"),
@@ -134,11 +131,9 @@ def test_properties_of_a_slice() -> None:
         "CPUQuotaPerSecUSec": ("t", 500_000),
         "CPUQuotaPeriodUSec": ("t", 100_000),
         "MemoryMax": ("t", 1 << 20),
-        "MemoryMin": ("t", 1 << 10),
         "TasksMax": ("t", 7),
     }
     old = dict(slice_properties(VALUES, 1))
     assert (old["CPUShares"], old["MemoryLimit"]) == (("t", 1024), ("t", 1 << 20))
-    assert "MemoryMin" not in old
     odd = dict(slice_properties(CgroupValues(cpu_quota_us=33_333), 2))
     assert odd["CPUQuotaPerSecUSec"] == ("t", 340_000)
