@@ -58,7 +58,7 @@ def write_v1(places: Mapping[str, str], name: str, files: Iterable[tuple[str, st
         if controller in places:
             _make(places[controller] + name)
             _write(places[controller] + name, file, text)
-        elif controller not in _OPTIONAL:
+        elif controller not in _OPTIONAL and not file.startswith("?"):
             raise CgroupError(f"cannot set {file} of cgroup {name}: this machine has no cgroup controller {controller}")
 
 
@@ -99,8 +99,11 @@ def _write(path: str, file: str, text: str) -> None:
     optional = file.startswith("?")
     target = f"{path}/{file.removeprefix('?')}"
     try:
-        with open(target, "w") as opened:
-            opened.write(text)
+        opened = os.open(target, os.O_WRONLY | os.O_CLOEXEC)  # to create one is refused in other words than ENOENT
+        try:
+            os.write(opened, text.encode())
+        finally:
+            os.close(opened)
     except FileNotFoundError as error:
         if not optional:
             raise CgroupError(f"cannot write {target}: {error.strerror}") from error

@@ -152,9 +152,9 @@ def v1_files(values: CgroupValues) -> Iterator[tuple[str, str, str]]:
     if values.cpu_quota_us is not None:
         if values.cpu_quota_us != UNLIMITED:
             yield "cpu", "cpu.cfs_period_us", str(values.cpu_period_us)
-        yield "cpu", "cpu.cfs_quota_us", str(values.cpu_quota_us)
+        yield "cpu", _limit("cpu.cfs_quota_us", values.cpu_quota_us), str(values.cpu_quota_us)
     if values.memory_bytes is not None:
-        yield "memory", "memory.limit_in_bytes", str(values.memory_bytes)
+        yield "memory", _limit("memory.limit_in_bytes", values.memory_bytes), str(values.memory_bytes)
     if values.pids is not None:
         yield "pids", "pids.max", "max" if values.pids == UNLIMITED else str(values.pids)
     for size, limit in values.hugepages.items():
@@ -167,9 +167,9 @@ def v2_files(values: CgroupValues) -> Iterator[tuple[str, str, str]]:
     if values.cpu_shares is not None:
         yield "cpu", "cpu.weight", str(cpu_weight(values.cpu_shares))
     if values.cpu_quota_us is not None:
-        yield "cpu", "cpu.max", f"{_or_max(values.cpu_quota_us)} {values.cpu_period_us}"
+        yield "cpu", _limit("cpu.max", values.cpu_quota_us), f"{_or_max(values.cpu_quota_us)} {values.cpu_period_us}"
     if values.memory_bytes is not None:
-        yield "memory", "memory.max", _or_max(values.memory_bytes)
+        yield "memory", _limit("memory.max", values.memory_bytes), _or_max(values.memory_bytes)
     if values.pids is not None:
         yield "pids", "pids.max", _or_max(values.pids)
     for size, limit in values.hugepages.items():
@@ -197,6 +197,11 @@ def slice_properties(values: CgroupValues, cgroup_version: int) -> list[tuple[st
     if values.pids is not None:
         properties.append(("TasksMax", ("t", _NO_LIMIT if values.pids == UNLIMITED else values.pids)))
     return properties
+
+
+def _limit(file: str, limit: int) -> str:
+    """A kernel that cannot limit has nothing to take away."""
+    return f"?{file}" if limit == UNLIMITED else file
 
 
 def _or_max(number: int) -> str:

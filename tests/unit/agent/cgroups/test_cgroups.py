@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 from lightkube.models import core_v1, meta_v1
 
-from agent.cgroups.hierarchy import hierarchies
+from agent.cgroups.hierarchy import (
+    CgroupError,
+    controller_places,
+    hierarchies,
+    read_limits,
+    read_mountinfo,
+    write_v1,
+    write_v2,
+)
 from agent.cgroups.names import pod_cgroup_parent
 from agent.cgroups.removal import remove_pod_cgroup
 
@@ -113,3 +121,31 @@ async def test_what_still_runs_in_the_pods_cgroup_is_killed(real_root: str) -> N
     await remove_pod_cgroup(Settings(cgroup_root=real_root), "u1")
     assert not [path for path in made if path.parent.exists()]
     assert await sleeper.wait() == -9
+
+
+def test_files_of_a_real_cgroup_are_written_and_one_that_is_missing_is_told(real_root: str) -> None:
+    places = controller_places(read_mountinfo())
+    if not {"cpu", "memory"} <= places.keys():
+        pytest.skip("needs cgroup v1")
+    write_v1(places, real_root, [("cpu", "cpu.shares", "77"), ("memory", "memory.limit_in_bytes", str(1 << 24))])
+    assert Path(f"{places['cpu']}{real_root}/cpu.shares").read_text() == "77\n"
+    assert read_limits(1, real_root) == (-1, 1 << 24)
+    write_v1(places, real_root, [("memory", "memory.limit_in_bytes", "-1"), ("cpu", "cpu.cfs_quota_us", "20000")])
+    assert read_limits(1, real_root) == (20_000, -1)
+    write_v1(places, real_root, [("cpu", "?cpu.nonsense", "1"), ("nonsense", "?x", "1"), ("hugetlb", "?x", "1")])
+    with pytest.raises(CgroupError, match=r"cannot write .*/cpu.nonsense: No such file or directory"):
+        write_v1(places, real_root, [("cpu", "cpu.nonsense", "1")])
+    with pytest.raises(CgroupError, match=r"cannot write x to .*/cpu.shares: Invalid argument"):
+        write_v1(places, real_root, [("cpu", "cpu.shares", "x")])
+    with pytest.raises(CgroupError, match="no cgroup controller nonsense"):
+        write_v1(places, real_root, [("nonsense", "x", "1")])
+
+
+def test_the_unified_hierarchy_is_made_level_by_level(real_root: str) -> None:
+    unified = controller_places(read_mountinfo()).get("")
+    if unified is None:
+        pytest.skip("needs a unified hierarchy")
+    write_v2(unified, f"{real_root}/kubepods/pod1", [("hugetlb", "hugetlb.2MB.max", "0")])
+    assert Path(f"{unified}{real_root}/kubepods/pod1").is_dir()
+    with pytest.raises(CgroupError, match=r"cannot write .*/memory.nonsense: No such file or directory"):
+        write_v2(unified, f"{real_root}/kubepods/pod1", [("memory", "memory.nonsense", "1")])
