@@ -40,9 +40,7 @@ def user_mappings(first_id: int | None) -> tuple[cri.IDMapping, ...]:
     return () if first_id is None else (cri.IDMapping(host_id=first_id, container_id=0, length=ID_RANGE),)
 
 
-def namespace_options(
-    pod: core_v1.Pod, first_id: int | None = None, target_id: str = ""
-) -> cri.NamespaceOption:
+def namespace_options(pod: core_v1.Pod, first_id: int | None = None, target_id: str = "") -> cri.NamespaceOption:
     """Which namespaces the pod shares with the node, and whether its containers see each other's processes, or only
     those of the container `target_id`; `first_id` as in `user_mappings`.
     """
