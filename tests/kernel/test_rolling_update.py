@@ -1,0 +1,84 @@
+"""A rolling update under 200 requests a second, with the proxy killed in the middle: no request fails."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.kernel.netlab import NODE_IP, Node, Pod, ask
+from tests.kernel.proxy_process import ProxyProcess, service_object, slice_object
+from tests.kernel.routes_of import NODE_PORT, PORT, VIP
+
+_RATE = 200
+LEAVING = {"conditions": {"ready": False, "serving": True, "terminating": True}}
+
+
+class Load(threading.Thread):
+    """Asks at the cluster IP and at the node port in turn, at a steady rate; keeps what failed."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(daemon=True)
+        self._node = node
+        self._stopped = threading.Event()
+        self.asked = 0
+        self.failures: list[str] = []
+        self.answered: set[str] = set()
+
+    def run(self) -> None:
+        """Until stopped."""
+        begin_s = time.monotonic()
+        while not self._stopped.is_set():
+            address, port = ((VIP, PORT), (NODE_IP, NODE_PORT))[self.asked % 2]
+            try:
+                self.answered.add(ask(self._node.neighbour, address, port)[0])
+            except OSError as error:
+                self.failures.append(f"{address}:{port} after {time.monotonic() - begin_s:.2f} s: {error}")
+            self.asked += 1
+            self._stopped.wait(max(0.0, begin_s + self.asked / _RATE - time.monotonic()))
+
+    def stop(self) -> None:
+        """And wait for the last answer."""
+        self._stopped.set()
+        self.join()
+
+
+def put(daemon: ProxyProcess, *pods: tuple[Pod, dict[str, Any]]) -> None:
+    made = slice_object("web")
+    made["endpoints"] = [{"addresses": [pod.ip], "nodeName": "node-a", **fields} for pod, fields in pods]
+    daemon.put("web-1.yaml", made)
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+async def test_no_request_fails(node: Node, daemon: ProxyProcess, policy: str) -> None:
+    old, new, newest = node.add_pods(3)
+    ports = [{"port": PORT, "targetPort": 8080, "nodePort": NODE_PORT}]
+    daemon.put("web.yaml", service_object(selector=None, type="NodePort", externalTrafficPolicy=policy, ports=ports))
+    put(daemon, (old, {}))
+    daemon.start()
+    await daemon.until_synced()
+    load = Load(node)
+    load.start()
+    try:
+        for before, after in ((old, new), (new, newest)):
+            put(daemon, (before, {}), (after, {}))
+            await asyncio.sleep(1.2)
+            put(daemon, (before, LEAVING), (after, {}))
+            await asyncio.sleep(0.3)
+            if before is old:  # in the middle of it
+                daemon.end(signal.SIGKILL)
+                daemon.start()
+            await asyncio.sleep(1.2)
+            put(daemon, (after, {}))
+            await asyncio.sleep(1.2)
+        await daemon.until_synced()
+    finally:
+        load.stop()
+    assert load.failures == []
+    assert load.asked > 0.5 * _RATE * 6, "the load was not what it is said to be"
+    assert load.answered == {"pod-0", "pod-1", "pod-2"}
+    assert {ask(node.neighbour, VIP, PORT)[0] for _ in range(20)} == {"pod-2"}
