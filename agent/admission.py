@@ -113,6 +113,12 @@ def _security_refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
         return Refused(
             "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
         )
+    if not node.runtime.image_volumes and any(
+        volume.image for volume in (pod.spec.volumes if pod.spec else None) or ()
+    ):
+        return Refused(
+            "ImageVolumeNotSupported", "image volumes are not supported by this runtime (containerd has them since 2.1)"
+        )
     return None
 
 

@@ -233,7 +233,7 @@ class Agent:
     async def _read_runtime_facts(self, runtime: RuntimeClient) -> RuntimeFacts:
         while True:
             try:
-                return runtime_facts(await runtime.status())
+                return runtime_facts(await runtime.status(), await runtime.version())
             except CriError as error:
                 _log.warning("cannot ask the runtime what it can do: %s; trying again", error)
                 await asyncio.sleep(RUNTIME_RETRY_S)

@@ -27,6 +27,7 @@ class RuntimeFacts:
     """What the runtime says it can do; one that says nothing (containerd 1.x) can do none of it."""
 
     strict_groups: bool = False
+    image_volumes: bool = False
     handlers: Mapping[str, HandlerFacts] = field(default_factory=dict)
 
 
@@ -79,7 +80,8 @@ class SpecFacts:
 
     `cgroup_parent` is the pod's own cgroup as agent/cgroups names it for the CRI.  `pod_ips` is empty before the
     sandbox has a network and for the sandbox message itself; for a host-network pod it is the node's addresses.
-    `root_dir` and `pod_logs_dir` are absolute.  `objects` are the local ConfigMaps and Secrets.
+    `root_dir` and `pod_logs_dir` are absolute.  `objects` are the local ConfigMaps and Secrets,
+    `volume_images` what the container's image volumes were found to be, by volume.
     `user_range` is the machine's id of the pod's user 0 where the pod has users of its own.
     """
 
@@ -99,6 +101,7 @@ class SpecFacts:
     swap_behavior: str = "NoSwap"
     user_range: int | None = None
     objects: ConfigObjects = field(default_factory=ConfigObjects)
+    volume_images: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

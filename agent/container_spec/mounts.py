@@ -46,19 +46,22 @@ def container_mounts(
     users = user_mappings(facts.user_range)
     mounts: list[cri.Mount] = []
     for index, mount in enumerate(container.volumeMounts or []):
+        part = sub_path_of(mount, variables)
+        if mount.name in facts.volume_images:
+            mounts.append(_image_mount(mount, facts.volume_images[mount.name], part))
+            continue
         if mount.name not in volume_paths:
             raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
-        path = volume_paths[mount.name]
-        if sub_path_of(mount, variables):
-            path = sub_path_target(facts.root_dir, uid, mount.name, container.name, index)
+        target = sub_path_target(facts.root_dir, uid, mount.name, container.name, index)
         mounts.append(
             cri.Mount(
                 container_path=_absolute(mount.mountPath),
-                host_path=path,
+                host_path=target if part else volume_paths[mount.name],
                 readonly=bool(mount.readOnly) or mount.name in read_only,
                 propagation=_PROPAGATION[mount.mountPropagation],
                 uidMappings=users,
                 gidMappings=users,
+                recursive_read_only=_recursive_read_only(mount, facts),
             )
         )
     if mounts_hosts_file(pod, container, facts):
@@ -86,6 +89,26 @@ def mounts_hosts_file(pod: core_v1.Pod, container: core_v1.Container, facts: Spe
     """Does the agent provide /etc/hosts?  Not before the pod has an address, nor over a volume mounted there."""
     known = bool(facts.pod_ips) or bool(pod.spec and pod.spec.hostNetwork)
     return known and all(mount.mountPath != ETC_HOSTS for mount in container.volumeMounts or [])
+
+
+def _recursive_read_only(mount: core_v1.VolumeMount, facts: SpecFacts) -> bool:
+    """Whether mounts below are read-only, too. Raises SpecError, in the kubelet's words."""
+    handler = facts.node.runtime.handlers.get("")
+    supported = handler is not None and handler.recursive_read_only
+    if mount.recursiveReadOnly == "Enabled" and not supported:
+        cause = f'volume "{mount.name}" requested recursive read-only mode, but it is not supported by the runtime'
+        raise SpecError(f"failed to resolve recursive read-only mode: {cause}")
+    return mount.recursiveReadOnly in ("Enabled", "IfPossible") and supported
+
+
+def _image_mount(mount: core_v1.VolumeMount, image_ref: str, part: str) -> cri.Mount:
+    """An image, which the runtime itself mounts, and nobody writes."""
+    return cri.Mount(
+        container_path=_absolute(mount.mountPath),
+        readonly=True,
+        image=cri.ImageSpec(image=image_ref),
+        image_sub_path=part,
+    )
 
 
 def sub_path_of(mount: core_v1.VolumeMount, variables: Mapping[str, str]) -> str:

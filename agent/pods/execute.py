@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import time
@@ -27,7 +28,8 @@ from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
 from agent.container_spec.security import local_seccomp_paths
 from agent.images.keyring import Credential, pull_secrets
-from agent.images.puller import ImagePuller, ImageWaiting
+from agent.images.puller import ImagePuller, ImageWaiting, PulledImage
+from agent.images.volume_images import pull_volume_images
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import StepFailed, cri_failure, failure_reason
 from agent.pods.hook import post_start_of
@@ -145,9 +147,7 @@ class Executor:
                 return await self._create_sandbox(step, target)
         if isinstance(step, PullImage):
             with target.timed(PULL, step.container, 0):
-                return (
-                    await self._puller.pull_if_needed(step.image, step.policy, target.uid, self._pull_secrets(target))
-                ).image_ref
+                return (await self._pull(step.image, step.policy, target)).image_ref
         if isinstance(step, StartContainer):
             return await self._start_container(step, target)
         if isinstance(step, RunPostStart):
@@ -237,6 +237,8 @@ class Executor:
         ref, paths = target.image_ref(container.name), volume_paths(pod, self._root)
         check_seccomp_files(local_seccomp_paths(pod, container, self._root), self._root)
         user = await self._image_user(ref)
+        images = await pull_volume_images(pod, container, lambda image, policy: self._pull(image, policy, target))
+        facts = dataclasses.replace(facts, volume_images=images)
         config = container_config(
             pod,
             container,
@@ -283,6 +285,9 @@ class Executor:
         failure = await self._hooks.run_post_start(hook, step.container, target.hook_due(step.container), whose, ip)
         if failure:
             raise StepFailed("PostStartHookError", failure)
+
+    async def _pull(self, image: str, policy: str, target: Target) -> PulledImage:
+        return await self._puller.pull_if_needed(image, policy, target.uid, self._pull_secrets(target))
 
     def _pull_secrets(self, target: Target) -> tuple[Credential, ...]:
         """A Secret that is of no use is told and left out, as in the kubelet: the image may be public."""

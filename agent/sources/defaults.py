@@ -44,7 +44,7 @@ def default_ephemeral(container: core_v1.EphemeralContainer) -> None:
 
 def _default_container(container: core_v1.Container | core_v1.EphemeralContainer, host_network: bool) -> None:
     if not container.imagePullPolicy:
-        container.imagePullPolicy = "Always" if image_tag(container.image or "") == "latest" else "IfNotPresent"
+        container.imagePullPolicy = default_pull_policy(container.image or "")
     container.terminationMessagePath = container.terminationMessagePath or TERMINATION_MESSAGE_PATH
     container.terminationMessagePolicy = container.terminationMessagePolicy or "File"
     for port in container.ports or []:
@@ -95,9 +95,11 @@ def _default_probe(probe: core_v1.Probe) -> None:
 
 
 def _default_volume(volume: core_v1.Volume) -> None:
-    sources = (volume.hostPath, volume.configMap, volume.secret, volume.downwardAPI, volume.projected)
+    sources = (volume.hostPath, volume.configMap, volume.secret, volume.downwardAPI, volume.projected, volume.image)
     if volume.emptyDir is None and all(one is None for one in sources):  # support.py has refused every other source
         volume.emptyDir = core_v1.EmptyDirVolumeSource()
+    if volume.image is not None and not volume.image.pullPolicy:
+        volume.image.pullPolicy = default_pull_policy(volume.image.reference or "")
     if volume.hostPath is not None and volume.hostPath.type is None:
         volume.hostPath.type = ""
     for source in (volume.configMap, volume.secret, volume.downwardAPI, volume.projected):
@@ -109,6 +111,11 @@ def _default_volume(volume: core_v1.Volume) -> None:
     for item in files:
         if item.fieldRef is not None and not item.fieldRef.apiVersion:
             item.fieldRef.apiVersion = "v1"
+
+
+def default_pull_policy(image: str) -> str:
+    """Always for the tag "latest", which moves, else IfNotPresent."""
+    return "Always" if image_tag(image) == "latest" else "IfNotPresent"
 
 
 def image_tag(image: str) -> str:

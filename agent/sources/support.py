@@ -114,7 +114,7 @@ _CONTAINER = {
     **_used("ports[].name", "ports[].containerPort", "ports[].hostPort", "ports[].hostIP", "ports[].protocol"),
     **_used("volumeMounts[].name", "volumeMounts[].mountPath", "volumeMounts[].readOnly"),
     **_used("volumeMounts[].mountPropagation", "volumeMounts[].subPath", "volumeMounts[].subPathExpr"),
-    "volumeMounts[].recursiveReadOnly": Rule(Verdict.USED, "", ("Disabled",)),
+    **_used("volumeMounts[].recursiveReadOnly"),
     **_used("resizePolicy[].resourceName", "resizePolicy[].restartPolicy"),
     **_under("securityContext", _CONTAINER_SECURITY),
 }
@@ -143,11 +143,11 @@ _POD_ITEMS = _used(
     "items[].resourceFieldRef.divisor",
 )
 
-_VOLUME_OF_OBJECTS = {
+_VOLUME = {
     **_under("configMap", {**_used("name", "optional", "defaultMode"), **_ITEMS}),
     **_under("secret", {**_used("secretName", "optional", "defaultMode"), **_ITEMS}),
     **_under("downwardAPI", {**_used("defaultMode"), **_POD_ITEMS}),
-    **_used("projected.defaultMode"),
+    **_used("projected.defaultMode", "image.reference", "image.pullPolicy"),
     **_under("projected.sources[].configMap", {**_used("name", "optional"), **_ITEMS}),
     **_under("projected.sources[].secret", {**_used("name", "optional"), **_ITEMS}),
     **_under("projected.sources[].downwardAPI", _POD_ITEMS),
@@ -186,7 +186,7 @@ _SPEC = {
     **_idle("matters to schedulers only", "affinity.podAffinity", "affinity.podAntiAffinity"),
     **_idle("matters to schedulers only", "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution"),
     **_refused(f"static pods may not reference serviceaccounts ({_NEEDS_API})", "serviceAccountName", "serviceAccount"),
-    **_under("volumes[]", _VOLUME_OF_OBJECTS),
+    **_under("volumes[]", _VOLUME),
     **_used("imagePullSecrets[].name"),
     **_refused(f"static pods may not reference resourceclaims ({_NEEDS_API})", "resourceClaims", "resources.claims"),
     **_refused(

@@ -187,6 +187,7 @@ def _volume_mounts(container: core_v1.Container, where: Path, volumes: Collectio
             yield (*here, "subPathExpr"), "may not be set together with subPath"
         for name in ("subPath", "subPathExpr"):
             yield from _part(getattr(mount, name) or "", (*here, name))
+        yield from _recursive_read_only(mount, (*here, "recursiveReadOnly"))
         if mount.mountPropagation is not None:
             yield from _choice(mount.mountPropagation, PROPAGATIONS, (*here, "mountPropagation"))
             if mount.mountPropagation == "Bidirectional" and not privileged:
@@ -248,3 +249,13 @@ def _part(path: str, where: Path) -> Problems:
         yield where, f"{path!r} must be a relative path"
     elif ".." in path.split("/"):
         yield where, f"{path!r} must not contain '..'"
+
+
+def _recursive_read_only(mount: core_v1.VolumeMount, where: Path) -> Problems:
+    if mount.recursiveReadOnly in (None, "Disabled"):
+        return
+    yield from _choice(mount.recursiveReadOnly, ("Disabled", "IfPossible", "Enabled"), where)
+    if not mount.readOnly:
+        yield where, "may only be specified when readOnly is true"
+    if mount.mountPropagation not in (None, "None"):
+        yield where, "may only be specified when mountPropagation is None or not set"

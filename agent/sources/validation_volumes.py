@@ -12,7 +12,7 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from agent.container_spec.huge_pages import HUGE_PAGES, huge_page_bytes
-from agent.sources.validation_container import object_name, resource_reference
+from agent.sources.validation_container import PULL_POLICIES, object_name, resource_reference
 from daemonkit.yaml_text import Path
 from kube_objects.names import is_config_key, is_dns_label, is_qualified_name
 from kube_objects.quantity import parse_quantity
@@ -20,7 +20,7 @@ from kube_objects.quantity import parse_quantity
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 
 HOST_PATH_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
-SOURCES = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+SOURCES = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "image")
 PROJECTIONS = ("configMap", "secret", "downwardAPI")
 FIELD_PATHS = ("metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid")
 MAX_MODE = 0o777
@@ -77,6 +77,12 @@ def _source(volume: core_v1.Volume, where: Path, containers: Collection[str]) ->
         here = (*where, "downwardAPI")
         yield from _mode(volume.downwardAPI.defaultMode, (*here, "defaultMode"))
         yield from _pod_items(volume.downwardAPI.items or (), here, containers, [])
+    if volume.image is not None:
+        if not volume.image.reference:
+            yield (*where, "image", "reference"), "required field is missing"
+        if volume.image.pullPolicy not in PULL_POLICIES:
+            policies = ", ".join(PULL_POLICIES)
+            yield (*where, "image", "pullPolicy"), f"{volume.image.pullPolicy!r} must be one of {policies}"
     if volume.projected is not None:
         yield from _projected(volume.projected, (*where, "projected"), containers)
 

@@ -7,6 +7,8 @@ import json
 import time
 from typing import Any
 
+from lab.containerd import Binaries, distribution_binaries
+from lab.images import WEB_IMAGE_2
 from lab.node import LabNode
 from tests.lab.conftest import Lab
 from tests.lab.test_bad_input import errors_of
@@ -148,3 +150,33 @@ def test_parts_of_volumes(lab: Lab, running: LabNode) -> None:
     assert not running.container_id("web")
     running.clear_manifests()
     running.wait_gone("web")
+
+
+def test_images_as_volumes_and_read_only_all_the_way_down(lab: Lab, running: LabNode, binaries: Binaries) -> None:
+    outer = running.base / "outer"
+    (outer / "inner").mkdir(parents=True)
+    running.machine.run(["mount", "-t", "tmpfs", "none", str(outer / "inner")])
+    volumes = [
+        {"name": "image", "image": {"reference": WEB_IMAGE_2, "pullPolicy": "Never"}},
+        {"name": "data", "hostPath": {"path": str(outer)}},
+    ]
+    mounts = [
+        mounted("/image", "image"),
+        mounted("/bin-of-image", "image", subPath="bin"),
+        mounted("/outer", readOnly=True, recursiveReadOnly="Enabled"),
+    ]
+    try:
+        running.put_pod(pod("web", container(volumeMounts=mounts), volumes=volumes))
+        if binaries == distribution_binaries():
+            running.wait(lambda: running.pod("web").get("status", {}).get("phase") == "Failed", "the pod to be refused")
+            assert running.pod("web")["status"]["reason"] == "ImageVolumeNotSupported"
+            return
+        stays_running(running, "web")
+        listed = inside(lab, running, "web", "sh", "-c", "ls /image/bin | head -1; ls /bin-of-image | head -1")
+        assert len(set(listed.split())) == 1
+        refused = inside(lab, running, "web", "sh", "-c", "touch /image/x /outer/x /outer/inner/x 2>&1 || true")
+        assert refused.count("Read-only file system") == 3
+        running.clear_manifests()
+        running.wait_gone("web")
+    finally:
+        running.machine.run(["umount", str(outer / "inner")])

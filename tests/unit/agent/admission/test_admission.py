@@ -197,3 +197,17 @@ def test_users_of_its_own_need_a_runtime_that_has_them() -> None:
     assert verdict.reason == "UserNamespacesNotSupported"
     handlers = {"": HandlerFacts(user_namespaces=True)}
     assert admit(pod, dataclasses.replace(NODE, runtime=RuntimeFacts(handlers=handlers)), []) == Admitted()
+
+
+def test_image_volumes_need_a_runtime_that_has_them() -> None:
+    mounted = core_v1.Pod(
+        spec=core_v1.PodSpec(
+            containers=[core_v1.Container(name="c")],
+            volumes=[core_v1.Volume(name="a", image=core_v1.ImageVolumeSource(reference="x:1"))],
+        )
+    )
+    verdict = admit(mounted, NODE, [])
+    assert isinstance(verdict, Refused)
+    assert (verdict.reason, "image volumes are not supported" in verdict.message) == ("ImageVolumeNotSupported", True)
+    able = dataclasses.replace(NODE, runtime=RuntimeFacts(image_volumes=True))
+    assert admit(mounted, able, []) == Admitted()

@@ -106,6 +106,8 @@ def test_case(case: Path) -> None:
         return
     made = {"pod": to_json(pod), "sandbox": plain(sandbox_config(pod, 0, FACTS))}
     volumes = {volume.name: f"/volumes/{volume.name}" for volume in pod.spec.volumes or []}
+    images = {volume.name: f"ref of {volume.name}" for volume in pod.spec.volumes or [] if volume.image is not None}
+    facts = dataclasses.replace(facts, volume_images=images)
     for container in pod.spec.containers:
         config = container_config(pod, container, 3, facts, volumes, image_user=ImageUser(uid=0))
         made[f"container {container.name}"] = plain(config)
