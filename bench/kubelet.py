@@ -185,9 +185,10 @@ def measure_rest(seconds: float, rounds: int, figures: Figures) -> None:
     """What both cost with pods that only answer their probes, and how soon they have everything back in hand."""
     few = [f"rest-{index:03}" for index in range(MANY)]
     more = [f"rest-{index:03}" for index in range(MANY, MOST)]
+    before = len(figures[CPU][OURS])  # an earlier run's: this one begins with the other side
     with both() as (node, runtime, sides):
-        for number in range(rounds):
-            last = number == rounds - 1
+        for number in range(before, before + rounds):
+            last = number == before + rounds - 1 and not all(figures[RSS_MOST][one.name] for one in sides)
             for side in in_turn(sides, number):
                 begin(side)
                 put_ready(side, few, MANY)
