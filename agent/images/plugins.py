@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from agent.images.names import parse_image_name
 from agent.images.provider_config import Answer, Provider, parse_plugin_answer, plugin_request
 
 RUN_S = 60.0
+_REAP_S = 1.0
 MAX_ANSWER_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
@@ -78,9 +80,7 @@ class CredentialPlugins:
                 output, _ = await process.communicate(plugin_request(image))
         finally:
             if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                await _kill(process)
         if process.returncode:
             raise CredentialError(f"ended with exit status {process.returncode}")
         if len(output) > MAX_ANSWER_BYTES:
@@ -91,3 +91,12 @@ class CredentialPlugins:
         if self._complaints.get(provider.name) != cause:
             self._complaints[provider.name] = cause
             _log.warning("cannot get credentials from plugin %s: %s; pulling without", provider.name, cause)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """With all that it started, which would hold its output open; what has left its session is not waited for."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REAP_S):
+            await process.wait()
