@@ -22,7 +22,7 @@ from proxy.ipvs.diff import Step, after, diff, draining, is_excluded
 from proxy.ipvs.kernel_rules import KernelRules
 from proxy.ipvs.model import Connections, IpvsSettings, ServerKey, State, Target
 from proxy.ipvs.netlink import Kernel
-from proxy.ipvs.observe import Observed, observe, read_servers, read_table, without_counts
+from proxy.ipvs.observe import Observed, observe, read_servers, read_table, with_missing, without_counts
 from proxy.ipvs.render import RenderedRoute, Renderer, assemble
 from proxy.ipvs.rules import rules_of
 from proxy.ipvs.watch import AddressWatch
@@ -178,8 +178,11 @@ class Engine:
         assert held is not None  # noqa: S101 # the callers have looked
         assert self._kernel is not None  # noqa: S101
         connections = _NO_CONNECTIONS
-        if draining(held.state, self._wanted):
-            connections = read_servers(self._kernel, read_table()).connections
+        if waiting := draining(held.state, self._wanted):
+            found = read_servers(self._kernel, read_table())
+            if any(key not in found.servers for key, _ in waiting):
+                found = with_missing(self._kernel, found)
+            connections = found.connections
         steps = diff(held.state, self._wanted, connections, self._excluded)
         self._held = self._looks_right = None  # who fails half-way does not know any more
         taken = take(self._kernel, held.device, steps)
@@ -195,6 +198,8 @@ class Engine:
         waiting = self._draining
         if bare != self._looks_right or waiting:
             found = read_servers(self._kernel, table)
+            if held.state.servers.keys() - found.servers.keys():
+                found = with_missing(self._kernel, found)
             theirs = {key for key in found.servers.keys() ^ held.state.servers.keys() if not self._excluded(key.ip)}
             if theirs or any(
                 server.shape != found.servers[key].shape or server.weights != found.servers[key].weights

@@ -179,6 +179,32 @@ class Kernel:
             (found, *_) = self._ipvs.service("get", service=_service(key, "rr", 0))
             return int(found.get_attr("IPVS_CMD_ATTR_SERVICE").get_attr("IPVS_SVC_ATTR_TIMEOUT"))
 
+    def servers(self) -> Iterator[tuple[ServerKey, str, int]]:
+        """Every virtual server that has an address, with its scheduler and its seconds of affinity."""
+        with _telling("read the virtual servers"):
+            for message in self._ipvs.service("dump"):
+                found = message.get_attr("IPVS_CMD_ATTR_SERVICE")
+                protocol = _NUMBERS.get(found.get_attr("IPVS_SVC_ATTR_PROTOCOL"))
+                address, port = found.get_attr("IPVS_SVC_ATTR_ADDR"), found.get_attr("IPVS_SVC_ATTR_PORT")
+                if protocol is not None and address is not None:
+                    affine = found.get_attr("IPVS_SVC_ATTR_FLAGS")["flags"] & _PERSISTENT
+                    affinity_s = int(found.get_attr("IPVS_SVC_ATTR_TIMEOUT")) if affine else 0
+                    key = ServerKey(protocol.upper(), str(address), int(port))
+                    yield key, str(found.get_attr("IPVS_SVC_ATTR_SCHED_NAME")), affinity_s
+
+    def targets(self, key: ServerKey) -> dict[Target, tuple[int, int]]:
+        """Real server -> weight and number of connections."""
+        with _telling(f"read the real servers of {key}"):
+            return {
+                Target(str(found.get_attr("IPVS_DEST_ATTR_ADDR")), int(found.get_attr("IPVS_DEST_ATTR_PORT"))): (
+                    int(found.get_attr("IPVS_DEST_ATTR_WEIGHT")),
+                    int(found.get_attr("IPVS_DEST_ATTR_ACTIVE_CONNS"))
+                    + int(found.get_attr("IPVS_DEST_ATTR_INACT_CONNS")),
+                )
+                for message in self._ipvs.dest("dump", service=_service(key, "rr", 0))
+                if (found := message.get_attr("IPVS_CMD_ATTR_DEST")) is not None
+            }
+
     def target(self, verb: str, key: ServerKey, target: Target, weight: int = 0) -> None:
         """Add, change ("set") or delete ("del") a real server."""
         dest = IPVSDest(addr=target.ip, port=target.port, weight=weight, fwd_method=_MASQUERADE)

@@ -17,6 +17,7 @@ from proxy.ipvs.model import Connections, ServerKey, State, Target, VirtualServe
 from proxy.ipvs.netlink import Kernel
 
 _TABLE = Path("/proc/thread-self/net/ip_vs")
+_PAGE = 3500  # less than what the kernel hands out at once
 _COUNTS = re.compile(rb"(?m)^(  -> \S+ +\S+ +\d+).*$")
 
 
@@ -62,6 +63,21 @@ def read_servers(kernel: Kernel, table: bytes) -> Servers:
     return parse_servers(table, kernel.ticks_per_s or 1)
 
 
+def with_missing(kernel: Kernel, found: Servers) -> Servers:
+    """With what the table left out.
+
+    Where other network namespaces have virtual servers too, the kernel skips some of ours between two pages of the
+    table (it counts theirs when it goes on, but not when it finds its place again).
+    """
+    servers, connections = dict(found.servers), dict(found.connections)
+    for key, scheduler, affinity_s in list(kernel.servers()):
+        if key not in servers:
+            targets = kernel.targets(key)
+            servers[key] = VirtualServer(scheduler, affinity_s, {each: weight for each, (weight, _) in targets.items()})
+            connections.update({(key, target): count for target, (_, count) in targets.items()})
+    return Servers(servers, connections)
+
+
 def parse_servers(table: bytes, ticks_per_s: int = 1) -> Servers:
     """Virtual servers that have an address (not those by firewall mark), and the connections of their targets."""
     servers: dict[ServerKey, VirtualServer] = {}
@@ -102,7 +118,9 @@ def observe(kernel: Kernel, families: Iterable[int]) -> Observed:
     """Read everything; makes the device where it is missing.  Raises BackendError."""
     device = kernel.make_device()
     addresses = kernel.addresses()
-    table = read_servers(kernel, read_table())
+    table = read_servers(kernel, text := read_table())
+    if len(text) > _PAGE:
+        table = with_missing(kernel, table)
     wanted = frozenset(families)
     vips = frozenset(ip for ip, index in addresses.items() if index == device and not _is_link_local(ip))
     others = frozenset(ip for ip, index in addresses.items() if index != device and _is_node_ip(ip, wanted))

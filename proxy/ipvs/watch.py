@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 _NETLINK_ROUTE = 0
+_RECEIVE_BUFFER_FORCE = 33  # SO_RCVBUFFORCE: beyond the limit for others
+_BUFFER_BYTES = 32 << 20  # for some ten thousand events; taken only while they wait
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _DEL_LINK, _NEW_ADDRESS, _DEL_ADDRESS = 17, 20, 21
 _HEADER = struct.Struct("=IHHII")
@@ -28,6 +30,8 @@ class AddressWatch:
         """Raises OSError where the kernel refuses the socket."""
         flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, flags, _NETLINK_ROUTE)
+        # One sync may bind thousands of addresses, and an event that is lost looks like somebody else's change.
+        self._socket.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER_FORCE, _BUFFER_BYTES)
         self._socket.bind((0, _GROUPS))
 
     def touched(self, device: int, vips: frozenset[str], node_ips: frozenset[str]) -> bool:

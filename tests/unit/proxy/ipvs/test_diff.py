@@ -84,6 +84,14 @@ _states = st.builds(
 _connections = st.dictionaries(st.tuples(st.sampled_from([KEY, OTHER]), st.sampled_from([ONE, TWO])), st.just(1))
 
 
+@given(_states, _states, st.integers(0, 30))
+def test_a_kill_between_two_steps_leaves_what_the_next_start_finishes(kernel: State, wanted: State, done: int) -> None:
+    left = after(kernel, diff(kernel, wanted, {})[:done], wanted)
+    finished = after(left, diff(left, wanted, {}), wanted)
+    assert diff(finished, wanted, {}) == ()
+    assert (finished.vips, finished.sets) == (wanted.vips, wanted.sets)
+
+
 @given(_states, _states, _connections)
 def test_steps_lead_to_what_is_wanted(
     kernel: State, wanted: State, connections: dict[tuple[ServerKey, Target], int]
