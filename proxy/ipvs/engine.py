@@ -30,7 +30,7 @@ from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
 _SAY_CHANGED_S = 60.0
-_LOOK_SHARE = 50.0  # looking takes one part in so many of the time
+_CHEAP_S, _REST_PER_LOOK = 0.02, 20.0  # a look that costs more processor time than that is followed by a rest
 _NO_CONNECTIONS: Connections = {}
 _T = TypeVar("_T")
 
@@ -95,10 +95,8 @@ class Engine:
         intact = not self._watch.touched(held.device, held.state.vips, held.node_ips)
         intact = intact and all([await rules.intact() for rules in self._rules])
         if intact and time.monotonic() >= self._look_at_s:
-            began_s = time.monotonic()
-            intact = await self._in_thread(self._matches_still, held)
-            now_s = time.monotonic()
-            self._look_at_s = now_s + _LOOK_SHARE * (now_s - began_s - 0.01)
+            intact, cost_s = await self._in_thread(self._look, held)
+            self._look_at_s = time.monotonic() + _REST_PER_LOOK * (cost_s - _CHEAP_S)
         if not intact:
             self.forget()
             self._tell_changed()
@@ -190,6 +188,11 @@ class Engine:
         self._held = Observed(state, connections, held.node_ips, held.device)
         self._draining = draining(state, self._wanted)
         return steps, taken
+
+    def _look(self, held: Observed) -> tuple[bool, float]:
+        """Is everything as held, and how much processor time did it take to know?"""
+        began_s = time.thread_time()
+        return self._matches_still(held), time.thread_time() - began_s
 
     def _matches_still(self, held: Observed) -> bool:
         assert self._kernel is not None  # noqa: S101 # something is held
