@@ -9,13 +9,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kube_objects.names import is_label_value, is_qualified_name
 from proxy.config_fields import BESIDE_CONFIG, BY_FLAG, Use
 from proxy.config_reader import Reader
 from proxy.config_values import ConfigError, Setting, read_file, read_flags
+from proxy.ipvs.model import DEFAULT_SCHEDULER, SCHEDULERS, IpvsSettings
 
 DEFAULT_MANIFEST_DIR = "/etc/longshore/services"
 DEFAULT_AGENT_SOCKET = "/var/lib/longshore/agent.sock"
@@ -70,6 +71,7 @@ class ProxyConfig:
     deny_external_ips: bool = False
     oom_score_adj: int = -999
     conntrack: ConntrackConfig = ConntrackConfig()
+    ipvs: IpvsSettings = field(default_factory=IpvsSettings)
     verbosity: int = 0
     cleanup: bool = False
     config_file: Path | None = None
@@ -119,8 +121,9 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
     bind_address = read.check("bindAddress", _is_ip_or_empty, "is not an IP address") or "0.0.0.0"
     mode = _mode(read)
     # A file has a section for each mode; the flags named after iptables count in mode nftables too, as kube-proxy's do.
-    section = mode if from_file else "iptables"
-    sync_s, min_sync_s = _periods(read, section, from_file)
+    section = "nftables" if mode == "nftables" and from_file else "iptables"
+    # Mode ipvs has periods of its own, but masquerades as the section iptables says.
+    sync_s, min_sync_s = _periods(read, "ipvs" if mode == "ipvs" else section, from_file)
     agent_socket = read.text("agent-socket", DEFAULT_AGENT_SOCKET)
     local = "127.0.0.1" if ipaddress.ip_address(bind_address).version == 4 else "::1"
     everywhere = "0.0.0.0" if local == "127.0.0.1" else "::"
@@ -148,6 +151,7 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         deny_external_ips=read.flag("deny-service-external-ips"),
         oom_score_adj=read.number("oomScoreAdj", -999, -1000, 1000),
         conntrack=_conntrack(read),
+        ipvs=_ipvs(read),
         verbosity=read.number("logging.verbosity", 0, 0, 10),
         cleanup=read.flag("cleanup"),
         config_file=Path(read.text("config")) if from_file else None,
@@ -184,15 +188,13 @@ def _mode(read: Reader) -> str:
     mode = str(given.value) if given is not None else ""
     if given is None or mode in ("", "iptables"):
         return "iptables"
-    if mode == "nftables":
+    if mode in ("nftables", "ipvs"):
         return mode
-    if mode == "ipvs":
-        raise given.error("'ipvs' is not supported yet, use 'nftables' or 'iptables'")
     if mode == "userspace":
-        raise given.error("'userspace' is gone (Kubernetes removed it in 1.26), use 'nftables' or 'iptables'")
+        raise given.error("'userspace' is gone (Kubernetes removed it in 1.26), use 'nftables', 'iptables' or 'ipvs'")
     if mode == "kernelspace":
-        raise given.error("'kernelspace' is for Windows, use 'nftables' or 'iptables'")
-    raise given.error(f"{mode!r} is no proxy mode, use 'nftables' or 'iptables'")
+        raise given.error("'kernelspace' is for Windows, use 'nftables', 'iptables' or 'ipvs'")
+    raise given.error(f"{mode!r} is no proxy mode, use 'nftables', 'iptables' or 'ipvs'")
 
 
 def _listen(read: Reader, name: str, default: tuple[str, int], from_file: bool) -> tuple[str, int] | None:
@@ -297,6 +299,32 @@ def _conntrack(read: Reader) -> ConntrackConfig:
         udp_timeout_s=read.seconds("conntrack.udpTimeout", 0.0),
         udp_stream_timeout_s=read.seconds("conntrack.udpStreamTimeout", 0.0),
     )
+
+
+def _ipvs(read: Reader) -> IpvsSettings:
+    given = read.given("ipvs.scheduler")
+    scheduler = (str(given.value) if given is not None else "") or DEFAULT_SCHEDULER
+    if given is not None and scheduler not in SCHEDULERS:
+        raise given.error(f"{scheduler!r} is no scheduler of IPVS; there are {', '.join(SCHEDULERS)}")
+    excluded = read.given("ipvs.excludeCIDRs")
+    cidrs = read.texts("ipvs.excludeCIDRs")
+    return IpvsSettings(
+        scheduler=scheduler,
+        exclude_cidrs=tuple(str(_cidr(excluded, cidr)) for cidr in cidrs) if excluded is not None else (),
+        strict_arp=read.flag("ipvs.strictARP"),
+        tcp_timeout_s=_whole_seconds(read, "ipvs.tcpTimeout"),
+        tcp_fin_timeout_s=_whole_seconds(read, "ipvs.tcpFinTimeout"),
+        udp_timeout_s=_whole_seconds(read, "ipvs.udpTimeout"),
+    )
+
+
+def _whole_seconds(read: Reader, key: str) -> int:
+    """IPVS counts in seconds; 0 leaves its own value."""
+    seconds = read.seconds(key, 0.0)
+    given = read.given(key)
+    if given is not None and 0 < seconds < 1:
+        raise given.error("must be at least 1s, or 0 for the kernel's own value")
+    return int(seconds)
 
 
 def _is_ip_or_empty(text: str) -> bool:

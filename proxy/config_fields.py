@@ -47,7 +47,7 @@ class Field:
 
 _U, _N, _R = Use.USED, Use.NO_EFFECT, Use.REFUSED
 _API = "there is no API server in standalone mode"
-_MODE = "belongs to a mode that is not supported yet"
+_IPVS = "in mode ipvs"
 _NFTABLES = "in mode nftables; without a file the iptables flags of the same names count there"
 _WINDOWS = "Windows only"
 _GO = "belongs to the Go runtime of the original"
@@ -82,20 +82,20 @@ FIELDS: tuple[Field, ...] = (
     Field("bindAddressHardFail", "bind-address-hard-fail", Kind.BOOL, _U),
     Field("enableProfiling", "profiling", Kind.BOOL, _N, _GO),
     Field("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", Kind.STRING, _N, "no metric is hidden"),
-    Field("mode", "proxy-mode", Kind.STRING, _U, "iptables, which is also what an empty value means, or nftables"),
+    Field("mode", "proxy-mode", Kind.STRING, _U, "iptables, which is also what an empty value means, nftables or ipvs"),
     Field("iptables.masqueradeBit", "iptables-masquerade-bit", Kind.INT, _U),
     Field("iptables.masqueradeAll", "masquerade-all", Kind.BOOL, _U),
     Field("iptables.localhostNodePorts", "iptables-localhost-nodeports", Kind.BOOL, _U),
     Field("iptables.syncPeriod", "iptables-sync-period", Kind.DURATION, _U),
     Field("iptables.minSyncPeriod", "iptables-min-sync-period", Kind.DURATION, _U),
-    Field("ipvs.syncPeriod", "ipvs-sync-period", Kind.DURATION, _N, _MODE),
-    Field("ipvs.minSyncPeriod", "ipvs-min-sync-period", Kind.DURATION, _N, _MODE),
-    Field("ipvs.scheduler", "ipvs-scheduler", Kind.STRING, _N, _MODE),
-    Field("ipvs.excludeCIDRs", "ipvs-exclude-cidrs", Kind.STRINGS, _N, _MODE),
-    Field("ipvs.strictARP", "ipvs-strict-arp", Kind.BOOL, _N, _MODE),
-    Field("ipvs.tcpTimeout", "ipvs-tcp-timeout", Kind.DURATION, _N, _MODE),
-    Field("ipvs.tcpFinTimeout", "ipvs-tcpfin-timeout", Kind.DURATION, _N, _MODE),
-    Field("ipvs.udpTimeout", "ipvs-udp-timeout", Kind.DURATION, _N, _MODE),
+    Field("ipvs.syncPeriod", "ipvs-sync-period", Kind.DURATION, _U, _IPVS),
+    Field("ipvs.minSyncPeriod", "ipvs-min-sync-period", Kind.DURATION, _U, _IPVS),
+    Field("ipvs.scheduler", "ipvs-scheduler", Kind.STRING, _U, _IPVS),
+    Field("ipvs.excludeCIDRs", "ipvs-exclude-cidrs", Kind.STRINGS, _U, _IPVS),
+    Field("ipvs.strictARP", "ipvs-strict-arp", Kind.BOOL, _U, _IPVS),
+    Field("ipvs.tcpTimeout", "ipvs-tcp-timeout", Kind.DURATION, _U, _IPVS),
+    Field("ipvs.tcpFinTimeout", "ipvs-tcpfin-timeout", Kind.DURATION, _U, _IPVS),
+    Field("ipvs.udpTimeout", "ipvs-udp-timeout", Kind.DURATION, _U, _IPVS),
     Field("nftables.masqueradeBit", "", Kind.INT, _U, _NFTABLES),
     Field("nftables.masqueradeAll", "", Kind.BOOL, _U, _NFTABLES),
     Field("nftables.syncPeriod", "", Kind.DURATION, _U, _NFTABLES),

@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
         _log.warning("%s", warning)
     try:
         with _only_one(config):
-            asyncio.run(_clean_up() if config.cleanup else _serve(argv, config))
+            asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config))
     except (AlreadyRunningError, BackendError, CannotListenError, LockHeldError, SocketInUseError) as error:
         _log.critical("%s", error)
         return 1
@@ -111,8 +111,8 @@ async def _serve(argv: Sequence[str], config: ProxyConfig) -> None:
     await ProxyDaemon(argv, config, families, problem).run()
 
 
-async def _clean_up() -> None:
-    await remove_everything()
+async def _clean_up(config: ProxyConfig) -> None:
+    await remove_everything(config.ipvs)
     _log.info("every service rule of ours is removed")
 
 
@@ -136,7 +136,7 @@ class ProxyDaemon:
         self._told_ready = False
         self._synced = asyncio.Event()
         self._settings = traffic_settings(config)
-        self._backend: Backend = make_backend(self._mode, self._settings, families)
+        self._backend: Backend = make_backend(self._mode, self._settings, families, config.ipvs)
         self._synchronizer = Synchronizer(self._backend, self._limits(config), self._on_sync_status)
         self._service_health = ServiceHealthServer(lambda: self._health().healthy, self._settings.node_port_addresses)
 
@@ -197,7 +197,7 @@ class ProxyDaemon:
         """What another mode left goes when the rules of this one are in place."""
         await self._synced.wait()
         try:
-            await remove_others(self._mode)
+            await remove_others(self._mode, self._config.ipvs)
         except BackendError as problem:
             _log.warning("rules of another mode stay: %s", problem)
 
@@ -230,8 +230,8 @@ class ProxyDaemon:
                 _log.warning("the new value of %s takes effect after a restart", name)
         self._synchronizer.set_limits(self._limits(new))
         settings = traffic_settings(new, self._settings.node_port_addresses)
-        if settings != self._settings:  # also when "primary" is another address by now
-            self._settings, self._backend = settings, make_backend(self._mode, settings, self._families)
+        if settings != self._settings or new.ipvs != old.ipvs:  # also when "primary" is another address by now
+            self._settings, self._backend = settings, make_backend(self._mode, settings, self._families, new.ipvs)
             self._synchronizer.replace_backend(self._backend)
             self._service_health.set_addresses(settings.node_port_addresses)
         _log.info("configuration read again")

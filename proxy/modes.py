@@ -1,7 +1,7 @@
 """The modes of the proxy: which backend programs the kernel, and what the other ones left there.
 
 Before: `proxy.config` says which mode.  Next: `proxy.daemon` gives the backend to `proxy.sync`; once its rules are in
-place, those of the other mode go, so that a change of mode has no moment without rules.  Backends are imported when
+place, those of the other modes go, so that a change of mode has no moment without rules.  Backends are imported when
 they are needed: each costs memory.
 """
 
@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from proxy.backend import Backend, BackendError
+from proxy.ipvs.model import IpvsSettings
 from proxy.routes import ServiceRoute, TrafficSettings
 
 
-def make_backend(mode: str, settings: TrafficSettings, families: tuple[int, ...]) -> Backend:
-    """The backend of a mode ("iptables" or "nftables")."""
+def make_backend(mode: str, settings: TrafficSettings, families: tuple[int, ...], ipvs: IpvsSettings) -> Backend:
+    """The backend of a mode ("iptables", "nftables" or "ipvs")."""
+    if mode == "ipvs":
+        from proxy.ipvs.backend import IpvsBackend
+
+        return IpvsBackend(settings, ipvs, families)
     if mode == "nftables":
         from proxy.nftables.backend import NftablesBackend
 
@@ -39,6 +44,8 @@ async def planned_write(
     mode: str, settings: TrafficSettings, family: int, routes: Iterable[ServiceRoute]
 ) -> tuple[str, str]:
     """What the backend would write: (command, its input; "" for nothing).  Raises BackendError."""
+    if mode == "ipvs":
+        raise BackendError("cannot plan mode ipvs: not supported yet; what is there shows: cat /proc/net/ip_vs")
     if mode == "nftables":
         from proxy.nftables.plan import planned_transaction
 
@@ -51,29 +58,51 @@ async def planned_write(
 
 def namer_of_rules(mode: str) -> Callable[[ServiceRoute, str], str]:
     """Says where the rules of one address of a service are (see `proxy.explain`)."""
-    if mode == "nftables":
+    if mode == "ipvs":
+        from proxy.ipvs.render import rule_names
+    elif mode == "nftables":
         from proxy.nftables.plan import rule_names
     else:
         from proxy.iptables.names import rule_names
     return rule_names
 
 
-async def remove_others(mode: str) -> None:
-    """Remove what any other mode left in the kernel; raises BackendError."""
-    if mode == "nftables":
-        from proxy.iptables.cleanup import remove_all
-    else:
-        from proxy.nftables.cleanup import remove_all
-    await remove_all()
+async def remove_others(mode: str, ipvs: IpvsSettings) -> None:
+    """Remove what any other mode left in the kernel; raises BackendError after having removed what could be removed.
+
+    Modes iptables and ipvs have their rules in the same chains: each takes those of the other away when it writes.
+    """
+    await _remove(
+        *{"iptables": ("nftables", "ipvs"), "nftables": ("iptables", "ipvs")}.get(mode, ("nftables",)), ipvs=ipvs
+    )
 
 
-async def remove_everything() -> None:
+async def remove_everything(ipvs: IpvsSettings) -> None:
     """Remove what any mode left in the kernel; raises BackendError after having removed what could be removed."""
+    await _remove("iptables", "nftables", "ipvs", ipvs=ipvs)
+
+
+async def _remove(*modes: str, ipvs: IpvsSettings) -> None:
     problems = []
-    for mode in ("iptables", "nftables"):
+    for mode in modes:  # in this order: rules refer to sets
         try:
-            await remove_others(mode)
+            await _remove_one(mode, ipvs)
         except BackendError as problem:
             problems.append(str(problem))
     if problems:
         raise BackendError("; ".join(problems))
+
+
+async def _remove_one(mode: str, ipvs: IpvsSettings) -> None:
+    if mode == "nftables":
+        from proxy.nftables import cleanup as nftables
+
+        await nftables.remove_all()
+    elif mode == "ipvs":
+        from proxy.ipvs import cleanup as others
+
+        await others.remove_all(ipvs.exclude_cidrs)
+    else:
+        from proxy.iptables import cleanup as iptables
+
+        await iptables.remove_all()

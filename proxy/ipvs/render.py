@@ -100,6 +100,13 @@ def render_route(
     return RenderedRoute(route, tuple(servers), vips, (*entries, *bound))
 
 
+def rule_names(route: ServiceRoute, door: str) -> str:
+    """Which virtual server one address of a service is (`proxy.explain` says which: "node port" and so on)."""
+    if door == "node port":
+        return f"virtual servers on the node's addresses, port {route.node_port}"
+    return f"virtual server {route.cluster_ip if door == 'cluster IP' else 'of that address'}, port {route.port}"
+
+
 def _server(
     route: ServiceRoute, scheduler: str, endpoints: tuple[Endpoint, ...], *, only_to_drain: bool = False
 ) -> VirtualServer:

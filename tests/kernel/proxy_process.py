@@ -23,6 +23,7 @@ VIP = "10.96.0.10"
 # For tests of what has nothing to do with which iptables it is.
 one_variant = pytest.mark.parametrize("node", ["nft"], indirect=True)
 REPOSITORY = Path(__file__).parents[2]
+_PYTHON_PATH = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
 _DEADLINE_S = 30.0
 
 
@@ -148,7 +149,7 @@ class ProxyProcess:
                 (self.bin / name).symlink_to(found)
 
     def environment(self, **more: str) -> dict[str, str]:
-        return {"PATH": f"{self.bin}:/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), **more}
+        return {"PATH": f"{self.bin}:/usr/bin:/bin", "PYTHONPATH": _PYTHON_PATH, **more}
 
     def command(self, *flags: str) -> list[str]:
         return [
