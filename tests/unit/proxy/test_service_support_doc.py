@@ -9,7 +9,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
 TEXT = (REPOSITORY / "docs" / "service-support.md").read_text()
-KERNEL, UNIT = REPOSITORY / "tests" / "kernel", REPOSITORY / "tests" / "unit" / "proxy"
+KERNEL, IPVS = REPOSITORY / "tests" / "kernel", REPOSITORY / "tests" / "ipvs"
+UNIT = REPOSITORY / "tests" / "unit" / "proxy"
 CASES = REPOSITORY / "tests" / "cases" / "services"
 _CLAIM = re.compile(r"(4 6|4|6) `(test_\w+)::(test_\w+)`")
 
@@ -43,7 +44,7 @@ def test_every_claim_of_a_backend_is_shown_by_a_test_in_its_families() -> None:
             assert claims or cell == "not yet", f"{feature}: {cell}"
             assert _CLAIM.sub("", cell).strip(", ") in ("", "not yet"), f"{feature}: {cell}"
             for families, file, name in claims:
-                test = functions_of(KERNEL / f"{file}.py").get(name)
+                test = functions_of((KERNEL if (KERNEL / f"{file}.py").exists() else IPVS) / f"{file}.py").get(name)
                 assert test is not None, f"{feature}: {file}::{name}"
                 if families == "4 6":
                     assert runs_in_both_families(test), f"{feature}: {file}::{name}"
