@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
+from proxy.family_backend import Outcome
+from proxy.foreign_edits import ForeignEdits
 from proxy.iptables import sysctls
 from proxy.iptables.adopt import adopted, uses_bpf
 from proxy.iptables.apply import apply_restore
@@ -32,7 +33,6 @@ from proxy.iptables.watch import Watch, open_watch
 from proxy.routes import ServiceRoute
 
 _log = logging.getLogger(__name__)
-_SAY_CHANGED_S = 60.0
 
 
 @contextmanager
@@ -45,18 +45,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one `apply` of an engine did."""
-
-    chains: int
-    """Chains written."""
-    full: bool
-    """The kernel held nothing of ours before."""
-    refused: tuple[RefusedRoute, ...]
-    """Routes left out, and why."""
 
 
 class Engine:
@@ -77,8 +65,7 @@ class Engine:
         self._stuck: frozenset[tuple[str, str]] = frozenset()
         """(table, chain) that rules of others refer to: no longer ours to delete."""
         self._told_stuck: set[tuple[str, str]] = set()
-        self._say_changed_at_s = 0.0
-        self._changed_unsaid = 0
+        self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
         self.failed_writes = 0
         """Restores that failed so far."""
         self._refused: dict[ServiceRoute, str] = {}
@@ -199,7 +186,7 @@ class Engine:
         if self._watch.touched() and not await self._matches_still(self._tools):
             self.forget()
             self._inspection.cancel()
-            self._tell_changed()
+            self._foreign_edits.tell()
             return False
         if self._tools.variant == "legacy":
             for line in self._inspection.step(self._kernel):
@@ -219,16 +206,6 @@ class Engine:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-    def _tell_changed(self) -> None:
-        """Once a minute at most: who flushes in a loop must not fill the journal too."""
-        self._changed_unsaid += 1
-        now_s = time.monotonic()
-        if now_s >= self._say_changed_at_s:
-            times = "" if self._changed_unsaid == 1 else f" ({self._changed_unsaid} times)"
-            text = "service rules (IPv%d) were changed by somebody else%s; writing them again"
-            _log.warning(text, self._family, times)
-            self._say_changed_at_s, self._changed_unsaid = now_s + _SAY_CHANGED_S, 0
 
     async def _matches_still(self, tools: Tools) -> bool:
         kernel, self._kernel = self._kernel, None  # who fails to look does not know any more

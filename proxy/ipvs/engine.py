@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from proxy.backend import BackendError, BackendUnusableError, RefusedRoute
+from proxy.foreign_edits import ForeignEdits
 from proxy.ipvs import sysctls
 from proxy.ipvs.apply import Taken, take
 from proxy.ipvs.diff import Step, after, diff, draining, is_excluded
@@ -29,7 +30,6 @@ from proxy.ipvs.watch import AddressWatch
 from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
-_SAY_CHANGED_S = 60.0
 _CHEAP_S, _REST_PER_LOOK = 0.02, 20.0  # a look that costs more processor time than that is followed by a rest
 _NO_CONNECTIONS: Connections = {}
 _T = TypeVar("_T")
@@ -66,7 +66,7 @@ class Engine:
         self._draining: frozenset[tuple[ServerKey, Target]] = frozenset()
         self._looks_right: bytes | None = None
         self._look_at_s = 0.0
-        self._say_changed_at_s = 0.0
+        self._foreign_edits = ForeignEdits("virtual servers, addresses or rules")
         self._told: frozenset[str] = frozenset()
 
     @property
@@ -99,7 +99,7 @@ class Engine:
             self._look_at_s = time.monotonic() + _REST_PER_LOOK * (cost_s - _CHEAP_S)
         if not intact:
             self.forget()
-            self._tell_changed()
+            self._foreign_edits.tell()
         return intact
 
     def forget(self) -> None:
@@ -216,13 +216,6 @@ class Engine:
             self._looks_right = bare
         sizes = self._kernel.set_sizes()
         return all(sizes.get(name) == len(entries) for name, entries in held.state.sets.items())
-
-    def _tell_changed(self) -> None:
-        """Once a minute at most."""
-        now_s = time.monotonic()
-        if now_s >= self._say_changed_at_s:
-            _log.warning("virtual servers, addresses or rules were changed by somebody else; writing them again")
-            self._say_changed_at_s = now_s + _SAY_CHANGED_S
 
 
 def _refused(rendered: Iterable[RenderedRoute], refused: dict[ServerKey, str]) -> Iterable[RefusedRoute]:

@@ -9,11 +9,12 @@ it is listed.  A sync of few changes looks at no more than the routes that chang
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
+from proxy.family_backend import Outcome
+from proxy.foreign_edits import ForeignEdits
 from proxy.iptables.isolate import Search
 from proxy.iptables.watch import NftWatch, concerns_table
 from proxy.nftables.apply import apply_transaction
@@ -26,21 +27,8 @@ from proxy.nftables.render import Parts, render_parts, table_orders, whole_table
 from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
-_SAY_CHANGED_S = 60.0
 _FORGET_ATTEMPTS = 3
 _FORGETFUL = "sessionAffinity ClientIP over IPv6 needs a newer nft (1.0.6 cannot write it); use mode iptables or None"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one `apply` of an engine did."""
-
-    writes: int
-    """Chains and elements written."""
-    full: bool
-    """The kernel held no table of ours before."""
-    refused: tuple[RefusedRoute, ...]
-    """Routes left out, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +54,7 @@ class Engine:
         """What the kernel did not take; tried again when it changes and at each slow resync."""
         self._remembers: bool | None = None
         """Can nft write session affinity of this family?  None: not asked yet."""
-        self._say_changed_at_s = 0.0
-        self._changed_unsaid = 0
+        self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
         self.failed_writes = 0
         """Transactions that failed so far."""
 
@@ -99,7 +86,7 @@ class Engine:
             return False
         if self._watch.touched() and not await self._matches_still(self._held):
             self.forget()
-            self._tell_changed()
+            self._foreign_edits.tell()
         return self._held is not None
 
     def forget(self) -> None:
@@ -229,13 +216,3 @@ class Engine:
                 self._watch = NftWatch(self._family, concerns_table(TABLE))
             except OSError as cause:
                 raise BackendError(f"cannot watch nftables: {cause.strerror}") from cause
-
-    def _tell_changed(self) -> None:
-        """Once a minute at most: who flushes in a loop must not fill the journal too."""
-        self._changed_unsaid += 1
-        now_s = time.monotonic()
-        if now_s >= self._say_changed_at_s:
-            times = "" if self._changed_unsaid == 1 else f" ({self._changed_unsaid} times)"
-            text = "service rules (IPv%d) were changed by somebody else%s; writing them again"
-            _log.warning(text, self._family, times)
-            self._say_changed_at_s, self._changed_unsaid = now_s + _SAY_CHANGED_S, 0

@@ -20,6 +20,7 @@ from proxy.iptables.apply import apply_restore
 from proxy.iptables.backend import IptablesBackend
 from proxy.iptables.commands import Tools
 from proxy.iptables.detect import detect
+from proxy.iptables.engine import Engine
 from proxy.iptables.frame import RenderConfig
 from proxy.iptables.model import Ruleset
 from proxy.iptables.names import port_hash
@@ -212,6 +213,7 @@ async def test_own_writes_do_not_alarm(node: Node, proxy: Proxy) -> None:
         await backend.apply(table(*many(count)))
         assert isinstance(backend, IptablesBackend)
         (engine,) = backend._engines
+        assert isinstance(engine, Engine)
         assert engine._watch is not None
         if isinstance(engine._watch, NftWatch):  # legacy has to look once: see LegacyWatch.resume
             assert not engine._watch.touched()

@@ -1,0 +1,110 @@
+"""A backend that is one engine for each IP family: their work told as one, and the flows cut that lead nowhere.
+
+Before: `proxy.sync` calls `apply` with every new `RoutingTable` and `verify` twice a second.  Next: an engine of
+`proxy.iptables` or `proxy.nftables`, which writes to the kernel, and `proxy.conntrack` for flows that the new rules no
+longer allow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.backend import BackendError, RefusedRoute, SyncReport
+from proxy.conntrack import StaleFlows
+from proxy.routes import RoutingTable, ServiceRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one `apply` of an engine did."""
+
+    writes: int
+    """Chains (nftables: and elements) written."""
+    full: bool
+    """The kernel held nothing of ours before."""
+    refused: tuple[RefusedRoute, ...]
+    """Routes left out, and why."""
+
+
+class FamilyEngine(Protocol):
+    """The one writer of our rules of one IP family.  `failed_writes` counts what failed before something succeeded."""
+
+    failed_writes: int
+
+    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
+        """Make the kernel hold the routes of its family; raises BackendError."""
+        ...
+
+    async def verify(self) -> bool:
+        """True while the rules are as the last `apply` left them."""
+        ...
+
+    def forget(self) -> None:
+        """Make the next `apply` look at the kernel first."""
+        ...
+
+    def close(self) -> None:
+        """Release what is open; the rules stay."""
+        ...
+
+
+class FamilyBackend:
+    """Satisfies `proxy.backend.Backend`; `remove_all` takes every trace of the mode out of the kernel."""
+
+    def __init__(self, engines: Sequence[FamilyEngine], remove_all: Callable[[], Awaitable[None]]) -> None:
+        self._engines = engines
+        self._remove_all = remove_all
+        self._flows = StaleFlows()
+
+    async def apply(self, table: RoutingTable) -> SyncReport:
+        """Make the kernel hold `table`; raises BackendError."""
+        started_s = time.monotonic()
+        writes, full = 0, False
+        failed_before = sum(engine.failed_writes for engine in self._engines)
+        refused: list[RefusedRoute] = []
+        failures: list[BackendError] = []
+        for engine in self._engines:
+            try:
+                outcome = await engine.apply(table.routes)
+            except BackendError as failure:  # the other family must not wait for this one
+                failures.append(failure)
+                continue
+            writes += outcome.writes
+            full = full or outcome.full
+            refused += outcome.refused
+        if failures:
+            raise failures[0]
+        left_out = {(each.name, each.family) for each in refused}
+        await self._flows.drop_stale(route for route in table.routes if (route.name, route.family) not in left_out)
+        failed = sum(engine.failed_writes for engine in self._engines) - failed_before
+        return SyncReport(writes, full, time.monotonic() - started_s, tuple(refused), failed)
+
+    async def verify(self) -> bool:
+        """True while our rules are as we left them; false makes the next `apply` read them anew."""
+        intact = False
+        try:
+            intact = all([await engine.verify() for engine in self._engines])
+        finally:
+            if not intact:
+                self._flows.forget()  # what was sent while our rules were away has left flows that lead nowhere
+        return intact
+
+    async def resync(self) -> None:
+        """Forget what the kernel held."""
+        for engine in self._engines:
+            engine.forget()
+        self._flows.forget()
+
+    async def cleanup(self) -> None:
+        """Remove every trace of this mode, of all families, whoever wrote it."""
+        for engine in self._engines:
+            engine.forget()
+        await self._remove_all()
+
+    async def close(self) -> None:
+        """Close sockets; rules stay."""
+        for engine in self._engines:
+            engine.close()
