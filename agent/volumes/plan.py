@@ -21,6 +21,7 @@ from agent.container_spec.paths import (
     SECRET_PLUGIN,
     volume_path,
 )
+from agent.container_spec.pod_resources import declares_limit, pod_limits
 from kube_objects.quantity import parse_quantity
 
 
@@ -74,7 +75,7 @@ def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | No
     planned: list[PlannedVolume] = []
     security = pod.spec.securityContext
     group_id = security.fsGroup if security is not None else None
-    memory_limits = [_pod_memory_limit_bytes(pod.spec), node_memory_bytes]
+    memory_limits = [_pod_memory_limit_bytes(pod), node_memory_bytes]
     for volume in pod.spec.volumes or ():
         plugin, fs_type = _own_plugin(volume)
         limited = memory_limits if fs_type == "tmpfs" else ()
@@ -120,17 +121,6 @@ def _bytes(limit: object) -> int | None:
     return (parse_quantity(str(limit)).bytes() or None) if limit is not None else None
 
 
-def _pod_memory_limit_bytes(spec: core_v1.PodSpec) -> int | None:
-    """The pod's own; else the containers' sum when each has a limit, or that of the greediest init container."""
-    own = _bytes(((spec.resources.limits if spec.resources is not None else None) or {}).get("memory"))
-    if own:
-        return own
-    limits = [_bytes((_limits(container)).get("memory")) for container in spec.containers]
-    if not all(limits):
-        return None
-    starting = [_bytes(_limits(container).get("memory")) or 0 for container in spec.initContainers or ()]
-    return max([sum(limit or 0 for limit in limits), *starting])
-
-
-def _limits(container: core_v1.Container) -> dict[str, object]:
-    return dict((container.resources.limits if container.resources is not None else None) or {})
+def _pod_memory_limit_bytes(pod: core_v1.Pod) -> int | None:
+    """That of its cgroup."""
+    return _bytes(pod_limits(pod).get("memory")) if declares_limit(pod, "memory") else None

@@ -182,3 +182,14 @@ def test_memory_is_bounded_by_the_smallest_of_three(
     (planned,) = plan_volumes(one, "/r", node_memory_bytes=node)
     assert isinstance(planned, EmptyDir)
     assert planned.limit_bytes == expected
+
+
+def test_memory_is_bounded_by_what_sidecars_may_have_too() -> None:
+    one = pod(core_v1.Volume(name="m", emptyDir=core_v1.EmptyDirVolumeSource(medium="Memory")))
+    limited = core_v1.ResourceRequirements(limits={"memory": "10Mi"})
+    assert one.spec is not None
+    one.spec.containers[0].resources = limited
+    one.spec.initContainers = [core_v1.Container(name="side", restartPolicy="Always", resources=limited)]
+    (planned,) = plan_volumes(one, "/r")
+    assert isinstance(planned, EmptyDir)
+    assert planned.limit_bytes == 20 << 20
