@@ -92,7 +92,7 @@ def logind(bus: str, tmp_path: Path) -> Iterator[StandInLogind]:
 async def test_the_lock_is_held_until_the_pods_are_down(bus: str, logind: StandInLogind, tmp_path: Path) -> None:
     async with playing(tmp_path, bus) as scene:
         await until(lambda: logind.locks() == 1, "the lock is held")
-        assert scene.shown == (True, "")
+        await until(lambda: scene.shown == (True, ""), "it is shown")
         assert logind.reloads == 0
         logind.prepare(True)
         await until(lambda: scene.node.trigger is Trigger.LOGIND, "the shutdown has begun")
@@ -122,7 +122,7 @@ async def test_what_a_person_calls_off_takes_the_lock_again(bus: str, logind: St
         await until(lambda: logind.locks() == 0, "the lock is given back")
         scene.node.cancel("a test")
         await until(lambda: logind.locks() == 1, "the lock is held again")
-        assert scene.shown == (True, "")
+        await until(lambda: scene.shown == (True, ""), "it is shown")
 
 
 async def test_logind_is_made_to_wait_long_enough(bus: str, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_logind_is_made_to_wait_long_enough(bus: str, tmp_path: Path) -> N
     async with playing(tmp_path, bus) as scene:
         await until(lambda: logind.locks() == 1, "the lock is held")
         assert (logind.reloads, logind.delay_s) == (1, 30)
-        assert scene.shown == (True, "")
+        await until(lambda: scene.shown == (True, ""), "it is shown")
     assert "[Login]\nInhibitDelayMaxSec=30\n" in drop_in_of(tmp_path).read_text()
     await until(lambda: logind.locks() == 0, "an agent that ends gives the lock back")
     logind.close()
@@ -140,8 +140,8 @@ async def test_a_file_that_overrides_ours_is_said(bus: str, tmp_path: Path, monk
     monkeypatch.setattr("agent.shutdown.logind.RELOAD_S", 0.2)
     logind = StandInLogind(bus, drop_in_of(tmp_path), stubborn=True)
     async with playing(tmp_path, bus) as scene:
-        await until(lambda: logind.locks() == 1, "the lock is held all the same")
-        assert scene.shown[0]
+        await until(lambda: scene.shown[0], "the lock is held all the same")
+        assert logind.locks() == 1
         assert scene.shown[1].startswith("logind waits 5 s (InhibitDelayMaxSec), the pods may take 30 s")
     logind.close()
 
@@ -153,7 +153,7 @@ async def test_logind_that_restarts_gets_a_new_lock(bus: str, logind: StandInLog
         await until(lambda: scene.shown == (False, "logind has left the message bus"), "it is missed")
         again = StandInLogind(bus, drop_in_of(tmp_path), delay_s=45)
         await until(lambda: again.locks() == 1, "the lock is held again")
-        assert scene.shown == (True, "")
+        await until(lambda: scene.shown == (True, ""), "it is shown")
         again.close()
 
 
@@ -186,7 +186,7 @@ async def test_what_logind_calls_off_goes_on_where_systemd_still_stops(
     bus: str, logind: StandInLogind, tmp_path: Path, trigger: Trigger, system_state: str, goes_on: bool
 ) -> None:
     async with playing(tmp_path, bus, system_state=system_state) as scene:
-        await until(lambda: logind.locks() == 1, "the lock is held")
+        await asyncio.wait_for(scene.watch.spoken.wait(), 15)  # not until it has taken note of the lock
         scene.node.begin(trigger)
         scene.watch.spoken.clear()
         logind.prepare(False)
