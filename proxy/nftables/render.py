@@ -143,8 +143,8 @@ def render_part(route: ServiceRoute, before: Orders, names: Identifiers) -> Part
     build.cluster_ip()
     for address in route.external_addresses:
         build.external(Front(VIP, address, build.protocol, route.port))
-    if route.allowed_sources and not any(source.endswith("/0") for source in route.allowed_sources):
-        build.restrict()
+    if route.endpoints and route.allowed_sources and not any(each.endswith("/0") for each in route.allowed_sources):
+        build.restrict()  # without an endpoint everybody is refused, as by kube-proxy
     if route.node_port:
         build.external(Front(NODE, "", build.protocol, route.node_port))
     return Part(route, tuple(dict.fromkeys(build.elements)), tuple(dict.fromkeys(build.chains)), identities)
