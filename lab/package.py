@@ -23,7 +23,7 @@ BESIDE_PACKAGES = ("debian", "docs", "systemd", "LICENSE", "README.md", "pyproje
 # What the package depends on and recommends, and what its maintainer scripts look for.
 ROOT_PACKAGES = (
     "bash-completion", "containerd", "containernetworking-plugins", "init-system-helpers", "iproute2", "iptables",
-    "kmod", "libsystemd0", "man-db", "procps", "systemd",
+    "kmod", "libsystemd0", "man-db", "nftables", "procps", "systemd",
 )  # fmt: skip
 _PYTHON = ROOT / "debian" / "python"
 

@@ -150,6 +150,7 @@ class NodeShutdown:
         elif system_state and self.trigger is Trigger.STOP_UNIT:
             self.cancel(f"the system is {system_state}")
         self._wake.set()
+        self._tell()
 
     def _forget(self) -> None:
         """Pods come back where no grace period is configured any more, and later ones must not go by it again."""

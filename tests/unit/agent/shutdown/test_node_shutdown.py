@@ -131,6 +131,7 @@ async def test_an_agent_that_was_killed_goes_on_with_the_same_deadline(state: St
     second = Scene(state)
     second.node.recover("")
     assert second.node.trigger is Trigger.STOP_UNIT
+    assert second.states[-1] == "stopping", "who asks a new agent is told at once"
     assert second.node.turn_of(second.low.pod) == first.node.turn_of(first.low.pod)
     async with running(second):
         second.attach()
