@@ -6,6 +6,7 @@ Protocol.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,14 @@ class RefusedRoute:
     family: int
     cause: str
     """Its words, in one line."""
+
+
+def families_without(problems: Mapping[int, str]) -> tuple[tuple[int, ...], str]:
+    """The IP families without a problem, and the problem of one that has some; raises BackendUnusableError for none."""
+    families = tuple(family for family, problem in problems.items() if not problem)
+    if not families:
+        raise BackendUnusableError("; ".join(problems.values()))
+    return families, next((problem for problem in problems.values() if problem), "")
 
 
 @dataclass(frozen=True, slots=True)

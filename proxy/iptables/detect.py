@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from proxy.backend import BackendError, BackendUnusableError
+from proxy.backend import BackendError, BackendUnusableError, families_without
 from proxy.iptables.commands import Tools, execute, run
 
 _HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
@@ -48,10 +48,7 @@ async def usable_families() -> tuple[tuple[int, ...], str]:
     """IP families whose rules can be written here, and why one of them cannot; raises BackendUnusableError for none."""
     both = (4, 6)
     problems = dict(zip(both, await asyncio.gather(*map(_family_problem, both)), strict=True))
-    families = tuple(family for family, problem in problems.items() if not problem)
-    if not families:
-        raise BackendUnusableError(f"{problems[4]}; {problems[6]}")
-    return families, next((problem for problem in problems.values() if problem), "")
+    return families_without(problems)
 
 
 async def _family_problem(family: int) -> str:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
 from proxy.family_backend import Outcome
@@ -24,12 +25,12 @@ from proxy.iptables.commands import Tools
 from proxy.iptables.detect import detect
 from proxy.iptables.diff import Change, diff, gone_chains, keep_empty, matches
 from proxy.iptables.frame import RenderConfig
-from proxy.iptables.isolate import Search, held_routes
+from proxy.iptables.isolate import Search, held_routes, run_search
 from proxy.iptables.model import Ruleset
 from proxy.iptables.observe import observe, route_localnet_before
 from proxy.iptables.render import Renderer
 from proxy.iptables.verify import Inspection
-from proxy.iptables.watch import Watch, open_watch
+from proxy.iptables.watch import Watch, open_watch, write_unheard
 from proxy.routes import ServiceRoute
 
 _log = logging.getLogger(__name__)
@@ -118,15 +119,7 @@ class Engine:
         held = held_routes(self._renderer.render_each(routes), kernel)
         chains = await self._commit_held(tools, held, kernel)
         search = Search(held, set(routes).difference(held))
-        while (part := search.next_part()) is not None:
-            attempt = search.accepted.union(part)
-            try:
-                written, _ = await self._commit(tools, tuple(route for route in routes if route in attempt))
-            except RulesRefusedError as failure:
-                search.refuse(failure.cause)
-            else:
-                chains += written
-                search.accept()
+        chains += await run_search(search, routes, partial(self._commit, tools))
         self._refused.update(search.refused)
         if self._kernel is None:  # the last attempt was refused: what is accepted was written before
             written, _ = await self._commit(tools, tuple(route for route in routes if route in search.accepted))
@@ -219,10 +212,7 @@ class Engine:
             self._tools = await detect(self._family, self._variant)
             _log.info("programming IPv%d with iptables-%s: %s", self._family, self._tools.variant, self._tools.reason)
         if self._watch is None:
-            try:
-                self._watch = open_watch(self._tools.variant, self._family)
-            except OSError as cause:
-                raise BackendError(f"cannot watch iptables-{self._tools.variant}: {cause.strerror}") from cause
+            self._watch = open_watch(self._tools.variant, self._family)
         return self._tools
 
     async def _observed(self, tools: Tools) -> Ruleset:
@@ -242,19 +232,11 @@ class Engine:
             self._renderer = Renderer(config, self._family)
 
     async def _write(self, tools: Tools, change: Change) -> None:
-        watch = self._watch
-        commits = 0
-        if watch is not None:
-            watch.pause()
         try:
-            await apply_restore(tools, change.text)
-            commits = change.tables
+            await write_unheard(self._watch, partial(apply_restore, tools, change.text), change.tables)
         except BackendError:
             self.failed_writes += 1
             raise
-        finally:
-            if watch is not None:
-                watch.resume(commits)
 
     def _set_route_localnet(self) -> None:
         """Only after a write: the rule that guards against its danger is in place."""

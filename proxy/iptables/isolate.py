@@ -1,20 +1,23 @@
-"""Which routes are the ones that the kernel refuses?  Pure, no I/O.
+"""Which routes are the ones that the kernel refuses?  Pure, no I/O but what is passed in.
 
 Before: a restore was refused as a whole, because the kernel takes a table or leaves it (a protocol or a match it has
-no module for is enough).  Next: `proxy.iptables.engine` writes what this module proposes, until only routes that are
-refused on their own are left out.
+no module for is enough).  Next: an engine (`proxy.iptables`, `proxy.nftables`) writes what this module proposes, until
+only routes that are refused on their own are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from proxy.backend import RulesRefusedError
 from proxy.iptables import model
 from proxy.iptables.model import Rule, Ruleset
 from proxy.iptables.render import RenderedRoute
 from proxy.routes import ServiceRoute
 
 _MAX_REFUSALS = 64
+Commit = Callable[[tuple[ServiceRoute, ...]], Awaitable[tuple[int, bool]]]
+"""Writes routes: how much was written, and whether that was all anew.  Raises RulesRefusedError."""
 
 
 def held_routes(rendered: Iterable[RenderedRoute], kernel: Ruleset) -> tuple[ServiceRoute, ...]:
@@ -78,3 +81,17 @@ class Search:
             return
         for route in part:
             self.refused[route] = cause if len(part) == 1 else f"{cause} (together with {len(part) - 1} others)"
+
+
+async def run_search(search: Search, routes: tuple[ServiceRoute, ...], commit: Commit) -> int:
+    """Go on until everything is known; how much was written.  `commit` writes these routes and no others."""
+    written = 0
+    while (part := search.next_part()) is not None:
+        attempt = search.accepted.union(part)
+        try:
+            written += (await commit(tuple(route for route in routes if route in attempt)))[0]
+        except RulesRefusedError as failure:
+            search.refuse(failure.cause)
+        else:
+            search.accept()
+    return written

@@ -12,9 +12,10 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from proxy.backend import BackendError
 from proxy.iptables.model import BUILT_IN, is_own_chain
 
 _NETLINK_NETFILTER = 12
@@ -48,8 +49,40 @@ class Watch(Protocol):
 
 
 def open_watch(variant: str, family: int) -> Watch:
-    """The watch for a variant; raises OSError where the kernel refuses the sockets."""
-    return NftWatch(family) if variant == "nft" else LegacyWatch(family)
+    """The watch for a variant; raises BackendError where the kernel refuses the sockets."""
+    try:
+        return NftWatch(family) if variant == "nft" else LegacyWatch(family)
+    except OSError as cause:
+        raise BackendError(f"cannot watch iptables-{variant}: {cause.strerror}") from cause
+
+
+async def write_unheard(watch: Watch | None, write: Callable[[], Awaitable[None]], commits: int) -> None:
+    """Call `write`, which makes that many commits or fails and makes none, while the watch does not listen."""
+    made = 0
+    if watch is not None:
+        watch.pause()
+    try:
+        await write()
+        made = commits
+    finally:
+        if watch is not None:
+            watch.resume(made)
+
+
+def drain(events: socket.socket, concerns: Callable[[bytes], bool]) -> bool:
+    """Read all that a netlink socket has; is any of it of concern, or lost?"""
+    concerned = False
+    while True:
+        try:
+            data = events.recv(1 << 16)
+        except BlockingIOError:
+            return concerned
+        except OSError as cause:
+            concerned = True  # events were lost, so anything may have happened
+            if cause.errno != errno.ENOBUFS:
+                return concerned
+            continue
+        concerned = concerned or concerns(data)
 
 
 class NftWatch:
@@ -95,18 +128,7 @@ class NftWatch:
         self._questions.close()
 
     def _drain(self) -> bool:
-        concerned = False
-        while True:
-            try:
-                data = self._events.recv(1 << 16)
-            except BlockingIOError:
-                return concerned
-            except OSError as cause:
-                concerned = True  # events were lost, so anything may have happened
-                if cause.errno != errno.ENOBUFS:
-                    return concerned
-                continue
-            concerned = concerned or concerns_us(data, self._family, self._concerns)
+        return drain(self._events, lambda data: concerns_us(data, self._family, self._concerns))
 
     def _generation(self) -> int | None:
         """Counts every commit of anybody; None when the kernel does not say."""

@@ -6,7 +6,7 @@ written once, or not at all when the last run left them.  Chains that the iptabl
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 
 from proxy.backend import BackendError, RulesRefusedError
 from proxy.iptables import sysctls
@@ -16,9 +16,7 @@ from proxy.iptables.detect import detect
 from proxy.iptables.diff import diff, gone_chains, keep_empty, matches
 from proxy.iptables.model import Ruleset
 from proxy.iptables.observe import observe, route_localnet_before
-from proxy.iptables.watch import Watch, open_watch
-
-_log = logging.getLogger(__name__)
+from proxy.iptables.watch import Watch, open_watch, write_unheard
 
 
 class KernelRules:
@@ -93,25 +91,15 @@ class KernelRules:
         if self._tools is None:
             self._tools = await detect(self._family, self._variant)
         if self._watch is None:
-            try:
-                self._watch = open_watch(self._tools.variant, self._family)
-            except OSError as cause:
-                raise BackendError(f"cannot watch iptables-{self._tools.variant}: {cause.strerror}") from cause
+            self._watch = open_watch(self._tools.variant, self._family)
         return self._tools
 
     async def _restore(self, tools: Tools, text: str, tables: int) -> None:
-        commits = 0
-        if self._watch is not None:
-            self._watch.pause()
         try:
-            await apply_restore(tools, text)
-            commits = tables
+            await write_unheard(self._watch, partial(apply_restore, tools, text), tables)
         except BackendError:
             self.failed_writes += 1
             raise
-        finally:
-            if self._watch is not None:
-                self._watch.resume(commits)
 
 
 def _naming_modules(failure: RulesRefusedError) -> BackendError:

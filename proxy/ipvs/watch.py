@@ -7,11 +7,12 @@ Numbers: linux/rtnetlink.h, linux/if_addr.h.
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+
+from proxy.iptables.watch import drain
 
 _NETLINK_ROUTE = 0
 _RECEIVE_BUFFER_FORCE = 33  # SO_RCVBUFFORCE: beyond the limit for others
@@ -42,18 +43,7 @@ class AddressWatch:
                 return index != device
             return (ip in (vips if index == device else node_ips)) == (kind == _NEW_ADDRESS)
 
-        touched = False
-        while True:
-            try:
-                data = self._socket.recv(1 << 16)
-            except BlockingIOError:
-                return touched
-            except OSError as cause:
-                touched = True  # events were lost, so anything may have happened
-                if cause.errno != errno.ENOBUFS:
-                    return touched
-                continue
-            touched = touched or concerns_us(data, is_expected)
+        return drain(self._socket, lambda data: concerns_us(data, is_expected))
 
     def close(self) -> None:
         """Close the socket."""

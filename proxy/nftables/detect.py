@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 
-from proxy.backend import BackendError, BackendUnusableError
+from proxy.backend import BackendError, BackendUnusableError, families_without
 from proxy.iptables.commands import execute
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.diff import affinity_table, empty_table
@@ -33,10 +33,7 @@ async def usable_families() -> tuple[tuple[int, ...], str]:
     done = await execute("nft", "--version")
     _log.info("programming nftables: %s", judge(done.out, os.uname().release))
     problems = {family: await _family_problem(family) for family in (4, 6)}
-    families = tuple(family for family, problem in problems.items() if not problem)
-    if not families:
-        raise BackendUnusableError(f"{problems[4]}; {problems[6]}")
-    return families, next((problem for problem in problems.values() if problem), "")
+    return families_without(problems)
 
 
 async def _family_problem(family: int) -> str:

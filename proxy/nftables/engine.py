@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
 from proxy.family_backend import Outcome
 from proxy.foreign_edits import ForeignEdits
-from proxy.iptables.isolate import Search
-from proxy.iptables.watch import NftWatch, concerns_table
+from proxy.iptables.isolate import Search, run_search
+from proxy.iptables.watch import NftWatch, concerns_table, write_unheard
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.detect import remembers_clients
 from proxy.nftables.diff import Change, Counts, counts_of, difference, stale_clients, table_difference
@@ -48,8 +49,6 @@ class Engine:
         self._watch: NftWatch | None = None
         self._held: _Held | None = None
         """None: look before the next write."""
-        self._known: Parts = {}
-        """What was rendered last; still good for rendering when `_held` is not known any more."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
         self._remembers: bool | None = None
@@ -155,15 +154,7 @@ class Engine:
         )
         writes, full = await self._commit(held)  # the frame, and what is there already: it cannot be them
         search = Search(held, set(routes).difference(held))
-        while (suspects := search.next_part()) is not None:
-            attempt = search.accepted.union(suspects)
-            try:
-                written, _ = await self._commit(tuple(route for route in routes if route in attempt))
-            except RulesRefusedError as failure:
-                search.refuse(failure.cause)
-            else:
-                writes += written
-                search.accept()
+        writes += await run_search(search, routes, self._commit)
         self._refused.update(search.refused)
         if self._held is None:  # the last attempt was refused: what is accepted was written before
             written, _ = await self._commit(tuple(route for route in routes if route in search.accepted))
@@ -191,18 +182,11 @@ class Engine:
         if not change.text:
             return
         self._held = None
-        if self._watch is not None:
-            self._watch.pause()
-        commits = 0
         try:
-            await apply_transaction(change.text)
-            commits = 1
+            await write_unheard(self._watch, partial(apply_transaction, change.text), 1)
         except BackendError:
             self.failed_writes += 1
             raise
-        finally:
-            if self._watch is not None:
-                self._watch.resume(commits)
 
     async def _matches_still(self, held: _Held) -> bool:
         self._held = None  # who fails to look does not know any more
