@@ -25,6 +25,7 @@ from lab.host import NODE_IP, LabHost
 from lab.kubelet_build import kubelet_binary
 from lab.machine import LabError, LabProcess, wait_until
 from lab.manifests import put_manifest
+from lab.node import kubelet_configuration
 
 Json = dict[str, Any]
 READ_ONLY_PORT = 10255
@@ -116,18 +117,9 @@ class LabKubelet:
         shutil.rmtree(self.base, ignore_errors=True)
 
     def _config(self) -> Json:
+        pod_logs = self.base / "pod-logs"
         return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "staticPodPath": str(self.manifests),
-            "podLogsDir": str(self.base / "pod-logs"),
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": self.cgroup_root,
-            "resolvConf": str(self.base / "resolv.conf"),
-            "containerRuntimeEndpoint": self.endpoint,
-            "failCgroupV1": False,
-            "failSwapOn": False,
-            "healthzPort": 0,
+            **kubelet_configuration(self.base, self.manifests, pod_logs, self.cgroup_root, self.endpoint),
             "readOnlyPort": READ_ONLY_PORT,
             "maxPods": 200,
             "enableServer": True,

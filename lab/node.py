@@ -24,6 +24,23 @@ from lab.machine import LabError, LabProcess, Machine, wait_until
 from lab.manifests import is_ready, put_manifest
 
 
+def kubelet_configuration(base: Path, manifests: Path, pod_logs: Path, cgroup_root: str, endpoint: str) -> Json:
+    """What agent and kubelet are told alike; `base` holds a resolv.conf."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "staticPodPath": str(manifests),
+        "podLogsDir": str(pod_logs),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup_root,
+        "resolvConf": str(base / "resolv.conf"),
+        "containerRuntimeEndpoint": endpoint,
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "healthzPort": 0,
+    }
+
+
 class LabNode:
     """One agent and one proxy on a containerd that may be shared with other nodes of the same lab, one after the other.
 
@@ -65,20 +82,8 @@ class LabNode:
         (base / "resolv.conf").write_text("nameserver 198.18.0.2\n")
 
     def _agent_config(self) -> Json:
-        return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "staticPodPath": str(self.manifests),
-            "podLogsDir": str(self.pod_logs),
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": self.cgroup_root,
-            "resolvConf": str(self.base / "resolv.conf"),
-            "containerRuntimeEndpoint": self.endpoint,
-            "failCgroupV1": False,
-            "failSwapOn": False,
-            "fileCheckFrequency": "5s",
-            "healthzPort": 0,
-        }
+        common = kubelet_configuration(self.base, self.manifests, self.pod_logs, self.cgroup_root, self.endpoint)
+        return {**common, "fileCheckFrequency": "5s"}
 
     def _proxy_config(self) -> Json:
         return {

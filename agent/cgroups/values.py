@@ -24,7 +24,7 @@ from agent.container_spec.pod_resources import (
     qos_class,
     value,
 )
-from agent.container_spec.resources import MIN_SHARES, cpu_quota_us, cpu_shares
+from agent.container_spec.resources import MAX_SHARES, MIN_SHARES, cpu_quota_us, cpu_shares
 
 UNLIMITED = -1
 HUGEPAGES_UNBOUNDED = 1 << 62
@@ -139,7 +139,7 @@ def cpu_weight(shares: int) -> int:
     """cpu.weight for cpu.shares: the curve through 2 -> 1, 1024 -> 100 and 262144 -> 10000."""
     if shares <= MIN_SHARES:
         return 1
-    if shares >= 262_144:
+    if shares >= MAX_SHARES:
         return MAX_WEIGHT
     power = math.log2(shares)
     return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))

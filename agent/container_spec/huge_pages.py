@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from lightkube.models import core_v1
 
+from agent.container_spec.pod_resources import HUGEPAGES
 from kube_objects.quantity import parse_quantity
 
 HUGE_PAGES = "HugePages"
-_RESOURCE = "hugepages-"
 
 
 def huge_page_bytes(medium: str, spec: core_v1.PodSpec) -> int | None:
@@ -37,13 +37,13 @@ def requested_page_sizes(spec: core_v1.PodSpec) -> frozenset[int]:
         for one in resources
         if one is not None
         for name in [*(one.requests or {}), *(one.limits or {})]
-        if name.startswith(_RESOURCE)
+        if name.startswith(HUGEPAGES)
     }
-    return frozenset(parse_quantity(name.removeprefix(_RESOURCE)).bytes() for name in names if _is_size(name))
+    return frozenset(parse_quantity(name.removeprefix(HUGEPAGES)).bytes() for name in names if _is_size(name))
 
 
 def _is_size(name: str) -> bool:
     try:
-        return parse_quantity(name.removeprefix(_RESOURCE)).bytes() > 0
+        return parse_quantity(name.removeprefix(HUGEPAGES)).bytes() > 0
     except ValueError:
         return False

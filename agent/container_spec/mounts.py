@@ -7,7 +7,7 @@ Parts of volumes (subPath) are bound by agent/volumes/sub_paths.py.  Sources: AP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from lightkube.models import core_v1
 
@@ -41,29 +41,9 @@ def container_mounts(
     `volume_paths`: volume name -> directory or file on the host, `variables` the container's.  Raises SpecError when a
     volume has no path yet, or a part of it cannot be named.
     """
-    uid = (pod.metadata.uid if pod.metadata else None) or ""
-    read_only = {volume.name for volume in (pod.spec.volumes if pod.spec else None) or [] if is_of_objects(volume)}
+    uid = _uid(pod)
     users = user_mappings(facts.user_range)
-    mounts: list[cri.Mount] = []
-    for index, mount in enumerate(container.volumeMounts or []):
-        part = sub_path_of(mount, variables)
-        if mount.name in facts.volume_images:
-            mounts.append(_image_mount(mount, facts.volume_images[mount.name], part))
-            continue
-        if mount.name not in volume_paths:
-            raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
-        target = sub_path_target(facts.root_dir, uid, mount.name, container.name, index)
-        mounts.append(
-            cri.Mount(
-                container_path=_absolute(mount.mountPath),
-                host_path=target if part else volume_paths[mount.name],
-                readonly=bool(mount.readOnly) or mount.name in read_only,
-                propagation=_PROPAGATION[mount.mountPropagation],
-                uidMappings=users,
-                gidMappings=users,
-                recursive_read_only=_recursive_read_only(mount, facts),
-            )
-        )
+    mounts = list(_volume_mounts(pod, container, facts, volume_paths, variables))
     if mounts_hosts_file(pod, container, facts):
         mounts.append(
             cri.Mount(
@@ -89,6 +69,38 @@ def mounts_hosts_file(pod: core_v1.Pod, container: core_v1.Container, facts: Spe
     """Does the agent provide /etc/hosts?  Not before the pod has an address, nor over a volume mounted there."""
     known = bool(facts.pod_ips) or bool(pod.spec and pod.spec.hostNetwork)
     return known and all(mount.mountPath != ETC_HOSTS for mount in container.volumeMounts or [])
+
+
+def _volume_mounts(
+    pod: core_v1.Pod,
+    container: core_v1.Container,
+    facts: SpecFacts,
+    volume_paths: Mapping[str, str],
+    variables: Mapping[str, str],
+) -> Iterator[cri.Mount]:
+    read_only = {volume.name for volume in (pod.spec.volumes if pod.spec else None) or [] if is_of_objects(volume)}
+    users = user_mappings(facts.user_range)
+    for index, mount in enumerate(container.volumeMounts or []):
+        part = sub_path_of(mount, variables)
+        if mount.name in facts.volume_images:
+            yield _image_mount(mount, facts.volume_images[mount.name], part)
+            continue
+        if mount.name not in volume_paths:
+            raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
+        target = sub_path_target(facts.root_dir, _uid(pod), mount.name, container.name, index)
+        yield cri.Mount(
+            container_path=_absolute(mount.mountPath),
+            host_path=target if part else volume_paths[mount.name],
+            readonly=bool(mount.readOnly) or mount.name in read_only,
+            propagation=_PROPAGATION[mount.mountPropagation],
+            uidMappings=users,
+            gidMappings=users,
+            recursive_read_only=_recursive_read_only(mount, facts),
+        )
+
+
+def _uid(pod: core_v1.Pod) -> str:
+    return (pod.metadata.uid if pod.metadata else None) or ""
 
 
 def _recursive_read_only(mount: core_v1.VolumeMount, facts: SpecFacts) -> bool:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
+from agent.container_spec.pod_resources import HUGEPAGES
 from agent.sources.validation_resources import RESOURCES, validate_quantity, validate_resize_policy, validate_resources
 from agent.sources.validation_security import validate_security
 from daemonkit.yaml_text import Path
@@ -163,7 +164,7 @@ def _field_reference(reference: core_v1.ObjectFieldSelector, where: Path) -> Pro
 def resource_reference(reference: core_v1.ResourceFieldSelector, where: Path, containers: Collection[str]) -> Problems:
     """A request or limit of a container of the pod."""
     kind, _, name = reference.resource.partition(".")
-    if kind not in ("limits", "requests") or not (name in RESOURCES or name.startswith("hugepages-")):
+    if kind not in ("limits", "requests") or not (name in RESOURCES or name.startswith(HUGEPAGES)):
         yield (*where, "resource"), f"{reference.resource!r} must be limits.NAME or requests.NAME of a known resource"
     if reference.containerName and reference.containerName not in containers:
         yield (*where, "containerName"), f"the pod has no container {reference.containerName!r}"

@@ -11,7 +11,14 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
-from agent.container_spec.pod_resources import all_containers, container_sum, is_pod_level, is_sidecar, milli_value
+from agent.container_spec.pod_resources import (
+    HUGEPAGES,
+    all_containers,
+    container_sum,
+    is_pod_level,
+    is_sidecar,
+    milli_value,
+)
 from daemonkit.yaml_text import Path
 from kube_objects.quantity import parse_quantity
 
@@ -56,7 +63,7 @@ def validate_resources(resources: core_v1.ResourceRequirements | None, where: Pa
             if kind == "requests" and limits.get(name) == amount:
                 continue
             here: Path = (*where, kind, name)
-            if name not in RESOURCES and not name.startswith("hugepages-"):
+            if name not in RESOURCES and not name.startswith(HUGEPAGES):
                 yield here, f"resource {name!r} is not supported yet, only {', '.join(RESOURCES)} and hugepages"
             problems = list(validate_quantity(str(amount), here))
             bad = bad or bool(problems)
@@ -66,7 +73,7 @@ def validate_resources(resources: core_v1.ResourceRequirements | None, where: Pa
     for name, amount in (resources.requests or {}).items():
         if name in limits and parse_quantity(str(amount)) > parse_quantity(str(limits[name])):
             yield (*where, "requests", name), f"must be less than or equal to the limit {limits[name]}, not {amount}"
-        if name.startswith("hugepages-") and amount != limits.get(name):
+        if name.startswith(HUGEPAGES) and amount != limits.get(name):
             yield (*where, "requests", name), "must equal the limit"
 
 
