@@ -20,8 +20,7 @@ from typing import Self
 
 import grpc
 
-from lab.containerd_config import CniNetwork, ContainerdFacts, cni_conflist, containerd_toml
-from lab.images import PAUSE_IMAGE
+from lab.containerd_config import PAUSE_IMAGE, CniNetwork, ContainerdFacts, cni_conflist, containerd_toml
 from lab.machine import LabError, LabProcess, Machine, all_threads_stopped, run_captured, wait_until
 
 _CAP_SYS_RESOURCE = 24

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+# What the sandbox of every pod runs (`lab.images` builds it).
+PAUSE_IMAGE = "longshore.test/pause:1"
+
 TomlValue: TypeAlias = "str | bool | int | Sequence[str] | Mapping[str, TomlValue]"
 
 

@@ -21,14 +21,11 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lab.containerd import PrivateContainerd
+from lab.containerd_config import PAUSE_IMAGE
 from lab.machine import LabError, run_captured, wait_until
 
-if TYPE_CHECKING:
-    from lab.containerd import PrivateContainerd
-
-PAUSE_IMAGE = "longshore.test/pause:1"
 WEB_IMAGE = "longshore.test/web:1"
 WEB_IMAGE_2 = "longshore.test/web:2"
 ALL_IMAGES = (PAUSE_IMAGE, WEB_IMAGE, WEB_IMAGE_2)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lab.images import PAUSE_IMAGE
+from lab.containerd_config import PAUSE_IMAGE
 from lab.machine import LabError, wait_until
 from lab.manifests import Json, is_ready
 from lab.vm import VirtualMachine

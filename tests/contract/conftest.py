@@ -26,8 +26,9 @@ from cri_client.runtime import RuntimeClient
 from daemonkit.periodic import ticks
 from lab.build import containerd_2_directory
 from lab.containerd import PrivateContainerd, binaries_in, distribution_binaries
+from lab.containerd_config import PAUSE_IMAGE
 from lab.host import LabHost
-from lab.images import PAUSE_IMAGE, WEB_IMAGE, load_images
+from lab.images import WEB_IMAGE, load_images
 from tests.contract.programs import teach
 
 TARGETS = ("fake", "containerd-debian", "containerd-2")

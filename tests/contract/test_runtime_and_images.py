@@ -8,7 +8,8 @@ from cri_client import types as cri
 from cri_client.channel import check_endpoint
 from cri_client.errors import CriError, DeadlineExceeded, NotFound, Unimplemented
 from cri_client.logs import LogLine, LogParser
-from lab.images import PAUSE_IMAGE, WEB_IMAGE
+from lab.containerd_config import PAUSE_IMAGE
+from lab.images import WEB_IMAGE
 from tests.contract.conftest import Target
 from tests.contract.programs import EXEC_SLOW, EXEC_TALKS, POLITE, SUCCEEDS, TALKS
 

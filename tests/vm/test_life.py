@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.images import PAUSE_IMAGE
+from lab.containerd_config import PAUSE_IMAGE
 from lab.package import ROOT, later_version
 from lab.vm_node import VmNode
 from tests.vm.conftest import Timing
