@@ -1,0 +1,40 @@
+"""etcd, the control plane's programs and kubectl built from their Go modules into the cache. I/O.
+
+Before: `lab.kubernetes_build` compiles. Next: `lab.control_plane` runs the binaries.
+`python -m lab.control_plane_build` builds ahead of time and says how long it took.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from lab.cache import cached
+from lab.kubernetes_build import KUBERNETES_VERSION, GoModule, build_kubernetes
+
+ETCD_VERSION = "3.6.6"
+_ETCD_MODULE = "go.etcd.io/etcd/server/v3"
+_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+
+
+def control_plane_directory() -> Path:
+    """Directory with etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl.
+
+    They are built first when the cache has none. LabError carries the end of what the compiler said.
+    """
+    return cached("control-plane", f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}", _build)
+
+
+def _build(place: Path, scratch: Path) -> None:
+    print(f"building the control plane {KUBERNETES_VERSION} from its Go modules, once", flush=True)
+    place.mkdir()
+    build_kubernetes(place, scratch, _COMMANDS)
+    module = GoModule(scratch)
+    module.require(_ETCD_MODULE, ETCD_VERSION)
+    module.build(place / "etcd", [_ETCD_MODULE], "")
+
+
+if __name__ == "__main__":
+    started_s = time.monotonic()
+    print(control_plane_directory())
+    print(f"ready after {time.monotonic() - started_s:.0f} s")
