@@ -1,0 +1,198 @@
+"""Requests to an API server over HTTP: one answer, or a stream of lines.  I/O.
+
+Before: `ApiConfig`.  Next: `kube_client.follow` lists and watches with it; a daemon reads and writes single objects.
+Of several servers the one that answered last is used; one that cannot be reached, or says that it cannot work now,
+gives way to the next.  What may have been carried out already is not sent a second time.  No redirect is followed: it
+would carry the credentials to whoever it names (CVE-2022-3172).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+
+from kube_client.config import ApiConfig
+from kube_client.credentials import Credentials
+from kube_client.errors import ApiError, StatusError, UnreachableError
+from kube_client.messages import read_status
+from kube_client.rate import TokenBucket
+
+T = TypeVar("T")
+_CONNECT_S = 10.0
+_ANSWER_S = 60.0
+_MAX_LINE_BYTES = 64 << 20
+_MAX_ERROR_BYTES = 1 << 20
+_UNABLE = (502, 503, 504)
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 6))
+
+
+class KubeClient:
+    """One client for everybody in the process: one pool of connections, one rate limit."""
+
+    def __init__(
+        self, config: ApiConfig, user_agent: str, *, qps: float = 0.0, burst: int = 0, answer_s: float = _ANSWER_S
+    ) -> None:
+        """`qps` and `burst` as in clientConnection; `answer_s` bounds a whole request that is no stream."""
+        self._config = config
+        self._credentials = Credentials(config)
+        self._bucket = TokenBucket(qps, burst)
+        self._answer_s = answer_s
+        self._first = 0
+        self._headers = {"Accept": "application/json", "User-Agent": user_agent}
+        if not config.compressed:
+            self._headers["Accept-Encoding"] = "identity"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open no connection yet.  Raises ConfigError when the credentials cannot be read."""
+        await self._credentials.current()
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def server(self) -> str:
+        """The server that is asked first."""
+        return self._config.servers[self._first]
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
+        """The body of a good answer.  Raises ApiError."""
+        return await self.send("GET", path, params=params)
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", content_type: str = "", params: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Any request, the body of its good answer.  Raises ApiError."""
+        headers = {"Content-Type": content_type} if content_type else {}
+
+        async def once(server: str) -> bytes:
+            async with asyncio.timeout(self._answer_s):
+                response = await self._open(method, server, path, params, headers, body or None)
+                try:
+                    return await response.read()
+                finally:
+                    response.release()
+
+        return await self._on_some_server(once, f"{method.lower()} {path}", repeatable=method == "GET")
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
+        """The body of a good answer as it comes.  Raises ApiError, out of the block too when the stream breaks off."""
+        what = f"watch {path}"
+
+        async def once(server: str) -> aiohttp.ClientResponse:
+            async with asyncio.timeout(self._answer_s):
+                return await self._open("GET", server, path, params, {}, None)
+
+        response = await self._on_some_server(once, what, repeatable=True)
+        try:
+            _keep_alive(response)
+            yield response.content
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(f"cannot {what} on {response.url.origin()}: {_cause(error)}") from None
+        finally:
+            response.close()
+
+    async def _on_some_server(self, once: Callable[[str], Awaitable[T]], what: str, *, repeatable: bool) -> T:
+        """Try the servers in turn, each once."""
+        await asyncio.sleep(self._bucket.take(asyncio.get_running_loop().time()))
+        servers = self._config.servers
+        last: ApiError = UnreachableError(f"cannot {what}: there is no server")
+        for _ in servers:
+            server, tried = servers[self._first], self._first
+            sent = True
+            try:
+                return await once(server)
+            except StatusError as error:
+                last = StatusError(
+                    f"cannot {what} on {server}: {error}", error.status, error.reason, error.retry_after_s
+                )
+                if error.status not in _UNABLE:
+                    raise last from None
+            except (aiohttp.ClientError, OSError) as error:
+                sent = not isinstance(error, aiohttp.ClientConnectorError)
+                last = UnreachableError(f"cannot {what} on {server}: {_cause(error)}")
+            if self._first == tried:  # another request may have moved on meanwhile
+                self._first = (tried + 1) % len(servers)
+            if sent and not repeatable:
+                break
+        raise last
+
+    async def _open(
+        self,
+        method: str,
+        server: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> aiohttp.ClientResponse:
+        """The answer, whose body is still to be read.  Raises StatusError for one that is not good."""
+        assert self._session is not None  # noqa: S101 # used as a context manager
+        identity = await self._credentials.current()
+        authorization = {"Authorization": f"Bearer {identity.token}"} if identity.token else {}
+        response = await self._session.request(
+            method,
+            f"{server}{path}",
+            params=params,
+            data=body,
+            headers={**self._headers, **headers, **authorization},
+            ssl=identity.tls,
+            server_hostname=self._config.server_name or None,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            read_bufsize=_MAX_LINE_BYTES,
+        )
+        if response.status < 300:
+            return response
+        try:
+            if response.status == 401:
+                self._credentials.doubt()
+            raise await _refusal(response)
+        finally:
+            response.close()
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> StatusError:
+    if 300 <= response.status < 400:
+        target = response.headers.get("Location", "nowhere")
+        return StatusError(f"answers with a redirect to {target}, which is not followed", response.status)
+    status = read_status(await response.content.read(_MAX_ERROR_BYTES))
+    wait = response.headers.get("Retry-After", "")
+    retry_after_s = float(wait) if wait.isascii() and wait.isdigit() else None
+    said = status.message or f"answers {response.status} {response.reason}"
+    return StatusError(said, response.status, status.reason or "", retry_after_s)
+
+
+def _keep_alive(response: aiohttp.ClientResponse) -> None:
+    """A peer that vanished without a word is noticed by the kernel within a minute."""
+    transport = response.connection.transport if response.connection is not None else None
+    peer = transport.get_extra_info("socket") if transport is not None else None
+    if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            peer.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        code = error.os_error.errno  # asyncio's own text says less
+        return os.strerror(code) if code else str(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

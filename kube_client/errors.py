@@ -1,0 +1,35 @@
+"""What can go wrong with an API server.  Pure; types only.
+
+Before: `kube_client.client` meets it on the wire.  Next: `kube_client.list_watch` decides what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """The API server cannot be used, or says no; the text reads `cannot <verb> <object>: <cause>`."""
+
+    status = 0
+    """HTTP status; 0 where no answer came."""
+    reason = ""
+    """metav1.Status.reason, such as "Expired"; "" where there is none."""
+    retry_after_s: float | None = None
+    """How long the server asks us to wait."""
+
+
+class UnreachableError(ApiError):
+    """No server answered, or the answer broke off."""
+
+
+class StatusError(ApiError):
+    """The server answered with an error."""
+
+    def __init__(self, text: str, status: int, reason: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class MalformedError(ApiError):
+    """The answer is no object of the API: half a JSON, another kind."""

@@ -1,0 +1,87 @@
+"""Single requests: who is asked, with what, how often, and who is not believed."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from kube_client.client import KubeClient
+from kube_client.config import ApiConfig, ConfigError
+from kube_client.errors import StatusError, UnreachableError
+from kube_client.rate import TokenBucket
+from tests.unit.kube_client.scripted_server import answer, serving
+
+
+async def test_the_token_of_the_file_is_read_again_and_a_missing_one_keeps_the_last(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("one\n")
+    async with serving(answer("{}", 200), answer("{}", 401), answer("{}", 401), answer("{}")) as server:
+        config = ApiConfig(servers=(server.url,), token="static", token_file=token)
+        async with KubeClient(config, "longshore-test", qps=-1) as client:
+            await client.get("/x")
+            token.unlink()
+            with pytest.raises(StatusError):  # and looks at the file before the next request
+                await client.get("/x")
+            with pytest.raises(StatusError):
+                await client.get("/x")
+            token.write_text("two")
+            await client.get("/x")
+        sent = [request.partition("Authorization: ")[2].split("\r\n")[0] for request in server.requests]
+        assert sent == ["Bearer one", "Bearer one", "Bearer one", "Bearer two"]
+        assert "User-Agent: longshore-test" in server.requests[0]
+
+
+async def test_a_token_that_cannot_be_read_at_first_is_named(tmp_path: Path) -> None:
+    config = ApiConfig(servers=("http://127.0.0.1:1",), token_file=tmp_path / "token")
+    with pytest.raises(ConfigError, match=r"cannot read tokenFile .*/token: No such file"):
+        await KubeClient(config, "test").__aenter__()
+
+
+async def test_what_may_have_been_done_is_not_sent_to_another_server() -> None:
+    async with serving(answer("{}")) as second, serving(answer("", 503)) as first:
+        config = ApiConfig(servers=(first.url, second.url))
+        async with KubeClient(config, "test", qps=-1) as client:
+            with pytest.raises(StatusError, match="503"):
+                await client.send("POST", "/x", b"{}", "application/json")
+            assert second.requests == []
+            await client.send("POST", "/x", b"{}", "application/json")  # the next one goes to the other
+            assert "Content-Type: application/json" in second.requests[0]
+            assert client.server == second.url
+
+
+async def test_a_server_that_refuses_the_connection_gives_way_at_once() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        await refused(url)
+
+
+async def refused(url: str) -> None:
+    async with serving(answer('{"a":1}')) as second:
+        async with KubeClient(ApiConfig(servers=(url, second.url)), "test", qps=-1) as client:
+            assert await client.send("POST", "/x", b"{}") == b'{"a":1}'
+        async with KubeClient(ApiConfig(servers=(url,)), "test", qps=-1) as client:
+            with pytest.raises(UnreachableError, match=rf"cannot get /x on {url}: .*refused"):
+                await client.get("/x")
+
+
+async def test_an_answer_that_asks_to_wait() -> None:
+    script = answer("", 429, Retry_After="7")
+    async with serving(script) as server, KubeClient(server.config, "test", qps=-1) as client:
+        with pytest.raises(StatusError) as caught:
+            await client.get("/x")
+        assert (caught.value.status, caught.value.retry_after_s) == (429, 7.0)
+
+
+def test_qps_and_burst() -> None:
+    bucket = TokenBucket(qps=2.0, burst=3)
+    assert [bucket.take(0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.5, 1.0]
+    assert bucket.take(100.0) == 0.0, "but no more than the burst is saved up"
+    assert [bucket.take(100.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+    assert [TokenBucket().take(0.0) for _ in range(1)] == [0.0]
+    default = TokenBucket(0.0, 0)
+    assert [default.take(0.0) for _ in range(11)][-1] == pytest.approx(0.2), "client-go's 5 a second and 10 at once"
+    unlimited = TokenBucket(-1.0, 1)
+    assert {unlimited.take(0.0) for _ in range(100)} == {0.0}
