@@ -10,7 +10,7 @@ KEEP ?=
 MODE ?= iptables
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm unit lint docs bench bench-kubelet deb clean venv deps lock
+.PHONY: help demo test test-vm test-cluster unit lint docs bench bench-kubelet deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test-vm: deps venv ## A node's life on two machines at a time: systemd, reboot, 
 	@$(BIN)/python -m lab.package
 	@$(BIN)/python -m lab.vm_image
 	@$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0 $(ARGS)
+
+test-cluster: deps venv ## The tests with a real API server; builds etcd and the control plane once, then `make test` has them too.
+	@$(BIN)/python -m lab.control_plane_build
+	@$(BIN)/pytest tests/cluster $(ARGS)
 
 lint: venv ## ruff, mypy --strict and the import contracts.
 	@$(BIN)/ruff check

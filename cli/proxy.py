@@ -43,7 +43,9 @@ def plan(target: Target, config: Path) -> None:
     from proxy.config import ConfigError, load_config
     from proxy.plan import make_plan
 
-    flags = [f"--manifest-dir={target.services_dir()}", f"--agent-socket={target.agent_socket}"]
+    flags = [f"--agent-socket={target.agent_socket}"]
+    if (directory := target.followed_services_dir()) is not None:
+        flags.append(f"--manifest-dir={directory}")
     try:
         settings = load_config([f"--config={config}", *flags] if config.exists() else flags)
         made = asyncio.run(make_plan(settings))

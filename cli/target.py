@@ -62,12 +62,17 @@ class Target:
 
     def services_dir(self) -> Path:
         """Where manifests of Services and EndpointSlices are."""
+        return self.followed_services_dir() or Path(DEFAULT_SERVICE_DIR)
+
+    def followed_services_dir(self) -> Path | None:
+        """The directory that was asked for, or that the running proxy reads; None where nobody says."""
         if self.service_dir is not None:
             return self.service_dir
         try:
-            return Path(self.proxy("/v1/status").get("manifestDir") or DEFAULT_SERVICE_DIR)
+            told = self.proxy("/v1/status").get("manifestDir")
         except Failure:
-            return Path(DEFAULT_SERVICE_DIR)
+            return None
+        return Path(told) if told else None
 
 
 def pass_target(command: F) -> F:

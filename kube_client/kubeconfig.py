@@ -35,16 +35,16 @@ _REFUSED_USER = {
 }
 
 
-def read_kubeconfig(path: Path, master: str = "") -> ApiConfig:
-    """The current context of the file.  `master` (URLs) comes before its server.  Raises ConfigError."""
+def read_kubeconfig(path: Path) -> ApiConfig:
+    """The current context of the file.  Raises ConfigError."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read kubeconfig {path}: {error.strerror}") from None
-    return parse_kubeconfig(data, path, master)
+    return parse_kubeconfig(data, path)
 
 
-def parse_kubeconfig(data: bytes, path: Path, master: str = "") -> ApiConfig:
+def parse_kubeconfig(data: bytes, path: Path) -> ApiConfig:
     """See `read_kubeconfig`; `path` is named in errors, and relative paths in the file start beside it."""
     try:
         documents = parse_documents(data)
@@ -72,7 +72,7 @@ def parse_kubeconfig(data: bytes, path: Path, master: str = "") -> ApiConfig:
         at = given if user.text(given) else f"{given}-data"
         raise user.error(at, f"needs {lacking} or {lacking}-data beside it")
     return ApiConfig(
-        servers=server_urls(master, "flag --master") if master else _servers(cluster),
+        servers=server_urls(cluster.required_text("server"), cluster.where("server")),
         ca=ca,
         certificate=certificate,
         key=key,
@@ -99,10 +99,6 @@ def server_urls(text: str, where: str) -> tuple[str, ...]:
             raise ConfigError(f"{where}: {part.strip()!r} is not a URL such as https://10.0.0.1:6443")
         found.append(url)
     return tuple(dict.fromkeys(found))
-
-
-def _servers(cluster: _Map) -> tuple[str, ...]:
-    return server_urls(cluster.required_text("server"), cluster.where("server"))
 
 
 def _refuse(cluster: _Map, user: _Map) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lab.cache import cached
+from lab.cache import cache_directory, cached
 from lab.kubernetes_build import KUBERNETES_VERSION, GoModule, build_kubernetes
 
 ETCD_VERSION = "3.6.6"
 _ETCD_MODULE = "go.etcd.io/etcd/server/v3"
+_KEY = f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}"
 _COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 
 
@@ -22,7 +23,12 @@ def control_plane_directory() -> Path:
 
     They are built first when the cache has none. LabError carries the end of what the compiler said.
     """
-    return cached("control-plane", f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}", _build)
+    return cached("control-plane", _KEY, _build)
+
+
+def is_built() -> bool:
+    """Whether `control_plane_directory` answers at once."""
+    return (cache_directory() / f"control-plane-{_KEY}").is_dir()
 
 
 def _build(place: Path, scratch: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kube_objects.names import is_label_value, is_qualified_name
+from proxy.config_api import ApiAccess, content_type_warnings, read_access
 from proxy.config_fields import BESIDE_CONFIG, BY_FLAG, Use
 from proxy.config_reader import Reader
 from proxy.config_values import ConfigError, Setting, read_file, read_flags
@@ -44,6 +45,9 @@ class ProxyConfig:
     """Everything a person can decide about the proxy, checked and defaulted."""
 
     manifest_dir: Path = Path(DEFAULT_MANIFEST_DIR)
+    manifest_dir_given: bool = False
+    """With an API server the directory is read only where it was asked for."""
+    api: ApiAccess = field(default_factory=ApiAccess)
     agent_socket: Path | None = Path(DEFAULT_AGENT_SOCKET)
     api_socket: Path = Path(DEFAULT_API_SOCKET)
     node_name: str = "localhost"
@@ -129,6 +133,8 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
     everywhere = "0.0.0.0" if local == "127.0.0.1" else "::"
     return ProxyConfig(
         manifest_dir=Path(read.text("manifest-dir") or DEFAULT_MANIFEST_DIR),
+        manifest_dir_given=bool(read.text("manifest-dir")),
+        api=read_access(read),
         agent_socket=Path(agent_socket) if agent_socket else None,
         api_socket=Path(read.text("api-socket") or DEFAULT_API_SOCKET),
         node_name=_node_name(read),
@@ -155,7 +161,7 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         verbosity=read.number("logging.verbosity", 0, 0, 10),
         cleanup=read.flag("cleanup"),
         config_file=Path(read.text("config")) if from_file else None,
-        warnings=warnings,
+        warnings=(*warnings, *content_type_warnings(read)),
     )
 
 
@@ -226,9 +232,7 @@ def _detect_local_mode(read: Reader) -> str:
     mode = str(given.value) if given is not None else ""
     if given is None or mode == "":
         return "ClusterCIDR"
-    if mode == "NodeCIDR":
-        raise given.error("NodeCIDR needs the Node object of an API server, which this node has not; use another mode")
-    if mode not in ("ClusterCIDR", "BridgeInterface", "InterfaceNamePrefix"):
+    if mode not in ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"):
         raise given.error(f"{mode!r} is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix")
     return mode
 

@@ -46,7 +46,7 @@ class Field:
 
 
 _U, _N, _R = Use.USED, Use.NO_EFFECT, Use.REFUSED
-_API = "there is no API server in standalone mode"
+_JSON = "JSON is spoken; where that is not among the types, the log says so"
 _IPVS = "in mode ipvs"
 _NFTABLES = "in mode nftables; without a file the iptables flags of the same names count there"
 _WINDOWS = "Windows only"
@@ -58,12 +58,12 @@ FIELDS: tuple[Field, ...] = (
     Field("apiVersion", "", Kind.STRING, _U),
     Field("kind", "", Kind.STRING, _U),
     Field("featureGates", "feature-gates", Kind.GATES, _N, "no behaviour here hangs on a gate"),
-    Field("clientConnection.kubeconfig", "kubeconfig", Kind.STRING, _R, _LATER, ("",)),
-    Field("clientConnection.acceptContentTypes", "", Kind.STRING, _N, _API),
-    Field("clientConnection.contentType", "kube-api-content-type", Kind.STRING, _N, _API),
-    Field("clientConnection.qps", "kube-api-qps", Kind.FLOAT, _N, _API),
-    Field("clientConnection.burst", "kube-api-burst", Kind.INT, _N, _API),
-    Field("", "master", Kind.STRING, _R, _LATER, ("",)),
+    Field("clientConnection.kubeconfig", "kubeconfig", Kind.STRING, _U, "Services come from this API server"),
+    Field("clientConnection.acceptContentTypes", "", Kind.STRING, _U, _JSON),
+    Field("clientConnection.contentType", "kube-api-content-type", Kind.STRING, _U, _JSON),
+    Field("clientConnection.qps", "kube-api-qps", Kind.FLOAT, _U, "5 where none is given, no limit below 0"),
+    Field("clientConnection.burst", "kube-api-burst", Kind.INT, _U, "10 where none is given"),
+    Field("", "master", Kind.STRING, _U, "comes before the kubeconfig's server; also works beside --config"),
     Field("logging.verbosity", "v", Kind.INT, _U),
     Field("logging.format", "logging-format", Kind.STRING, _R, _LATER, ("", "text")),
     Field("logging.flushFrequency", "log-flush-frequency", Kind.ANY, _N, _LOG),
@@ -106,7 +106,7 @@ FIELDS: tuple[Field, ...] = (
     Field("winkernel.rootHnsEndpointName", "", Kind.STRING, _N, _WINDOWS),
     Field("winkernel.forwardHealthCheckVip", "", Kind.BOOL, _N, _WINDOWS),
     Field("windowsRunAsService", "", Kind.BOOL, _N, _WINDOWS),
-    Field("detectLocalMode", "detect-local-mode", Kind.STRING, _U, "NodeCIDR is refused: it needs an API server"),
+    Field("detectLocalMode", "detect-local-mode", Kind.STRING, _U, "NodeCIDR needs an API server"),
     Field("detectLocal.bridgeInterface", "pod-bridge-interface", Kind.STRING, _U),
     Field("detectLocal.interfaceNamePrefix", "pod-interface-name-prefix", Kind.STRING, _U),
     Field("clusterCIDR", "cluster-cidr", Kind.STRING, _U),
@@ -125,7 +125,7 @@ FIELDS: tuple[Field, ...] = (
     Field("conntrack.tcpBeLiberal", "conntrack-tcp-be-liberal", Kind.BOOL, _U),
     Field("conntrack.udpTimeout", "conntrack-udp-timeout", Kind.DURATION, _U),
     Field("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind.DURATION, _U),
-    Field("configSyncPeriod", "config-sync-period", Kind.DURATION, _N, _API),
+    Field("configSyncPeriod", "config-sync-period", Kind.DURATION, _N, "watches tell of every change"),
     Field("portRange", "", Kind.STRING, _N, "belonged to the userspace mode, which is gone"),
     Field("", "init-only", Kind.BOOL, _R, _LATER, (False,)),
     Field("", "write-config-to", Kind.STRING, _R, _LATER, ("",)),
@@ -143,6 +143,6 @@ BY_FLAG = {field.flag: field for field in FIELDS if field.flag}
 
 # Flags that also count beside --config; kube-proxy ignores all the others then.
 BESIDE_CONFIG = frozenset(
-    {"config", "cleanup", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket", "node-labels",
-     "deny-service-external-ips"}
+    {"config", "cleanup", "master", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket",
+     "node-labels", "deny-service-external-ips"}
 )  # fmt: skip

@@ -15,8 +15,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from daemonkit.files import LockFile, LockHeldError
@@ -24,11 +24,13 @@ from daemonkit.journal import setup_logging
 from daemonkit.notify import Notifier
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError, serve_unix
+from kube_client.config import ApiConfig
+from proxy.api_access import find_api, reads_directory
 from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.explain import explain, parse_question
+from proxy.followers import Followers
 from proxy.health import Health, health_app, judge, metrics_app
-from proxy.last_good import LastGood
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
@@ -40,13 +42,13 @@ from proxy.own_address import is_own_address
 from proxy.report import explanation_report
 from proxy.server import CannotListenError, serve_tcp
 from proxy.service_health import ServiceHealthServer
-from proxy.sources.agent_pods import watch_agent
-from proxy.sources.directory import remembered, watch_manifests, worth_remembering
+from proxy.sources.api_objects import NodeObject
 from proxy.sync import Synchronizer, SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
 _ONLY_AT_START = (
-    "mode", "manifest_dir", "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "bind_address_hard_fail",
+    "mode", "manifest_dir", "manifest_dir_given", "api",
+    "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "bind_address_hard_fail",
     "conntrack", "oom_score_adj",
 )  # fmt: skip
 _EX_CONFIG = 78
@@ -65,7 +67,8 @@ def run(argv: Sequence[str]) -> int:
     """Run until told to stop; the exit status."""
     try:
         config = load_config(argv)
-        if not config.cleanup:
+        api = None if config.cleanup else find_api(config, os.environ)
+        if not config.cleanup and reads_directory(config, api):
             check_directories(config)
     except ConfigError as error:
         print(f"longshore-proxy: {error}", file=sys.stderr)
@@ -74,11 +77,11 @@ def run(argv: Sequence[str]) -> int:
     if os.geteuid() != 0:  # before the lock, whose directory would be the first thing to be refused
         _log.critical("cannot program service rules: not root; run longshore-proxy as root")
         return 1
-    for warning in config.warnings:
+    for warning in (*config.warnings, *(api.warnings if api is not None else ())):
         _log.warning("%s", warning)
     try:
         with _only_one(config):
-            asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config))
+            asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config, api))
     except (AlreadyRunningError, BackendError, CannotListenError, LockHeldError, SocketInUseError) as error:
         _log.critical("%s", error)
         return 1
@@ -104,11 +107,11 @@ def _only_one(config: ProxyConfig) -> Iterator[None]:
         yield
 
 
-async def _serve(argv: Sequence[str], config: ProxyConfig) -> None:
+async def _serve(argv: Sequence[str], config: ProxyConfig, api: ApiConfig | None) -> None:
     families, problem = await usable_families(config.mode)
     if problem:
         _log.warning("%s", problem)
-    await ProxyDaemon(argv, config, families, problem).run()
+    await ProxyDaemon(argv, config, families, problem, api).run()
 
 
 async def _clean_up(config: ProxyConfig) -> None:
@@ -120,9 +123,16 @@ class ProxyDaemon:
     """The running daemon."""
 
     def __init__(
-        self, argv: Sequence[str], config: ProxyConfig, families: tuple[int, ...] = (4,), family_problem: str = ""
+        self,
+        argv: Sequence[str],
+        config: ProxyConfig,
+        families: tuple[int, ...] = (4,),
+        family_problem: str = "",
+        api: ApiConfig | None = None,
     ) -> None:
         """`families` are those whose rules can be written here; `family_problem` says why one is missing."""
+        self._api = api
+        self._node = NodeObject()
         self._argv = argv
         self._families, self._family_problem = families, family_problem
         self._config = config
@@ -168,30 +178,17 @@ class ProxyDaemon:
         hard_fail = config.bind_address_hard_fail
         spawn_eternal(group, self._notifier.watchdog(), name="watchdog")
         spawn_eternal(group, self._reload_when(reload), name="reload")
-        spawn_eternal(group, self._follow_directory(config.manifest_dir), name="directory")
-        if config.agent_socket is not None:
-            spawn_eternal(group, self._follow_agent(config.agent_socket), name="agent")
+        Followers(config, self._api, self._synchronizer, self._problems, self._take_node).spawn(group)
         spawn_eternal(group, self._synchronizer.run(), name="sync")
         spawn_eternal(group, self._service_health.run(), name="service health")
         spawn(group, self._leave_one_mode(), name="other modes")
         if config.healthz_bind is not None:
-            app = health_app(self._health, lambda: self._synced_wall_s, self._metrics, self._families)
+            updated, stays = (lambda: self._synced_wall_s), (lambda: not self._node.leaving)
+            app = health_app(self._health, updated, self._metrics, self._families, stays)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
             app = metrics_app(self._metrics, self._mode)
             spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
-
-    async def _follow_directory(self, directory: Path) -> None:
-        last_good = LastGood(self._config.api_socket.with_suffix(".last-good.json"))
-        async for state in watch_manifests(directory, remembered(directory, last_good.load())):
-            self._problems.see_directory(state)
-            self._synchronizer.put_directory(state)
-            if not state.problem:
-                last_good.save(worth_remembering(state))
-
-    async def _follow_agent(self, path: Path) -> None:
-        async for view in watch_agent(path):
-            self._synchronizer.put_agent(view)
 
     async def _leave_one_mode(self) -> None:
         """What another mode left goes when the rules of this one are in place."""
@@ -218,23 +215,36 @@ class ProxyDaemon:
     def _reload(self) -> None:
         try:
             new = load_config(self._argv)
-            if new.manifest_dir != self._config.manifest_dir:
+            if new.manifest_dir != self._config.manifest_dir and reads_directory(new, self._api):
                 check_directories(new)
         except ConfigError as error:
             _log.error("%s; the old configuration stays", error)
             return
+        if self._api is not None and new.node_name != self._config.node_name:
+            _log.warning("the new node name takes effect after a restart")  # its Node is the one that is watched
+            new = replace(new, node_name=self._config.node_name)
         old, self._config = self._config, new
         setup_logging(new.verbosity)
         for name in _ONLY_AT_START:
             if getattr(old, name) != getattr(new, name):
                 _log.warning("the new value of %s takes effect after a restart", name)
-        self._synchronizer.set_limits(self._limits(new))
-        settings = traffic_settings(new, self._settings.node_port_addresses)
-        if settings != self._settings or new.ipvs != old.ipvs:  # also when "primary" is another address by now
-            self._settings, self._backend = settings, make_backend(self._mode, settings, self._families, new.ipvs)
+        self._shape_anew(ipvs_changed=new.ipvs != old.ipvs)
+        _log.info("configuration read again")
+
+    def _take_node(self, node: NodeObject) -> None:
+        before, self._node = self._node, node
+        if replace(before, leaving=node.leaving) != node:
+            self._shape_anew()
+
+    def _shape_anew(self, *, ipvs_changed: bool = False) -> None:
+        """The configuration or the Node object is another one."""
+        config = self._config
+        self._synchronizer.set_limits(self._limits(config))
+        settings = traffic_settings(config, self._settings.node_port_addresses, self._node)
+        if settings != self._settings or ipvs_changed:  # also when "primary" is another address by now
+            self._settings, self._backend = settings, make_backend(self._mode, settings, self._families, config.ipvs)
             self._synchronizer.replace_backend(self._backend)
             self._service_health.set_addresses(settings.node_port_addresses)
-        _log.info("configuration read again")
 
     def _on_sync_status(self, status: SyncStatus) -> None:
         wall_s = time.time()
@@ -269,10 +279,12 @@ class ProxyDaemon:
 
     def _limits(self, config: ProxyConfig) -> SyncLimits:
         return SyncLimits(
-            node=node_facts(config, self._families, self._family_problem),
+            node=node_facts(config, self._families, self._family_problem, self._node),
             sync_period_s=config.sync_period_s,
             min_sync_period_s=config.min_sync_period_s,
             has_agent=config.agent_socket is not None,
+            has_directory=reads_directory(config, self._api),
+            has_api=self._api is not None,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -283,7 +295,8 @@ class ProxyDaemon:
             "startTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_wall_s)),
             "ready": self._told_ready,
             "mode": self._mode,
-            "manifestDir": str(self._config.manifest_dir),
+            "manifestDir": str(self._config.manifest_dir) if reads_directory(self._config, self._api) else "",
+            "apiServers": list(self._api.servers) if self._api is not None else [],
             "healthy": self._health().healthy,
             "reason": self._health().reason,
         }

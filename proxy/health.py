@@ -42,14 +42,17 @@ def health_app(
     updated: Callable[[], float | None],
     metrics: ProxyMetrics,
     families: tuple[int, ...] = (4,),
+    eligible: Callable[[], bool] = lambda: True,
 ) -> web.Application:
     """The server behind healthzBindAddress.  `updated` is the wall time of the last sync, in seconds since 1970.
+
+    `eligible`: whether load balancers may send new connections to this node, which is not so while it is being deleted.
+    Only /healthz fails then; a node that leaves still serves, and nobody should restart its proxy.
 
     One sync writes all IP `families`, so they have the same health.
     """
 
-    def answer(counter: Callable[[str], None], extra: dict[str, Any]) -> web.Response:
-        health = read()
+    def answer(counter: Callable[[str], None], health: Health, extra: dict[str, Any]) -> web.Response:
         now = datetime.datetime.now(datetime.UTC)
         last = updated()
         family = _go_time(now if last is None else datetime.datetime.fromtimestamp(last, datetime.UTC))
@@ -66,11 +69,13 @@ def health_app(
         return web.json_response(body, status=code, headers={"X-Content-Type-Options": "nosniff"})
 
     async def healthz(_: web.Request) -> web.Response:
-        # A node without a cluster is never marked for deletion by an autoscaler.
-        return answer(metrics.count_healthz, {"nodeEligible": True})
+        health, stays = read(), eligible()
+        if health.healthy and not stays:
+            health = Health(False, "the node is being deleted")
+        return answer(metrics.count_healthz, health, {"nodeEligible": stays})
 
     async def livez(_: web.Request) -> web.Response:
-        return answer(metrics.count_livez, {})
+        return answer(metrics.count_livez, read(), {})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/livez", livez)])

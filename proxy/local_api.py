@@ -29,11 +29,14 @@ def local_app(
     """
 
     async def services(_: web.Request) -> web.Response:
-        return web.json_response(services_report(synchronizer.directory, synchronizer.table, synchronizer.status))
+        report = services_report(synchronizer.directory, synchronizer.table, synchronizer.status, synchronizer.api)
+        return web.json_response(report)
 
     async def status(_: web.Request) -> web.Response:
         now_s = asyncio.get_running_loop().time()
-        report = status_report(synchronizer.status, synchronizer.directory, synchronizer.agent, facts(), now_s)
+        report = status_report(
+            synchronizer.status, synchronizer.directory, synchronizer.agent, facts(), now_s, synchronizer.api
+        )
         return web.json_response(report)
 
     async def explanation(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 
 from proxy.routes import ServiceProblem
+from proxy.sources.api_server import Problem
 from proxy.sources.directory import DirectoryState
 
 _log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._files: dict[str, str] = {}
+        self._objects: dict[str, str] = {}
         self._services: dict[str, str] = {}
 
     def see_directory(self, state: DirectoryState) -> None:
@@ -34,6 +36,15 @@ class ProblemLog:
             gone = path and not any(file.path == path for file in state.files.values())
             _log.info("%s %s", path or "the manifest directory", "is gone" if gone else "is good again")
         self._files = now
+
+    def see_objects(self, problems: Iterable[Problem]) -> None:
+        """Log objects of the API server whose problem is new or gone."""
+        now = {str(error): "; its last good version stays in force" if kept else "" for error, kept in problems}
+        for text in now.keys() - self._objects.keys():
+            _log.error("%s%s", text, now[text])
+        for text in self._objects.keys() - now.keys():
+            _log.info("no longer: %s", text)
+        self._objects = now
 
     def see_services(self, problems: Iterable[ServiceProblem]) -> None:
         """Log what is not programmed, where that is new or gone."""

@@ -1,6 +1,7 @@
 """What routes and rules depend on that the node itself knows: its addresses, its zone.  Asks the kernel for a route.
 
-Before: `proxy.config`.  Next: `NodeFacts` for `proxy.resolve`, `TrafficSettings` for the backend.
+Before: `proxy.config`, and the Node object where there is an API server.  Next: `NodeFacts` for `proxy.resolve`,
+`TrafficSettings` for the backend.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ import socket
 
 from proxy.config import ProxyConfig
 from proxy.routes import NodeFacts, TrafficSettings
+from proxy.services import family_of
+from proxy.sources.api_objects import NodeObject
 
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ELSEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}
+_NO_OBJECT = NodeObject()
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 
-def primary_address(bind_address: str, family: int) -> str:
-    """The node's primary address of a family: bindAddress where it names one, else the source address of the default
-    route; "" while there is none.
+def primary_address(bind_address: str, family: int, told: tuple[str, ...] = ()) -> str:
+    """The node's primary address of a family: bindAddress where it names one, else what the Node object has `told`,
+    else the source address of the default route; "" while there is none.
     """
     bound = ipaddress.ip_address(bind_address)
     if not bound.is_unspecified and bound.version == family:
         return bind_address
+    if address := next((address for address in told if family_of(address) == family), ""):
+        return address
     try:
         with socket.socket(_FAMILIES[family], socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
             probe.connect((_ELSEWHERE[family], 9))  # sends nothing: the kernel only chooses the route
@@ -31,12 +37,14 @@ def primary_address(bind_address: str, family: int) -> str:
         return ""
 
 
-def node_facts(config: ProxyConfig, families: tuple[int, ...], family_problem: str) -> NodeFacts:
+def node_facts(
+    config: ProxyConfig, families: tuple[int, ...], family_problem: str, node: NodeObject = _NO_OBJECT
+) -> NodeFacts:
     """The node as `proxy.resolve` wants to know it."""
-    addresses = (primary_address(config.bind_address, family) for family in families)
+    addresses = (primary_address(config.bind_address, family, node.addresses) for family in families)
     return NodeFacts(
         name=config.node_name,
-        zone=config.zone,
+        zone=node.zone or config.zone,
         addresses=tuple(address for address in addresses if address),
         families=families,
         family_problem=family_problem,
@@ -44,15 +52,19 @@ def node_facts(config: ProxyConfig, families: tuple[int, ...], family_problem: s
     )
 
 
-def traffic_settings(config: ProxyConfig, before: tuple[str, ...] = ()) -> TrafficSettings:
+def traffic_settings(
+    config: ProxyConfig, before: tuple[str, ...] = (), node: NodeObject = _NO_OBJECT
+) -> TrafficSettings:
     """What of the configuration shapes rules.  `before` (CIDRs) stand in where the primary address is not to be had."""
     addresses = config.node_port_addresses
     if addresses == ("primary",):
-        addresses = tuple(_primary_network(config.bind_address, family, before) for family in (4, 6))
+        found = {family: primary_address(config.bind_address, family, node.addresses) for family in (4, 6)}
+        addresses = tuple(_primary_network(found[family], family, before) for family in (4, 6))
+    pod_cidrs = {"ClusterCIDR": config.cluster_cidrs, "NodeCIDR": node.pod_cidrs}
     return TrafficSettings(
         masquerade_all=config.masquerade_all,
         masquerade_bit=config.masquerade_bit,
-        cluster_cidrs=config.cluster_cidrs if config.detect_local_mode == "ClusterCIDR" else (),
+        cluster_cidrs=pod_cidrs.get(config.detect_local_mode, ()),
         pod_bridge=config.pod_bridge if config.detect_local_mode == "BridgeInterface" else "",
         pod_interface_prefix=config.pod_interface_prefix if config.detect_local_mode == "InterfaceNamePrefix" else "",
         node_port_addresses=addresses,
@@ -62,8 +74,7 @@ def traffic_settings(config: ProxyConfig, before: tuple[str, ...] = ()) -> Traff
     )
 
 
-def _primary_network(bind_address: str, family: int, before: tuple[str, ...]) -> str:
-    address = primary_address(bind_address, family)
+def _primary_network(address: str, family: int, before: tuple[str, ...]) -> str:
     known = next((cidr for cidr in before if ipaddress.ip_network(cidr).version == family), "")
     return str(ipaddress.ip_network(address)) if address else known or str(ipaddress.ip_network(_LOOPBACK[family]))
 

@@ -7,19 +7,27 @@ The same sources, the same model and the same rendering as the daemon's; only th
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemonkit.tasks import spawn
+from kube_client.config import ApiConfig
+from proxy.api_access import find_api, reads_directory
 from proxy.config import ProxyConfig
 from proxy.endpoints import PodFacts
+from proxy.followers import make_client
 from proxy.modes import planned_write, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.resolve import resolve
 from proxy.routes import RoutingTable
 from proxy.sources.agent_pods import watch_agent
+from proxy.sources.api_objects import NodeObject
+from proxy.sources.api_server import ApiSource, ApiView
 from proxy.sources.directory import DirectoryState, watch_manifests
 
 _AGENT_WAIT_S = 3.0
+_API_WAIT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +43,46 @@ class Plan:
 async def make_plan(config: ProxyConfig) -> Plan:
     """Raises BackendError when the kernel's rules cannot be read, OSError when the directory cannot."""
     families, family_problem = await usable_families(config.mode)
-    state = await _read_directory(config.manifest_dir)
-    notes = [str(error) for error, _ in state.errors]
+    api = find_api(config, os.environ)
+    state = await _read_directory(config.manifest_dir) if reads_directory(config, api) else DirectoryState()
+    view = await _read_api(api, config) if api is not None else ApiView()
+    node = view.node or NodeObject()
+    notes = [str(error) for error, _ in (*view.problems, *state.errors)]
     pods, agent_problem = await _read_pods(config, wanted=any(service.needs_pods for service in state.services))
     table: RoutingTable = resolve(
-        state.services, state.slices, pods, node_facts(config, families, family_problem)
+        (*view.services, *state.services),
+        (*view.slices, *state.slices),
+        pods,
+        node_facts(config, families, family_problem, node),
     ).table
     notes += [problem for problem in (family_problem, agent_problem) if problem]
     notes += [str(problem) for problem in table.errors]
-    settings = traffic_settings(config)
+    settings = traffic_settings(config, node=node)
     restores = [await planned_write(config.mode, settings, family, table.routes) for family in families]
     return Plan(tuple(restores), tuple(notes))
+
+
+async def _read_api(api: ApiConfig, config: ProxyConfig) -> ApiView:
+    """The first whole picture.  Raises OSError when there is none in time."""
+    newest, whole = ApiView(), asyncio.Event()
+
+    def take(view: ApiView) -> None:
+        nonlocal newest
+        newest = view
+        if not view.waiting_for:
+            whole.set()
+
+    async with make_client(api, config) as client, asyncio.TaskGroup() as group:
+        needs_pod_cidrs = config.detect_local_mode == "NodeCIDR"
+        source = ApiSource(client, config.node_name, take, needs_pod_cidrs=needs_pod_cidrs)
+        following = spawn(group, source.run(), name="api server")
+        try:
+            await asyncio.wait_for(whole.wait(), _API_WAIT_S)
+        except TimeoutError:
+            raise OSError(f"cannot read {'; '.join(newest.waiting_for)}") from None
+        finally:
+            following.cancel()
+    return newest
 
 
 async def _read_directory(path: Path) -> DirectoryState:

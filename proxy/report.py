@@ -24,14 +24,20 @@ from proxy.explain import Explanation, Question
 from proxy.routes import Endpoint, PortName, RoutingTable, ServiceProblem, ServiceRoute
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
+from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState
 from proxy.sync import SyncStatus
 
+_NO_API = ApiView(waiting_for=())
+
 
 def services_report(
-    directory: DirectoryState | None, table: RoutingTable, status: SyncStatus | None = None
+    directory: DirectoryState | None,
+    table: RoutingTable,
+    status: SyncStatus | None = None,
+    api: ApiView = _NO_API,
 ) -> dict[str, Any]:
-    """All services with their routes and problems, and the files that cannot be used."""
+    """All services with their routes and problems, and the files and objects that cannot be used."""
     state = directory or DirectoryState()
     routes: dict[PortName, list[ServiceRoute]] = {}
     for route in table.routes:
@@ -39,7 +45,7 @@ def services_report(
     problems: dict[tuple[str, str], list[ServiceProblem]] = {}
     for problem in table.errors:
         problems.setdefault((problem.namespace, problem.service), []).append(problem)
-    services = sorted(state.services, key=lambda service: service.key)
+    services = sorted((*api.services, *state.services), key=lambda service: service.key)
     return {
         "services": [_service(service, routes, problems.get(service.key, [])) for service in services],
         "errors": [
@@ -50,14 +56,19 @@ def services_report(
                 "message": error.message,
                 "lastGood": last_good,
             }
-            for error, last_good in state.errors
+            for error, last_good in (*api.problems, *state.errors)
         ],
         "outOfDate": status.last_error if status is not None and status.failures else "",
     }
 
 
 def status_report(
-    status: SyncStatus, directory: DirectoryState | None, agent: AgentView, facts: Mapping[str, Any], now_s: float
+    status: SyncStatus,
+    directory: DirectoryState | None,
+    agent: AgentView,
+    facts: Mapping[str, Any],
+    now_s: float,
+    api: ApiView = _NO_API,
 ) -> dict[str, Any]:
     """One object: `facts` about the process, then what the loop waits for and how the last sync went.
 
@@ -86,6 +97,13 @@ def status_report(
             "connected": agent.connected,
             "pods": None if agent.pods is None else len(agent.pods),
             "error": agent.error,
+        },
+        "apiServer": {
+            "connected": api.connected,
+            "error": api.error,
+            "services": len(api.services),
+            "endpointSlices": len(api.slices),
+            "objectsInError": len(api.problems),
         },
     }
 

@@ -18,6 +18,7 @@ from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
 from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
+from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ class SyncLimits:
     min_sync_period_s: float
     has_agent: bool
     """False when no agent socket is configured: nothing is waited for, services with a selector stay empty."""
+    has_directory: bool = True
+    """False when Services come from an API server only."""
+    has_api: bool = False
+    """False when no API server is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ class Synchronizer:
         self._limits = limits
         self._on_change = on_change
         self._wake = asyncio.Event()
-        self._directory: DirectoryState | None = None
+        self._directory = None if limits.has_directory else DirectoryState()
+        self._api = ApiView(waiting_for=("the API server",) if limits.has_api else ())
         self._agent = AgentView()
         self._resolution: Resolution = NOTHING_RESOLVED
         self._held_back: tuple[ServiceProblem, ...] = ()
@@ -101,6 +107,18 @@ class Synchronizer:
     def agent(self) -> AgentView:
         """The newest picture of the agent's pods."""
         return self._agent
+
+    @property
+    def api(self) -> ApiView:
+        """The newest picture of the API server."""
+        return self._api
+
+    def put_api(self, view: ApiView) -> None:
+        """The API server's objects are these now."""
+        before, self._api = self._api, view
+        if view.services is not before.services or view.slices is not before.slices:
+            self._stale = True
+        self._wake.set()
 
     def put_directory(self, state: DirectoryState) -> None:
         """The directory looks like this now."""
@@ -181,6 +199,8 @@ class Synchronizer:
             return ("the manifest directory",)
         if not self._directory.listed:
             return (self._directory.problem or "the manifest directory",)
+        if self._api.waiting_for:
+            return self._api.waiting_for
         if self.status.synced_once or self._agent.pods is not None or not self._limits.has_agent:
             return ()
         wanting = [service for service in self._directory.services if service.needs_pods]
@@ -195,8 +215,10 @@ class Synchronizer:
         self._stale = False
         before = self._resolution.table.routes
         services, self._held_back = self._ready_services(self._directory)
+        # The API server's come first: its allocators gave out the addresses.
+        slices = (*self._api.slices, *self._directory.slices)
         self._resolution = resolve(
-            services, self._directory.slices, self._agent.pods or (), self._limits.node, self._resolution
+            (*self._api.services, *services), slices, self._agent.pods or (), self._limits.node, self._resolution
         )
         if self._resolution.table.routes != before:
             self._retry_at_s = 0.0  # what failed may have been the old rules' fault

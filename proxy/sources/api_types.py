@@ -1,11 +1,11 @@
 """The API objects the proxy reads, as msgspec Structs.  Pure; types only.
 
-Before: bytes of a manifest or of the agent's pod stream.  Next: `proxy.services` and `proxy.endpoints` turn them into
-facts and the objects are dropped.
+Before: bytes of a manifest, of the agent's pod stream or of an API server.  Next: the readers beside this file turn
+them into facts and the objects are dropped.
 
 These are our own rather than `lightkube.models` because importing that package brings an HTTP client and costs 7 MB of
 memory for the whole life of the daemon.  `Service` and `EndpointSlice` list every field of the v1 API so that an
-unknown field is a typing mistake; the pod types list only what endpoints are made of and ignore the rest.
+unknown field is a typing mistake; the types of pods and nodes list only what is looked at and ignore the rest.
 Names are the API's own, hence camelCase.
 """
 
@@ -151,7 +151,7 @@ class EndpointHints(msgspec.Struct, frozen=True, kw_only=True):
 class SliceEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """discovery/v1 Endpoint."""
 
-    addresses: list[str]
+    addresses: list[str] = []
     conditions: EndpointConditions | None = None
     hostname: str | None = None
     targetRef: dict[str, Any] | None = None
@@ -170,6 +170,41 @@ class EndpointSlice(msgspec.Struct, frozen=True, kw_only=True):
     addressType: str
     endpoints: list[SliceEndpoint] | None = None
     ports: list[EndpointPort] | None = None
+
+
+class Taint(msgspec.Struct, frozen=True):
+    """The part of core/v1 Taint that tells of an autoscaler's intent."""
+
+    key: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """The part of core/v1 NodeSpec a proxy looks at."""
+
+    podCIDR: str | None = None
+    podCIDRs: list[str] | None = None
+    taints: list[Taint] | None = None
+
+
+class NodeAddress(msgspec.Struct, frozen=True):
+    """core/v1 NodeAddress."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """The part of core/v1 NodeStatus a proxy looks at."""
+
+    addresses: list[NodeAddress] | None = None
+
+
+class Node(msgspec.Struct, frozen=True):
+    """The part of core/v1 Node a proxy looks at."""
+
+    metadata: ObjectMeta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
 
 
 class ContainerPort(msgspec.Struct, frozen=True):

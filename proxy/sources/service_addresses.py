@@ -15,7 +15,6 @@ from proxy.sources.api_types import Service, ServiceSpec
 from proxy.sources.invalid import Invalid, Path, one_of, refuse
 
 NODE_PORT_RANGE = range(30000, 32768)
-NODE_PORT_TEXT = f"{NODE_PORT_RANGE.start}-{NODE_PORT_RANGE.stop - 1}"
 
 
 def cluster_ips(spec: ServiceSpec, kind: str) -> tuple[str, ...]:
@@ -92,15 +91,20 @@ def source_ranges(spec: ServiceSpec, kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def health_check_node_port(spec: ServiceSpec, kind: str, external_local: bool) -> int:
+def health_check_node_port(spec: ServiceSpec, kind: str, external_local: bool, node_ports: range) -> int:
     """0 when there is none.  Raises Invalid."""
     given = spec.healthCheckNodePort or 0
     path = ("spec", "healthCheckNodePort")
     if given and not (kind == "LoadBalancer" and external_local):
         refuse(path, "may only be used when spec.type is LoadBalancer and spec.externalTrafficPolicy is Local")
-    if given and given not in NODE_PORT_RANGE:
-        refuse(path, f"{given} is outside of {NODE_PORT_TEXT}")
+    if given and given not in node_ports:
+        refuse(path, f"{given} is outside of {range_text(node_ports)}")
     return given
+
+
+def range_text(ports: range) -> str:
+    """As in 30000-32767."""
+    return f"{ports.start}-{ports.stop - 1}"
 
 
 def _service_address(text: str, path: Path) -> str:

@@ -24,14 +24,17 @@ from proxy.sources.invalid import Path, one_of, refuse
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _POLICIES = ("Cluster", "Local")
-_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _AFFINITY_MAX_S = 86400
 _AFFINITY_DEFAULT_S = 10800
 _OTHER_PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
 
 
-def service_facts(service: Service, source: str) -> ServiceFacts:
-    """The facts of one Service of the file `source`.  Raises Invalid with the path of the field."""
+def service_facts(service: Service, source: str, allocated: bool = False) -> ServiceFacts:
+    """The facts of one Service of the file `source`.  Raises Invalid with the path of the field.
+
+    `allocated`: an API server gave out its ports, from a range that only that server knows.
+    """
     check_metadata(service.metadata, is_dns_label)
     spec = service.spec
     kind = spec.type or "ClusterIP"
@@ -42,8 +45,9 @@ def service_facts(service: Service, source: str) -> ServiceFacts:
     _check_selector(spec.selector or {})
     external_local = _external_local(spec, kind)
     one_of(("spec", "internalTrafficPolicy"), spec.internalTrafficPolicy or "Cluster", _POLICIES)
-    one_of(("spec", "trafficDistribution"), spec.trafficDistribution or _DISTRIBUTIONS[0], _DISTRIBUTIONS)
-    ports = _ports(spec.ports or [], kind)
+    one_of(("spec", "trafficDistribution"), spec.trafficDistribution or DISTRIBUTIONS[0], DISTRIBUTIONS)
+    node_ports = range(1, 65536) if allocated else addresses.NODE_PORT_RANGE
+    ports = _ports(spec.ports or [], kind, node_ports)
     ours = _OTHER_PROXY_LABEL not in (service.metadata.labels or {})
     return ServiceFacts(
         namespace=service.metadata.namespace or "default",
@@ -60,7 +64,7 @@ def service_facts(service: Service, source: str) -> ServiceFacts:
         external_ips=addresses.external_ips(spec),
         load_balancer_ips=addresses.load_balancer_ips(service, kind),
         source_ranges=addresses.source_ranges(spec, kind),
-        health_check_node_port=addresses.health_check_node_port(spec, kind, external_local),
+        health_check_node_port=addresses.health_check_node_port(spec, kind, external_local, node_ports),
     )
 
 
@@ -77,14 +81,14 @@ def check_metadata(metadata: ObjectMeta, rule: Callable[[str], str | None]) -> N
             refuse(("metadata", "labels", key), problem)
 
 
-def _ports(ports: list[ServicePort], kind: str) -> tuple[ServicePortFacts, ...]:
+def _ports(ports: list[ServicePort], kind: str, node_ports: range) -> tuple[ServicePortFacts, ...]:
     names: set[str] = set()
     used: set[tuple[str, int]] = set()
     used_node_ports: set[tuple[str, int]] = set()
     facts = []
     for index, port in enumerate(ports):
         path: Path = ("spec", "ports", index)
-        fact = _port(port, path, kind)
+        fact = _port(port, path, kind, node_ports)
         if not fact.name and len(ports) > 1:
             refuse((*path, "name"), "a Service with several ports must name each of them")
         if fact.name and fact.name in names:
@@ -100,7 +104,7 @@ def _ports(ports: list[ServicePort], kind: str) -> tuple[ServicePortFacts, ...]:
     return tuple(facts)
 
 
-def _port(port: ServicePort, path: Path, kind: str) -> ServicePortFacts:
+def _port(port: ServicePort, path: Path, kind: str, node_ports: range) -> ServicePortFacts:
     if port.name and (problem := is_dns_label(port.name)):
         refuse((*path, "name"), problem)
     protocol = port.protocol or "TCP"
@@ -112,19 +116,19 @@ def _port(port: ServicePort, path: Path, kind: str) -> ServicePortFacts:
     problem = is_port_number(target) if isinstance(target, int) else is_port_name(target)
     if problem:
         refuse((*path, "targetPort"), problem)
-    node_port = _node_port(port, path, kind)
+    node_port = _node_port(port, path, kind, node_ports)
     return ServicePortFacts(port.name, protocol, port.port, target, node_port, port.appProtocol or "")
 
 
-def _node_port(port: ServicePort, path: Path, kind: str) -> int:
+def _node_port(port: ServicePort, path: Path, kind: str, node_ports: range) -> int:
     given = port.nodePort or 0
     at = (*path, "nodePort")
     if given and kind not in ("NodePort", "LoadBalancer"):
         refuse(at, f"may not be used when spec.type is {kind}")
-    if given and given not in addresses.NODE_PORT_RANGE:
-        refuse(at, f"{given} is outside of {addresses.NODE_PORT_TEXT}")
+    if given and given not in node_ports:
+        refuse(at, f"{given} is outside of {addresses.range_text(node_ports)}")
     if not given and kind == "NodePort":
-        refuse(at, f"a node that works alone allocates none: choose one of {addresses.NODE_PORT_TEXT}")
+        refuse(at, f"a node that works alone allocates none: choose one of {addresses.range_text(node_ports)}")
     return given
 
 

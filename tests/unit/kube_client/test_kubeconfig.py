@@ -55,10 +55,9 @@ def test_files_are_beside_the_kubeconfig_and_data_comes_before_them() -> None:
     assert "CA" not in repr(config)
 
 
-def test_several_servers_and_a_master_that_comes_before_them() -> None:
+def test_several_servers() -> None:
     several = text().replace(b"https://10.0.0.1:6443/", b'"https://a:6443, https://[fd00::1]:6443"')
     assert parse_kubeconfig(several, PATH).servers == ("https://a:6443", "https://[fd00::1]:6443")
-    assert parse_kubeconfig(several, PATH, "http://127.0.0.1:8080").servers == ("http://127.0.0.1:8080",)
 
 
 def test_what_has_no_effect_is_told() -> None:

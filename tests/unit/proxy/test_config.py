@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.api_access import find_api, reads_directory
 from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.config_fields import BESIDE_CONFIG, BY_FLAG, BY_PATH, FIELDS, Kind, Use
 
@@ -130,8 +131,8 @@ def test_beside_a_file_only_some_flags_count_and_the_others_are_named(tmp_path: 
         ("mode: userspace\n", "proxy.yaml:3: mode: 'userspace' is gone"),
         ("mode: kernelspace\n", "proxy.yaml:3: mode: 'kernelspace' is for Windows"),
         ("mode: iptable\n", "proxy.yaml:3: mode: 'iptable' is no proxy mode"),
-        ("clientConnection: {kubeconfig: /etc/k}\n", "proxy.yaml:3: clientConnection.kubeconfig: not supported yet"),
-        ("detectLocalMode: NodeCIDR\n", "proxy.yaml:3: detectLocalMode: NodeCIDR needs the Node object"),
+        ("clientConnection: {burst: -1}\n", "proxy.yaml:3: clientConnection.burst: must be between 0 and"),
+        ("clientConnection: {qps: fast}\n", "proxy.yaml:3: clientConnection.qps: must be a number"),
         ("detectLocalMode: BridgeInterface\n", "proxy.yaml:3: detectLocalMode: BridgeInterface needs detectLocal.b"),
         (
             "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: a/b}\n",
@@ -161,8 +162,8 @@ def test_what_is_wrong_in_a_file_is_said_with_line_and_field(tmp_path: Path, tex
         ("--iptables-sync-period=10", "flag --iptables-sync-period: '10' is not a duration"),
         ("--iptables-sync-period=0", "flag --iptables-sync-period: must be greater than 0"),
         ("--node-labels=zone", "flag --node-labels: 'zone' is not a label such as"),
-        ("--kubeconfig=/etc/k", "flag --kubeconfig: not supported yet"),
-        ("--master=https://x", "flag --master: not supported yet"),
+        ("--master=x:6443", "flag --master: 'x:6443' is not a URL such as"),
+        ("--kube-api-qps=fast", "flag --kube-api-qps: 'fast' is not a number"),
         ("--masquerade-all=perhaps", "flag --masquerade-all: must be true or false, not 'perhaps'"),
         ("--oom-score-adj=x", "flag --oom-score-adj: 'x' is not a number"),
         ("--proxy-mod=iptables", "cannot read the command line: No such option '--proxy-mod'"),
@@ -225,3 +226,44 @@ def test_fields_without_effect_are_accepted(tmp_path: Path, field: object) -> No
     )
     plain, filed = load_config([]), from_file(tmp_path, text + "\n")
     assert [name for name in plain.__slots__ if getattr(plain, name) != getattr(filed, name)] == ["config_file"]
+
+
+KUBECONFIG = """\
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: ""}}]
+clusters: [{name: c, cluster: {server: "https://10.0.0.1:6443"}}]
+"""
+
+
+def test_the_api_server_of_kubeconfig_flags_and_pod(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    text = f"clientConnection: {{kubeconfig: {kubeconfig}, qps: 2.5, burst: 7, contentType: application/x}}\n"
+    path = tmp_path / "proxy.yaml"
+    path.write_text(HEAD + text)
+    config = load_config([f"--config={path}", "--master=https://a:1,https://b:2"])
+    assert (config.api.qps, config.api.burst) == (2.5, 7)
+    assert config.warnings == (
+        f"{path}:3: clientConnection.contentType: the API server is asked for JSON, not for application/x",
+    )
+    found = find_api(config, {})
+    assert found is not None
+    assert found.servers == ("https://a:1", "https://b:2"), "--master counts beside --config, as for kube-proxy"
+    by_flag = load_config([f"--kubeconfig={kubeconfig}"])
+    server = find_api(by_flag, {})
+    assert server is not None
+    assert server.servers == ("https://10.0.0.1:6443",)
+    assert not reads_directory(by_flag, server)
+    assert reads_directory(load_config([f"--kubeconfig={kubeconfig}", "--manifest-dir=/x"]), server)
+    assert reads_directory(load_config([]), find_api(load_config([]), {}))
+
+
+def test_an_api_server_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG.replace("https:", "ftp:"))
+    with pytest.raises(ConfigError, match=r"kubeconfig:3: clusters\[0\].cluster.server: 'ftp:"):
+        find_api(load_config([f"--kubeconfig={kubeconfig}"]), {})
+    with pytest.raises(ConfigError, match="cannot read kubeconfig /does/not/exist: No such file"):
+        find_api(load_config(["--kubeconfig=/does/not/exist"]), {})
+    with pytest.raises(ConfigError, match="NodeCIDR needs the Node object of an API server"):
+        find_api(load_config(["--detect-local-mode=NodeCIDR"]), {})

@@ -14,6 +14,7 @@ from proxy.endpoints import PodFacts
 from proxy.routes import NodeFacts, PortName, RoutingTable
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
+from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState, ManifestFile
 from proxy.sync import Synchronizer, SyncLimits
 from tests.unit.proxy.facts import pod, service
@@ -324,3 +325,33 @@ async def test_a_directory_that_was_never_read_takes_nothing_from_the_kernel(vie
         sync.put_directory(directory(service()))
         await asyncio.sleep(1)
         assert len(backend.applied) == 1
+
+
+API = replace(LIMITS, has_agent=False, has_directory=False, has_api=True)
+
+
+async def test_an_api_server_is_waited_for_alone_and_never_forgotten() -> None:
+    backend = FakeBackend()
+    async with running(backend, API) as sync:
+        await asyncio.sleep(100)
+        assert sync.status.waiting_for == ("the API server",)
+        sync.put_api(ApiView(services=(service(),), waiting_for=("the object of Node node-a in the API server",)))
+        await asyncio.sleep(100)
+        assert backend.applied == []
+        sync.put_api(ApiView(services=(service(),), waiting_for=(), connected=True))
+        await asyncio.sleep(1)
+        assert len(backend.applied) == 1
+        sync.put_api(replace(sync.api, connected=False, error="gone"))
+        await asyncio.sleep(10)
+        assert len(backend.applied) == 1, "the loss of the server changes nothing"
+
+
+async def test_of_a_file_and_an_object_with_one_address_the_object_has_it() -> None:
+    backend = FakeBackend()
+    async with running(backend, replace(API, has_directory=True)) as sync:
+        sync.put_directory(directory(service("file")))
+        await asyncio.sleep(100)
+        assert backend.applied == []
+        sync.put_api(ApiView(services=(service("object"),), waiting_for=()))
+        await asyncio.sleep(1)
+        assert [route.name.service for route in backend.applied[0][1].routes] == ["object"]

@@ -1,0 +1,82 @@
+"""Follows every source of Services and endpoints, and hands each new picture on.  I/O.
+
+Before: `proxy.config` says which sources there are, `proxy.api_access` where the API server is.  Next: `proxy.sync`
+gets the pictures, and the daemon the Node object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from daemonkit.tasks import spawn_eternal
+from kube_client.client import KubeClient
+from kube_client.config import ApiConfig
+from proxy.api_access import reads_directory
+from proxy.config import ProxyConfig
+from proxy.last_good import LastGood
+from proxy.log_changes import ProblemLog
+from proxy.sources.agent_pods import watch_agent
+from proxy.sources.api_objects import NodeObject
+from proxy.sources.api_server import ApiSource, ApiView
+from proxy.sources.directory import remembered, watch_manifests, worth_remembering
+from proxy.sync import Synchronizer
+
+
+class Followers:
+    """One task for each source."""
+
+    def __init__(
+        self,
+        config: ProxyConfig,
+        api: ApiConfig | None,
+        synchronizer: Synchronizer,
+        problems: ProblemLog,
+        on_node: Callable[[NodeObject], None],
+    ) -> None:
+        """`on_node` hears of the Node object before the synchronizer hears of the view it came in."""
+        self._config = config
+        self._api = api
+        self._synchronizer = synchronizer
+        self._problems = problems
+        self._on_node = on_node
+
+    def spawn(self, group: asyncio.TaskGroup) -> None:
+        """Start following."""
+        if reads_directory(self._config, self._api):
+            spawn_eternal(group, self._follow_directory(self._config.manifest_dir), name="directory")
+        if self._config.agent_socket is not None:
+            spawn_eternal(group, self._follow_agent(self._config.agent_socket), name="agent")
+        if self._api is not None:
+            spawn_eternal(group, self._follow_api(self._api), name="api server")
+
+    async def _follow_directory(self, directory: Path) -> None:
+        last_good = LastGood(self._config.api_socket.with_suffix(".last-good.json"))
+        async for state in watch_manifests(directory, remembered(directory, last_good.load())):
+            self._problems.see_directory(state)
+            self._synchronizer.put_directory(state)
+            if not state.problem:
+                last_good.save(worth_remembering(state))
+
+    async def _follow_agent(self, path: Path) -> None:
+        async for view in watch_agent(path):
+            self._synchronizer.put_agent(view)
+
+    async def _follow_api(self, api: ApiConfig) -> None:
+        async with make_client(api, self._config) as client:
+            needs_pod_cidrs = self._config.detect_local_mode == "NodeCIDR"
+            source = ApiSource(client, self._config.node_name, self._take_api, needs_pod_cidrs=needs_pod_cidrs)
+            await source.run()
+
+    def _take_api(self, view: ApiView) -> None:
+        self._problems.see_objects(view.problems)
+        if view.node is not None:
+            self._on_node(view.node)
+        self._synchronizer.put_api(view)
+
+
+def make_client(api: ApiConfig, config: ProxyConfig) -> KubeClient:
+    """A client with the rate that the configuration says."""
+    return KubeClient(api, f"longshore-proxy/{version('longshore')}", qps=config.api.qps, burst=config.api.burst)

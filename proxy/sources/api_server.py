@@ -1,0 +1,139 @@
+"""An API server as a source: its Services, EndpointSlices and this node's Node, each listed and watched.  I/O.
+
+Before: `kube_client.follow` keeps a store of each.  Next: `proxy.sync` gets an `ApiView` at every change.
+While the server is away its last word stands: a node does not lose its services with its control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from daemonkit.tasks import spawn_eternal
+from kube_client.client import KubeClient
+from kube_client.follow import Resource, StreamState, follow
+from kube_client.store import Store
+from kube_objects.manifest import ManifestError
+from proxy.endpoints import SliceFacts
+from proxy.services import ServiceFacts
+from proxy.sources.api_objects import (
+    NOT_FOR_PROXIES,
+    SOURCE,
+    Known,
+    NodeObject,
+    read_node,
+    read_service,
+    read_slice,
+)
+
+Problem = tuple[ManifestError, bool]
+"""What is wrong with an object, and whether some version of it is in force."""
+_SERVICES = Resource("/api/v1/services", NOT_FOR_PROXIES)
+_SLICES = Resource("/apis/discovery.k8s.io/v1/endpointslices", NOT_FOR_PROXIES)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiView:
+    """What is known of the API server's objects."""
+
+    services: tuple[ServiceFacts, ...] = ()
+    """The oldest first, which is the order in which they win."""
+    slices: tuple[SliceFacts, ...] = ()
+    node: NodeObject | None = None
+    """Its last state; None before there was one."""
+    waiting_for: tuple[str, ...] = ("the API server",)
+    """What has not been told yet."""
+    connected: bool = False
+    """All streams are open."""
+    error: str = ""
+    """Why one is not."""
+    problems: tuple[Problem, ...] = ()
+
+
+class ApiSource:
+    """Follows one API server; `on_change` gets each new view."""
+
+    def __init__(
+        self, client: KubeClient, node_name: str, on_change: Callable[[ApiView], None], *, needs_pod_cidrs: bool
+    ) -> None:
+        """`needs_pod_cidrs`: nothing may be written before the Node says which pod addresses are its own."""
+        self._client = client
+        self._node_name = node_name
+        self._on_change = on_change
+        self._needs_pod_cidrs = needs_pod_cidrs
+        self._services: Store[Known[ServiceFacts]] = Store(read_service)
+        self._slices: Store[Known[SliceFacts]] = Store(read_slice)
+        self._nodes: Store[Known[NodeObject]] = Store(read_node)
+        self._streams: dict[str, StreamState] = {}
+        self._problems: dict[str, tuple[Problem, ...]] = {}
+        self.view = ApiView()
+
+    async def run(self) -> None:
+        """For ever."""
+        nodes = Resource("/api/v1/nodes", field_selector=f"metadata.name={self._node_name}")
+        async with asyncio.TaskGroup() as group:
+            spawn_eternal(group, self._follow(_SERVICES, self._services, self._take_services), name="api services")
+            spawn_eternal(group, self._follow(_SLICES, self._slices, self._take_slices), name="api endpoint slices")
+            spawn_eternal(group, self._follow(nodes, self._nodes, self._take_node), name="api node")
+
+    async def _follow(self, resource: Resource, store: Store[Any], take: Callable[[], None]) -> None:
+        async for state in follow(self._client, resource, store):
+            self._streams[resource.path] = state
+            take()
+            self._tell()
+
+    def _take_services(self) -> None:
+        known = sorted(self._services.objects.items(), key=lambda pair: (pair[1].created, pair[0]))
+        self.view = replace(self.view, services=tuple(one.facts for _, one in known))
+        self._problems["Service"] = _problems("Service", self._services)
+
+    def _take_slices(self) -> None:
+        self.view = replace(self.view, slices=tuple(one.facts for one in self._slices.objects.values()))
+        self._problems["EndpointSlice"] = _problems("EndpointSlice", self._slices)
+
+    def _take_node(self) -> None:
+        found = self._nodes.objects.get(("", self._node_name))
+        if found is not None:
+            self.view = replace(self.view, node=found.facts)
+        elif self.view.node is not None and self._nodes.listed and not self._nodes.problems:
+            self.view = replace(self.view, node=replace(self.view.node, leaving=True))  # deleted
+        self._problems["Node"] = _problems("Node", self._nodes)
+
+    def _tell(self) -> None:
+        errors = [state.error for state in self._streams.values() if state.error]
+        connected = [state.connected for state in self._streams.values()]
+        self.view = replace(
+            self.view,
+            waiting_for=self._missing(errors),
+            connected=len(connected) == 3 and all(connected),
+            error=errors[0] if errors else "",
+            problems=tuple(problem for each in self._problems.values() for problem in each),
+        )
+        self._on_change(self.view)
+
+    def _missing(self, errors: list[str]) -> tuple[str, ...]:
+        """Once all was told, what is known stays known."""
+        if not self.view.waiting_for:
+            return ()
+        cause = f" ({errors[0]})" if errors else ""
+        stores = (("Services", self._services), ("EndpointSlices", self._slices), ("Node", self._nodes))
+        unlisted = [name for name, store in stores if not store.listed]
+        if unlisted:
+            return (f"the API server's {', '.join(unlisted)}{cause}",)
+        node = self.view.node
+        if node is None or not node.addresses:
+            lack = "object" if node is None else "status.addresses"
+            return (f"the {lack} of Node {self._node_name} in the API server",)
+        if self._needs_pod_cidrs and not node.pod_cidrs:
+            return (f"spec.podCIDRs of Node {self._node_name}, which detectLocalMode NodeCIDR needs",)
+        return ()
+
+
+def _problems(kind: str, store: Store[Known[Any]]) -> tuple[Problem, ...]:
+    told = {key: one.problem for key, one in store.objects.items() if one.problem}
+    return tuple(
+        (ManifestError(f"{kind} {'/'.join(filter(None, key))} of the {SOURCE}", text), key in store.objects)
+        for key, text in (told | store.problems).items()
+    )

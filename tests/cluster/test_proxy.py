@@ -1,0 +1,139 @@
+"""longshore-proxy follows a real API server: objects by kubectl, slices by the real controllers, packets to pods."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+
+from tests.cluster.conftest import NODE_NAME, Cluster, Joined
+from tests.kernel.netlab import NODE_IP, POD_PORT, Namespace, Pod, ask
+from tests.kernel.proxy_process import VIP
+
+_DEADLINE_S = 60.0
+LABELS = {"test": "yes", "app": "web"}
+
+
+def pod_object(pod: Pod, *, ready: bool = True) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod.name, "namespace": "default", "labels": LABELS},
+        "spec": {"nodeName": NODE_NAME, "containers": [{"name": "c", "image": "none"}]},
+        "status": {
+            "phase": "Running",
+            "podIP": pod.ip,
+            "podIPs": [{"ip": pod.ip}],
+            "conditions": [{"type": "Ready", "status": str(ready)}],
+        },
+    }
+
+
+def service_object(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "default", "labels": LABELS},
+        "spec": {
+            "clusterIP": VIP,
+            "selector": {"app": "web"},
+            "ports": [{"port": 80, "targetPort": POD_PORT}],
+            **spec,
+        },
+    }
+
+
+def who_answer(client: Namespace) -> set[str]:
+    try:
+        return {ask(client, VIP, 80)[0] for _ in range(20)}
+    except OSError:
+        return set()
+
+
+async def answering(joined: Joined, *pods: Pod) -> None:
+    """Exactly these answer, before long."""
+    wanted, found = {pod.name for pod in pods}, set[str]()
+    for _ in range(int(_DEADLINE_S / 0.1)):
+        found = who_answer(joined.node.neighbour)
+        if found == wanted:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{sorted(found)} answer, not {sorted(wanted)}")
+
+
+async def health(path: str) -> tuple[int, dict[str, Any]]:
+    """As a load balancer asks; this thread is in the node's namespace."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://{NODE_IP}:10256{path}") as response:
+        return response.status, await response.json()
+
+
+async def until_health(status: int) -> dict[str, Any]:
+    for _ in range(int(_DEADLINE_S / 0.1)):
+        found, body = await health("/healthz")
+        if found == status:
+            return body
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"/healthz never says {status}")
+
+
+async def test_a_service_made_with_kubectl_leads_to_its_pods_and_the_node_counts(
+    cluster: Cluster, joined: Joined
+) -> None:
+    one, two = joined.node.add_pods(2)
+    cluster.put(service_object(), pod_object(one))
+    joined.proxy.start("--detect-local-mode=NodeCIDR")
+    await joined.proxy.until("/v1/status", lambda status: "the object of Node" in str(status["waitingFor"]))
+    assert who_answer(joined.node.neighbour) == set(), "before the Node there is no way to tell pods from others"
+    cluster.put(joined.object())
+    await joined.proxy.until_synced()
+    await answering(joined, one)
+    assert ask(two.namespace, VIP, 80) == (one.name, two.ip), "a pod of the node, by its podCIDR, keeps its address"
+    assert ask(joined.node.neighbour, VIP, 80)[1] != "192.168.50.2", "and who is none does not"
+
+    cluster.put(pod_object(two))
+    await answering(joined, one, two)
+    cluster.put(pod_object(one, ready=False))
+    await answering(joined, two)
+
+    assert (await until_health(200))["nodeEligible"] is True
+    cluster.kubectl("taint", "node", NODE_NAME, "ToBeDeletedByClusterAutoscaler=1:NoSchedule")
+    body = await until_health(503)
+    assert (body["nodeEligible"], (await health("/livez"))[0]) == (False, 200)
+    cluster.kubectl("delete", "service", "web")
+    await answering(joined)
+
+
+async def test_rules_outlive_the_control_plane_and_are_right_again_after_it_lost_its_history(
+    cluster: Cluster, joined: Joined
+) -> None:
+    one, two = joined.node.add_pods(2)
+    cluster.put(joined.object(), service_object(), pod_object(one))
+    joined.proxy.start()
+    await answering(joined, one)
+
+    joined.relay.cut()
+    await joined.proxy.until("/v1/status", lambda status: bool(status["apiServer"]["error"]))
+    cluster.put(pod_object(one, ready=False), pod_object(two))
+    cluster.do(cluster.plane.compact)
+    cluster.plane.process("kube-apiserver").kill()
+    joined.relay.mend()
+    assert who_answer(joined.node.neighbour) == {one.name}, "what is known stays"
+    status = await joined.proxy.get("/v1/status")
+    assert status["healthy"]
+
+    cluster.do(cluster.plane.start_api_server)
+    await answering(joined, two)
+    await joined.proxy.until("/v1/status", lambda found: bool(found["apiServer"]["connected"]))
+    assert "too old resource version" in joined.proxy.log.read_text(), "a 410, and all was listed anew"
+
+
+def test_the_kubeconfigs_refusals_name_file_and_field(cluster: Cluster, joined: Joined) -> None:
+    text = joined.proxy.kubeconfig.read_text()
+    bad = joined.proxy.base / "bad.kubeconfig"
+    bad.write_text(text.replace("client-key:", "client-kee:"))
+    joined.proxy.kubeconfig = bad
+    status, said = joined.proxy.run()
+    assert status == 78
+    assert f"longshore-proxy: {bad}:" in said
+    assert "client-certificate: needs client-key" in said

@@ -1,0 +1,155 @@
+"""The API server as a source: what is waited for, what stays, what becomes of the Node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from kube_client.client import KubeClient
+from kube_client.config import ApiConfig
+from proxy.sources.api_server import ApiSource, ApiView
+
+PATHS = {
+    "services": "/api/v1/services",
+    "slices": "/apis/discovery.k8s.io/v1/endpointslices",
+    "nodes": "/api/v1/nodes",
+}
+READY: dict[str, Any] = {"addresses": [{"type": "InternalIP", "address": "10.0.0.5"}]}
+
+
+class Objects:
+    """An API server with one list of each kind; a watch tells what `tell` is given."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, list[Any]] = {name: [] for name in PATHS}
+        self.events: dict[str, asyncio.Queue[Any]] = {name: asyncio.Queue() for name in PATHS}
+        self.version = 1
+        self.queries: dict[str, Any] = {}
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        for name, path in PATHS.items():
+            app.router.add_get(path, self._handler(name))
+        return app
+
+    def tell(self, name: str, kind: str, value: Any) -> None:
+        self.version += 1
+        value["metadata"]["resourceVersion"] = str(self.version)
+        self.events[name].put_nowait({"type": kind, "object": value})
+
+    def _handler(self, name: str) -> Any:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if "watch" not in request.query:
+                self.queries[name] = dict(request.query)
+                meta = {"resourceVersion": str(self.version)}
+                return web.json_response({"kind": "XList", "metadata": meta, "items": self.lists[name]})
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                event = await self.events[name].get()
+                await response.write(web.json_response(event).body + b"\n")  # type: ignore[operator]
+
+        return handle
+
+
+class Source:
+    def __init__(self) -> None:
+        self.view = ApiView()
+        self._changed = asyncio.Event()
+
+    def take(self, view: ApiView) -> None:
+        self.view = view
+        self._changed.set()
+
+    async def until(self, check: Any) -> None:
+        async with asyncio.timeout(30):
+            while not check(self.view):
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def following(objects: Objects, *, needs_pod_cidrs: bool = False) -> AsyncIterator[Source]:
+    made = Source()
+    async with TestServer(objects.app()) as server:
+        config = ApiConfig(servers=(str(server.make_url("")).rstrip("/"),))
+        async with KubeClient(config, "test", qps=-1) as client:
+            source = ApiSource(client, "node-a", made.take, needs_pod_cidrs=needs_pod_cidrs)
+            task = asyncio.get_running_loop().create_task(source.run())
+            try:
+                yield made
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+def node(status: Any = READY, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "node-a", "uid": "n"}, "spec": spec, "status": status}
+
+
+def service(name: str, created: str, **spec: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "default", "creationTimestamp": created, "resourceVersion": "1", "uid": name}
+    return {
+        "apiVersion": "v1", "kind": "Service", "metadata": meta,
+        "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}], **spec},
+    }  # fmt: skip
+
+
+async def test_the_node_is_waited_for_until_it_has_what_is_needed() -> None:
+    objects = Objects()
+    async with following(objects, needs_pod_cidrs=True) as source:
+        await source.until(lambda view: view.waiting_for == ("the object of Node node-a in the API server",))
+        objects.tell("nodes", "ADDED", node(status={}))
+        await source.until(lambda view: view.waiting_for == ("the status.addresses of Node node-a in the API server",))
+        objects.tell("nodes", "MODIFIED", node())
+        await source.until(lambda view: view.waiting_for and "spec.podCIDRs of Node node-a" in view.waiting_for[0])
+        objects.tell("nodes", "MODIFIED", node(podCIDRs=["10.244.1.0/24"]))
+        await source.until(lambda view: view.waiting_for == ())
+        await source.until(lambda view: view.connected)
+    assert objects.queries["nodes"]["fieldSelector"] == "metadata.name=node-a"
+    assert "!service.kubernetes.io/service-proxy-name" in objects.queries["services"]["labelSelector"]
+
+
+async def test_a_deleted_node_leaves_and_keeps_what_it_said() -> None:
+    objects = Objects()
+    objects.lists["nodes"] = [node()]
+    async with following(objects) as source:
+        await source.until(lambda view: view.waiting_for == () and not view.node.leaving)
+        objects.tell("nodes", "DELETED", node())
+        await source.until(lambda view: view.node.leaving)
+        assert source.view.node is not None
+        assert source.view.node.addresses == ("10.0.0.5",)
+        assert source.view.waiting_for == ()
+        objects.tell("nodes", "ADDED", node())
+        await source.until(lambda view: not view.node.leaving)
+
+
+async def test_the_older_service_comes_first_and_a_bad_one_is_named() -> None:
+    objects = Objects()
+    objects.lists["nodes"] = [node()]
+    objects.lists["services"] = [
+        service("a-new", "2026-02-01T00:00:00Z"),
+        service("b-old", "2026-01-01T00:00:00Z"),
+        service("bad", "2026-01-01T00:00:00Z", clusterIP="ten"),
+    ]
+    async with following(objects) as source:
+        await source.until(lambda view: view.waiting_for == ())
+        assert [one.name for one in source.view.services] == ["b-old", "a-new"]
+        ((error, kept),) = source.view.problems
+        assert (
+            str(error)
+            == "cannot read Service default/bad of the API server: spec.clusterIP: 'ten' is not an IP address"
+        )
+        assert not kept
+        broken = service("b-old", "2026-01-01T00:00:00Z", clusterIP="ten")
+        objects.tell("services", "MODIFIED", broken)
+        await source.until(lambda view: len(view.problems) == 2)
+        assert [one.name for one in source.view.services] == ["b-old", "a-new"], "its last good version"
+        assert [kept for _, kept in source.view.problems] == [False, True]
