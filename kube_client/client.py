@@ -193,6 +193,8 @@ def _cause(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         code = error.os_error.errno  # asyncio's own text says less
         return os.strerror(code) if code else str(error.os_error)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the connection was cut"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__

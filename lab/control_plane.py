@@ -162,7 +162,8 @@ class ControlPlane:
         self._processes.clear()
 
     def _start(self, name: str, *arguments: str) -> None:
-        argv = [str(self._binaries / name), *arguments]
+        # A test run that is killed takes its control plane with it.
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", str(self._binaries / name), *arguments]
         log = self.base / f"{name}.log"
         self._processes[name] = self._machine.start(argv, log=log, env=_ENVIRONMENT, cwd=self.base)
 

@@ -70,9 +70,8 @@ class Authority:
 def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """The key in PEM, for its owner only."""
     path.touch(mode=0o600)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    form = serialization.PrivateFormat.TraditionalOpenSSL  # the only one an API server reads a public key from, too
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
 def _builder(

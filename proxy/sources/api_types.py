@@ -111,8 +111,9 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """core/v1 Service."""
 
-    apiVersion: str
-    kind: str
+    apiVersion: str = ""
+    kind: str = ""
+    """An API server leaves both out of the objects of a list."""
     metadata: ObjectMeta
     spec: ServiceSpec
     status: ServiceStatus | None = None
@@ -164,8 +165,9 @@ class SliceEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 class EndpointSlice(msgspec.Struct, frozen=True, kw_only=True):
     """discovery/v1 EndpointSlice."""
 
-    apiVersion: str
-    kind: str
+    apiVersion: str = ""
+    kind: str = ""
+    """An API server leaves both out of the objects of a list."""
     metadata: ObjectMeta
     addressType: str
     endpoints: list[SliceEndpoint] | None = None

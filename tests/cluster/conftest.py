@@ -69,7 +69,8 @@ def cluster() -> Iterator[Cluster]:
     try:
         with ThreadPoolExecutor(1) as outside, ControlPlane(base, control_plane_directory()) as plane:
             made = Cluster(plane, outside)
-            wait_until(lambda: "default" in plane.kubectl("get", "serviceaccounts"), "the default service account")
+            # This starts the thread, here and now: it stays in the network namespace it is started in.
+            wait_until(lambda: "default" in made.kubectl("get", "serviceaccounts"), "the default service account")
             yield made
     finally:
         shutil.rmtree(base)
@@ -121,5 +122,5 @@ def joined(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> 
         proxy.close()
         relay.close()
         node.close()
-        cluster.kubectl("delete", "services,pods", "--all", "--force", "--ignore-not-found", "--selector=test")
+        cluster.kubectl("delete", "services,pods", "--selector=test", "--force", "--grace-period=0")
         cluster.kubectl("delete", "node", NODE_NAME, "--ignore-not-found")

@@ -60,8 +60,8 @@ class Relay(threading.Thread):
                     order = self._woken.recv(1)
                     self._open = order == b"o"
                     if not self._open:
-                        for one in list(self._peers):
-                            self._end(one)
+                        while self._peers:
+                            self._end(next(iter(self._peers)))
                     if order == b"x":
                         return
                 elif key.fileobj is self._listener:

@@ -97,7 +97,7 @@ def node(status: Any = READY, **spec: Any) -> dict[str, Any]:
 def service(name: str, created: str, **spec: Any) -> dict[str, Any]:
     meta = {"name": name, "namespace": "default", "creationTimestamp": created, "resourceVersion": "1", "uid": name}
     return {
-        "apiVersion": "v1", "kind": "Service", "metadata": meta,
+        "metadata": meta,  # as in a list: without apiVersion and kind
         "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}], **spec},
     }  # fmt: skip
 
