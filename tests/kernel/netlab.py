@@ -12,11 +12,14 @@ rules (that is what br_netfilter is loaded for on real nodes).
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import selectors
 import socket
+import struct
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +29,7 @@ from pathlib import Path
 import pytest
 
 _CLONE_NEWNET = 0x40000000
+_SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40
 _libc = ctypes.CDLL(None, use_errno=True)
 
 NEIGHBOUR_IPS = ["192.168.50.2", *(f"192.168.50.{n}" for n in range(100, 112))]
@@ -79,6 +83,17 @@ class Namespace:
         with self.entered():
             sh("ip -batch -", "\n".join(lines))
 
+    def await_running(self, *interfaces: str) -> None:
+        """Wait until each sends: a worker of the kernel sees to that some time after the other end has come up, and
+        drops what is sent before.
+        """
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            deadline_s = time.monotonic() + 60
+            for name in interfaces:
+                while not _flags(sock, name) & _IFF_RUNNING:
+                    assert time.monotonic() < deadline_s, f"{name} does not run"
+                    time.sleep(0.001)
+
     def sysctl(self, **values: str) -> None:
         """Set /proc/sys/net/NAME, "__" standing for a slash."""
         with self.entered():
@@ -93,6 +108,11 @@ class Namespace:
     def close(self) -> None:
         """Let the kernel remove it."""
         os.close(self.fd)
+
+
+def _flags(sock: socket.socket, interface: str) -> int:
+    answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16sh22x", interface.encode(), 0))
+    return int(struct.unpack("16sh22x", answer)[1])
 
 
 def sh(command: str, stdin: str = "") -> str:
@@ -199,6 +219,8 @@ class Node:
                 "route add ::/0 via fd00:244::1",
             )
             self.answers.serve(pod.namespace, pod.name, POD_PORT)
+            pod.namespace.await_running("eth0")
+        self.namespace.await_running(*(f"veth{number}" for number in range(len(self.pods) - count, len(self.pods))))
         return self.pods[-count:]
 
     def save(self, family: int = 4, options: str = "") -> str:
@@ -211,7 +233,7 @@ class Node:
 
     def iptables(self, arguments: str) -> str:
         """Run iptables of the variant under test, as somebody else would."""
-        return sh(f"iptables-{self.variant} {arguments}")
+        return sh(f"iptables-{self.variant} -w {arguments}")
 
     def program(self, command: str) -> str:
         """Run a command as somebody else on the node would."""
@@ -246,6 +268,8 @@ def make_node(variant: str) -> Node:
         f"route add default via {NODE_IP}",
         f"route add ::/0 via {NODE_IP6}",
     )
+    for end in (namespace, neighbour):
+        end.await_running("eth0")
     answers = Answers()
     answers.start()
     return Node(variant, namespace, neighbour, answers)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -24,7 +25,7 @@ VIP = "10.96.0.10"
 one_variant = pytest.mark.parametrize("node", ["nft"], indirect=True)
 REPOSITORY = Path(__file__).parents[2]
 _PYTHON_PATH = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-_DEADLINE_S = 30.0
+_DEADLINE_S = 60.0
 
 
 async def eventually(check: Callable[[], bool], what: str) -> None:
@@ -202,7 +203,7 @@ class ProxyProcess:
                 found = await self.get(path)
                 if check(found):
                     return found
-            except OSError as error:
+            except (OSError, aiohttp.ClientError) as error:
                 found = error
             await asyncio.sleep(0.05)
         raise AssertionError(f"not within {_DEADLINE_S} s: {path} says {found}; {self.log.read_text()[-2000:]}")
@@ -211,7 +212,7 @@ class ProxyProcess:
         """Signal it and wait; the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def wrap(self, name: str, before: str, after: str = "") -> None:
         """From now on this program of its PATH runs shell commands before (and after) the real one.

@@ -54,13 +54,13 @@ class Endpoint:
         with namespace.entered():
             kind = socket.AF_INET if family == 4 else socket.AF_INET6
             self._socket = socket.socket(kind, socket.SOCK_RAW, _SCTP)
-        self._socket.settimeout(1.0)
+        self._socket.settimeout(10.0)
 
     def send(self, address: str, data: bytes) -> None:
         self._socket.sendto(data, (address, 0))
 
     def receive(self) -> tuple[str, bytes] | None:
-        """(source address, packet); None when none came within a second."""
+        """(source address, packet); None when none came within ten seconds."""
         try:
             data, peer = self._socket.recvfrom(1500)
         except TimeoutError:

@@ -73,9 +73,14 @@ async def test_each_connection_starts_the_time_again_and_its_end_frees_the_clien
     ips = await clients(node, net)
     await start(proxy).apply(table(route(pods, family=net.family, affinity_s=2)))
     first = answers(node, net, ips)
-    for _ in range(4):
-        time.sleep(0.8)  # noqa: ASYNC251 - the kernel's clock must pass, nothing else runs here
-        assert answers(node, net, ips) == first, "3.2 s in all, but never 2 s without a connection"
+    began_s = last_s = time.monotonic()
+    while time.monotonic() < began_s + 3.2:
+        time.sleep(0.4)  # noqa: ASYNC251 - the kernel's clock must pass, nothing else runs here
+        before, now = last_s, time.monotonic()
+        seen, last_s = answers(node, net, ips), now
+        if time.monotonic() - before > 1.8:  # this machine was busy: it may be over for some
+            first, began_s = seen, now
+        assert seen == first, "more than 3 s in all, but never 2 s without a connection"
     for _ in range(8):
         time.sleep(3.1)  # noqa: ASYNC251 - likewise
         if answers(node, net, ips) != first:

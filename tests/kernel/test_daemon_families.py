@@ -92,7 +92,7 @@ async def test_node_ports_on_the_primary_addresses_only(node: Node, daemon: Prox
 
 
 def get(client: Namespace, address: str, port: int) -> tuple[int, dict[str, Any]]:
-    """(HTTP status, body)."""
+    """(HTTP status, body); ConnectionError where the answer is cut off, as by a server that is just closing."""
     with client.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.connect((address, port))
         sock.send(b"GET / HTTP/1.0\r\n\r\n")
@@ -100,6 +100,8 @@ def get(client: Namespace, address: str, port: int) -> tuple[int, dict[str, Any]
         while part := sock.recv(4096):
             text += part
     head, _, body = text.partition(b"\r\n\r\n")
+    if not body:
+        raise ConnectionError(f"answer cut off: {text!r}")
     return int(head.split()[1]), json.loads(body)
 
 

@@ -211,7 +211,7 @@ async def test_health_check_ports_pass_a_closed_firewall(node: Node, proxy: Prox
     backend = start(proxy)
     node.answers.serve(node.namespace, "health", 30999)
     node.answers.serve(node.namespace, "closed", 31000)
-    node.program(f"{program}-{node.variant} -A INPUT -p tcp -j DROP")
+    node.program(f"{program}-{node.variant} -w -A INPUT -p tcp -j DROP")
     await backend.apply(table(service))
     assert ask(node.neighbour, net.node, 30999)[0] == "health"
     assert is_dropped(node.neighbour, net.node, 31000)

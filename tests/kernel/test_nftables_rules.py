@@ -128,7 +128,9 @@ async def test_cleanup_removes_both_families_and_nobody_elses(node: Node, proxy:
 async def test_clients_of_a_leaver_are_forgotten_even_when_the_proxy_died_before(node: Node, proxy: Proxy) -> None:
     pods = node.add_pods(2)
     await proxy.start(config=SETTINGS).apply(table(route(pods, affinity_s=100)))
-    for ip in NEIGHBOUR_IPS:
+    more = [f"192.168.50.{number}" for number in range(112, 132)]
+    node.neighbour.ip(*(f"addr add {ip}/24 dev eth0" for ip in more))
+    for ip in (*NEIGHBOUR_IPS, *more):  # so many that no pod is left out by chance
         ask(node.neighbour, VIP, PORT, source=ip)
     assert set((await observe_clients(4)).values()) == {f"{pod.ip} . 8080" for pod in pods}
     leaver = f"{pods[1].ip} . 8080"

@@ -57,7 +57,7 @@ def edited_by_somebody(dice: random.Random, node: Node) -> None:
     table, chain = dice.choice(
         (("nat", "KUBE-SERVICES"), ("nat", "KUBE-POSTROUTING"), ("nat", "PREROUTING"), ("filter", "KUBE-FORWARD"))
     )
-    node.program(f"{program} -t {table} {dice.choice(('-F', '-Z'))} {chain}")
+    node.program(f"{program} -w -t {table} {dice.choice(('-F', '-Z'))} {chain}")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -44,7 +44,7 @@ async def test_without_endpoints_an_init_is_refused(node: Node, proxy: Proxy) ->
     with node.neighbour.entered():
         refusals = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with refusals:
-        refusals.settimeout(3)
+        refusals.settimeout(10)
         for address, port in ((VIP, PORT), (NODE_IP, NODE_PORT)):
             client.send(address, packet(41000, port, 0, INIT, 5))
             assert refusals.recv(200)[20:22] == bytes((3, 3)), "destination unreachable, port unreachable"

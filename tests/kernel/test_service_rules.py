@@ -89,7 +89,7 @@ async def test_only_changed_chains_are_written(node: Node, proxy: Proxy) -> None
 async def test_services_come_and_go_one_by_one(node: Node, proxy: Proxy) -> None:
     backend = proxy.start()
     await backend.apply(table(*many(40)))
-    sh(f"iptables-{node.variant} -t nat -Z")
+    node.iptables("-t nat -Z")
     node.add_pods(1)
     report = await backend.apply(table(*many(40), route(node.pods)))
     assert report.changed_chains == 2  # its own, and one line more in KUBE-SERVICES

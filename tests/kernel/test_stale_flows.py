@@ -23,7 +23,7 @@ def clients(node: Node, net: Net) -> Iterator[list[socket.socket]]:
     try:
         for address, port in [(net.vip, PORT), *doors(net)] * 4:
             sock = node.neighbour.socket(family, socket.SOCK_DGRAM)
-            sock.settimeout(2)
+            sock.settimeout(10)
             made.append(sock)
             sock.connect((address, port))
         yield made
@@ -46,7 +46,9 @@ async def test_the_four_transitions_and_nothing_else(node: Node, proxy: Proxy, n
     one, two = node.add_pods(2)
     backend = start(proxy)
     program = "iptables" if net.family == 4 else "ip6tables"
-    node.program(f"{program}-{node.variant} -A FORWARD -m conntrack --ctstate INVALID -j DROP")  # now flows are tracked
+    node.program(
+        f"{program}-{node.variant} -w -A FORWARD -m conntrack --ctstate INVALID -j DROP"
+    )  # now flows are tracked
     with clients(node, net) as socks:
         # 0 -> n: what was sent before there was a rule leads to the address itself.
         for sock in socks:

@@ -15,6 +15,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 os.chdir(sys.argv[1])
 rounds = 0
 while not os.path.exists("../stop"):
+    if rounds >= int(sys.argv[2]):
+        open("../enough", "w").close()
     for _ in range(1000):
         if libc.renameat2(-100, b"part", -100, b"link", 2):  # AT_FDCWD, RENAME_EXCHANGE
             raise OSError(ctypes.get_errno(), "cannot exchange")
@@ -108,15 +110,17 @@ def test_links_exchanged_a_hundred_thousand_times_never_lead_out(tmp_path: Path)
         (canary / "sub").mkdir(parents=True)
         (volume / "link").symlink_to(canary)
         inside = {{(one.st_dev, one.st_ino) for one in (os.stat(volume / "part"), os.stat(volume / "part/sub"))}}
-        command = [sys.executable, str(top / "racer.py"), str(volume)]
+        command = [sys.executable, str(top / "racer.py"), str(volume), "{ROUNDS}"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         bound = refused = escaped = 0
-        stop = top / "stop"
+        stop, enough = top / "stop", top / "enough"
         import time
         until = time.monotonic() + 40
         began = time.monotonic()
         number = 0
-        while time.monotonic() < until and (bound < 200 or refused < 200 or time.monotonic() < began + 3):
+        while time.monotonic() < until and (
+            bound < 200 or refused < 200 or not enough.exists() or time.monotonic() < began + 3
+        ):
             for part in ("part", "part/sub"):
                 number += 1
                 place = top / f"pod/{{number % 7}}"

@@ -23,6 +23,8 @@ from lab.images import load_images
 from lab.node import LabNode
 from tests.conftest import OUTCOME
 
+ONE_VERSION = pytest.mark.parametrize("binaries", ["distribution"], indirect=True, scope="session")
+"""For what cannot depend on the version of containerd."""
 _numbers = itertools.count(1)
 
 

@@ -15,8 +15,7 @@ from lab.host import NODE_IP
 from lab.machine import LabError
 from lab.manifests import Json, web_pod
 from lab.node import LabNode
-
-ONE_VERSION = pytest.mark.parametrize("binaries", ["distribution"], indirect=True, scope="session")
+from tests.lab.conftest import ONE_VERSION
 
 
 def once_pod(name: str) -> Json:

@@ -12,6 +12,7 @@ import yaml
 from lab.machine import LabError, wait_until
 from lab.manifests import web_pod, web_service
 from lab.node import LabNode, daemon
+from tests.lab.conftest import ONE_VERSION
 
 VIP = "198.18.7.9"
 
@@ -20,6 +21,7 @@ def text(manifest: object) -> str:
     return yaml.safe_dump(manifest)
 
 
+@ONE_VERSION
 def test_a_day_with_the_command_line(node: LabNode) -> None:
     node.start_agent()
     node.start_proxy()
@@ -50,16 +52,24 @@ def test_logs_follow_a_real_container(node: LabNode) -> None:
     pod = web_pod("talk")
     container = pod["spec"]["containers"][0]
     container.pop("readinessProbe")
+    wait = "until_there() { while [ ! -e /tmp/$1 ]; do sleep 0.1; done; }"
     container["command"] = [
         "/bin/sh",
         "-c",
-        # The runtime reads the two streams apart: without the pause either line may be written first.
-        "echo first; sleep 0.5; echo second >&2; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo third",
+        # The runtime reads the two streams apart: side by side either line may be written first.
+        f"{wait}; echo first; until_there one; echo second >&2; until_there two; echo third",
     ]
     pod["spec"]["restartPolicy"] = "Never"
     node.put_pod(pod)
     node.start_agent()
     node.wait_ready("talk")
+
+    def go_on(step: str) -> None:
+        pid = node.processes()[node.container_id("talk")][0]
+        node.machine.run(["nsenter", "-t", str(pid), "-m", "/bin/touch", f"/tmp/{step}"])
+
+    wait_until(lambda: node.longshore("logs", "talk", check=False) == "first\n", "the first line")
+    go_on("one")
     wait_until(lambda: node.longshore("logs", "talk", check=False) == "first\nsecond\n", "two lines")
     assert node.longshore("logs", "talk", "--tail", "1") == "second\n"
 
@@ -69,13 +79,13 @@ def test_logs_follow_a_real_container(node: LabNode) -> None:
         guard.start()
         assert following.stdout is not None
         assert [following.stdout.readline() for _ in range(2)] == ["first\n", "second\n"]
-        pid = node.processes()[node.container_id("talk")][0]
-        node.machine.run(["nsenter", "-t", str(pid), "-m", "/bin/touch", "/tmp/go"])
+        go_on("two")
         assert following.stdout.readline() == "third\n"
         guard.cancel()
         following.kill()
 
 
+@ONE_VERSION
 def test_what_is_wrong_is_said(node: LabNode) -> None:
     node.put_pod("kind: Pod\napiVersion: v1\nmetadata: {name: bad}\nspec: {container: []}\n", "bad.yaml")
     node.start_agent()

@@ -10,8 +10,9 @@ import pytest
 from lab.host import NODE_IP
 from lab.images import WEB_IMAGE
 from lab.node import LabNode
+from tests.lab.conftest import ONE_VERSION
 
-ACTIVE_S = 6
+ACTIVE_S = 8
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def status(node: LabNode) -> dict[str, Any]:
     return found
 
 
+@ONE_VERSION
 def test_a_pod_past_its_deadline_fails_also_when_the_agent_was_killed(agent: LabNode) -> None:
     container = {
         "name": "main",
@@ -41,7 +43,7 @@ def test_a_pod_past_its_deadline_fails_also_when_the_agent_was_killed(agent: Lab
     began = status(agent)["startTime"]
     agent.kill_agent()
     agent.start_agent()
-    agent.wait(lambda: status(agent).get("phase") == "Failed", "the deadline to pass", timeout_s=20)
+    agent.wait(lambda: status(agent).get("phase") == "Failed", "the deadline to pass")
     assert (status(agent)["reason"], status(agent)["startTime"]) == ("DeadlineExceeded", began)
 
     def ended() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lab.host import NODE_IP
 from lab.images import WEB_IMAGE
 from lab.machine import wait_until
 from lab.node import LabNode
+from tests.lab.conftest import ONE_VERSION
 
 PORT = 8123
 
@@ -64,6 +65,7 @@ def test_a_hook_that_fails_or_outlives_the_grace_period_keeps_nothing(node: LabN
     assert run_until_gone(node, notes, slow, grace_s=3) == ["up", "hook", "term"]
 
 
+@ONE_VERSION
 def test_a_request_is_made(node: LabNode, notes: Path) -> None:
     argv = [sys.executable, "-u", "-m", "http.server", str(PORT), "--bind", NODE_IP, "--directory", str(node.base)]
     server = node.machine.start(argv, log=node.base / "http.log")
@@ -101,10 +103,11 @@ def statuses(node: LabNode) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in node.pod("web").get("status", {}).get("containerStatuses", [])}
 
 
+@ONE_VERSION
 def test_a_post_start_hook_holds_back_the_next_container(node: LabNode, notes: Path) -> None:
     node.put_pod(hooked(notes, "while [ ! -e /notes/go ]; do sleep 0.1; done; echo hook >> /notes/log"))
     node.wait(lambda: (notes / "log").exists(), "the first container to run")
-    node.wait(lambda: node.pods()[f"web-{node.name}"]["waiting"], "the hook to take long", timeout_s=10)
+    node.wait(lambda: node.pods()[f"web-{node.name}"]["waiting"], "the hook to take long")
     assert statuses(node)["main"]["state"]["waiting"]["reason"] == "ContainerCreating"
     assert node.pod("web")["status"]["phase"] == "Pending"
     assert (notes / "log").read_text().split() == ["up"]
@@ -113,6 +116,7 @@ def test_a_post_start_hook_holds_back_the_next_container(node: LabNode, notes: P
     assert (notes / "log").read_text().split() == ["up", "hook", "second"]
 
 
+@ONE_VERSION
 def test_a_pod_is_removed_in_the_middle_of_its_post_start_hook(node: LabNode, notes: Path) -> None:
     path = node.put_pod(hooked(notes, "sleep 1d"))
     node.wait(lambda: (notes / "log").exists(), "the first container to run")

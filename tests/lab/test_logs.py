@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.images import WEB_IMAGE
 from lab.node import LabNode, daemon, daemon_environment
+from tests.lab.conftest import ONE_VERSION
 
 COUNTING = "n=0; while :; do n=$((n+1)); echo line $n; [ $((n % 50)) = 0 ] && sleep 0.05; done"
 LINES = "while :; do n=$(cat /count/n); n=$((n+1)); echo $n > /count/n; echo line $n; sleep 0.01; done"
@@ -53,13 +54,13 @@ def test_a_full_log_is_rotated_and_no_line_is_lost_when_the_agent_is_killed_mean
         text=True,
     )
     try:
-        node.wait(lambda: rotations(directory) >= 1, "the first rotation", timeout_s=30)
+        node.wait(lambda: rotations(directory) >= 1, "the first rotation", timeout_s=90)
         for delay_s in (2.8, 3.0, 3.1):
             time.sleep(delay_s)
             node.kill_agent()
             node.start_agent()
         seen = rotations(directory)
-        node.wait(lambda: rotations(directory) > seen, "a rotation after the last kill", timeout_s=30)
+        node.wait(lambda: rotations(directory) > seen, "a rotation after the last kill", timeout_s=90)
         assert list(directory.glob("*.gz"))
         node.wait(lambda: node.agent_api("/v1/pods")["complete"], "every pod to be looked at")
         whole = node.longshore("logs", "count").split("\n")[:-1]
@@ -71,6 +72,7 @@ def test_a_full_log_is_rotated_and_no_line_is_lost_when_the_agent_is_killed_mean
         follower.communicate()
 
 
+@ONE_VERSION
 def test_a_log_is_followed_over_restarts_of_its_container(node: LabNode) -> None:
     node.agent_config |= {"containerLogMaxSize": "1Ki", "containerLogMaxFiles": 9, "containerLogMonitorInterval": "3s"}
     node.start_agent()
@@ -83,7 +85,7 @@ def test_a_log_is_followed_over_restarts_of_its_container(node: LabNode) -> None
         assert follower.stdout is not None
         try:
             assert next(follower.stdout) == "line 1\n"
-            node.wait(lambda: rotations(directory) >= 1, "a rotation", timeout_s=30)
+            node.wait(lambda: rotations(directory) >= 1, "a rotation", timeout_s=90)
             node.kill_container(first)
             node.wait(lambda: node.container_id("count") not in ("", first), "the next run")
             log = directory / "1.log"

@@ -17,8 +17,10 @@ import pytest
 from lab.machine import LabProcess, wait_until
 from lab.manifests import web_pod, web_service
 from lab.node import LabNode
+from tests.lab.conftest import ONE_VERSION
 
 WATCHDOG_USEC = 400_000
+pytestmark = ONE_VERSION
 
 
 class Manager:

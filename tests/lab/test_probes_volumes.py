@@ -14,10 +14,12 @@ from lab.host import NODE_IP
 from lab.images import WEB_IMAGE, WEB_IMAGE_2
 from lab.machine import LabError
 from lab.node import LabNode
-from tests.lab.conftest import Lab
+from tests.lab.conftest import ONE_VERSION, Lab
 
 Json = dict[str, Any]
 
+# A busy machine takes its time to run a command in a container.
+PATIENT = {"timeoutSeconds": 20}
 UNTIL_TERM = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 MOVING_TAG = "longshore.test/moving:1"
 _exec_ids = itertools.count(1)
@@ -87,7 +89,7 @@ def stays_running(node: LabNode, name: str) -> str:
     ids=["http", "http, named port", "exec"],
 )
 def test_readiness_follows_the_probe_both_ways(lab: Lab, running: LabNode, probe: Json) -> None:
-    probe = {**probe, "periodSeconds": 1, "failureThreshold": 1}
+    probe = {**probe, **PATIENT, "periodSeconds": 1, "failureThreshold": 1}
     running.put_pod(pod("web", web(readinessProbe=probe, ports=[{"name": "http", "containerPort": 8080}])))
     first = stays_running(running, "web")
     running.wait(lambda: condition(running, "web", "Ready") == "False", "the pod to be not Ready")
@@ -100,6 +102,7 @@ def test_readiness_follows_the_probe_both_ways(lab: Lab, running: LabNode, probe
     assert status_of(running, "web")["restartCount"] == 0
 
 
+@ONE_VERSION
 def test_tcp_readiness(lab: Lab, running: LabNode) -> None:
     probe = {"tcpSocket": {"port": 7000}, "periodSeconds": 1, "failureThreshold": 1}
     script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; exec httpd -f -p 7000"
@@ -111,7 +114,8 @@ def test_tcp_readiness(lab: Lab, running: LabNode) -> None:
 
 
 def test_a_failed_liveness_probe_restarts_the_container_and_only_it(lab: Lab, running: LabNode) -> None:
-    probe = {"exec": {"command": ["test", "!", "-e", "/tmp/sick"]}, "periodSeconds": 1, "failureThreshold": 2}
+    sick = {"exec": {"command": ["test", "!", "-e", "/tmp/sick"]}}
+    probe = {**sick, **PATIENT, "periodSeconds": 1, "failureThreshold": 2}
     running.put_pod(pod("live", container(livenessProbe=probe), container("other")))
     running.wait_ready("live")
     first, other = running.container_id("live", "main"), running.container_id("live", "other")
@@ -124,6 +128,7 @@ def test_a_failed_liveness_probe_restarts_the_container_and_only_it(lab: Lab, ru
     assert running.container_id("live", "other") == other
 
 
+@ONE_VERSION
 def test_the_grace_period_of_a_probe_counts_instead_of_the_pods(running: LabNode) -> None:
     failing = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 2}
     probe = {**failing, "terminationGracePeriodSeconds": 1}
@@ -137,7 +142,8 @@ def test_the_grace_period_of_a_probe_counts_instead_of_the_pods(running: LabNode
 def test_a_command_that_hangs_is_a_failed_probe(lab: Lab, running: LabNode) -> None:
     """Each runtime says in its own way that the time was over; all must count as a failure."""
     script = "test ! -e /tmp/stuck || sleep 300"
-    probe = {"exec": {"command": ["/bin/sh", "-c", script]}, "periodSeconds": 1, "failureThreshold": 1}
+    hanging = {"exec": {"command": ["/bin/sh", "-c", script]}}
+    probe = {**hanging, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 4}
     running.put_pod(pod("hang", container(livenessProbe=probe)))
     running.wait_ready("hang")
     first = running.container_id("hang")
@@ -146,7 +152,7 @@ def test_a_command_that_hangs_is_a_failed_probe(lab: Lab, running: LabNode) -> N
 
 
 def test_startup_probe_holds_the_others_back(lab: Lab, running: LabNode) -> None:
-    startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1000}
+    startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, **PATIENT, "periodSeconds": 1, "failureThreshold": 1000}
     never = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 0}
     running.put_pod(pod("slow", container(startupProbe=startup, livenessProbe=never)))
     first = stays_running(running, "slow")
@@ -156,12 +162,13 @@ def test_startup_probe_holds_the_others_back(lab: Lab, running: LabNode) -> None
     running.wait(lambda: running.container_id("slow") not in ("", first), "the container to be replaced", timeout_s=90)
 
 
+@ONE_VERSION
 def test_an_agent_that_was_killed_keeps_the_pod_ready(lab: Lab, running: LabNode) -> None:
     """Ready before and at the first sight after it, although the probe needs a minute for its next run.
 
     Results are written to disk gathered, so the kill comes when this one is there.
     """
-    probe = {"httpGet": {"path": "/", "port": 8080}, "initialDelaySeconds": 1, "periodSeconds": 60}
+    probe = {"httpGet": {"path": "/", "port": 8080}, **PATIENT, "initialDelaySeconds": 1, "periodSeconds": 60}
     running.put_pod(pod("web", web(readinessProbe=probe)))
     running.wait_ready("web")
     running.wait(lambda: is_recorded(running, "success"), "the probe's result to be on disk")
@@ -238,6 +245,7 @@ def test_a_tag_that_moved_counts_at_the_next_start(lab: Lab, running: LabNode) -
     assert inside(lab, running, "moving", "cat", "/etc/web-version").strip() == "2"
 
 
+@ONE_VERSION
 def test_host_paths_are_checked_created_and_never_removed(lab: Lab, running: LabNode) -> None:
     top = running.base / "host"
     volumes = [
@@ -255,6 +263,7 @@ def test_host_paths_are_checked_created_and_never_removed(lab: Lab, running: Lab
     assert stat.S_IMODE((top / "made").stat().st_mode) == 0o755
 
 
+@ONE_VERSION
 def test_a_host_path_that_does_not_fit_waits_says_why_and_starts_when_it_does(lab: Lab, running: LabNode) -> None:
     path = running.base / "later"
     volumes = [{"name": "data", "hostPath": {"path": str(path), "type": "Directory"}}]
@@ -286,6 +295,7 @@ def test_the_hosts_file_names_the_pod(lab: Lab, running: LabNode) -> None:
     assert "203.0.113.7\tdb.example" in hosts
 
 
+@ONE_VERSION
 def test_an_image_that_is_not_there_says_so(lab: Lab, running: LabNode) -> None:
     running.put_pod(pod("absent", {**container(), "image": "longshore.test/nowhere:1"}))
 

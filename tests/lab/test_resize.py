@@ -10,6 +10,7 @@ import pytest
 from lab.cri_gate import CriGate
 from lab.host import NODE_IP
 from lab.node import LabNode
+from tests.lab.conftest import ONE_VERSION
 from tests.lab.test_cgroups import V1, read, sleeper, uid_of
 
 Json = dict[str, Any]
@@ -78,6 +79,7 @@ def test_up_and_down_again_in_the_same_process(agent: LabNode) -> None:
     assert status["restartCount"] == 0
 
 
+@ONE_VERSION
 def test_what_cannot_be_stays_pending_over_a_restart_and_the_last_good_runs(agent: LabNode) -> None:
     agent.put_pod(sleeper("web", *BEFORE))
     agent.wait_ready("web")
@@ -95,6 +97,7 @@ def test_what_cannot_be_stays_pending_over_a_restart_and_the_last_good_runs(agen
     assert agent.container_id("web") == first
 
 
+@ONE_VERSION
 def test_a_deferred_resize_happens_when_there_is_room(agent: LabNode) -> None:
     cpus = psutil.cpu_count() or 1
     agent.put_pod(sleeper("web", *BEFORE))

@@ -9,15 +9,13 @@ import socket
 import sys
 from typing import Any
 
-import pytest
-
 from lab.cri_gate import CriGate
 from lab.host import NODE_IP
 from lab.machine import LabProcess
 from lab.manifests import is_ready, web_pod, web_service
 from lab.node import LabNode
 from tests.lab import steady_load
-from tests.lab.conftest import Lab
+from tests.lab.conftest import ONE_VERSION, Lab
 
 VIP = "10.96.0.77"
 RESTARTS = 5
@@ -46,7 +44,7 @@ def first_line_of_the_stream(node: LabNode) -> dict[str, Any]:
         return line
 
 
-@pytest.mark.parametrize("binaries", ["distribution"], indirect=True, scope="session")
+@ONE_VERSION
 def test_restarts_of_the_agent_lose_no_request_and_change_no_rule(lab: Lab, node: LabNode, gate: CriGate) -> None:
     node.agent_flags.append(f"--node-ip={NODE_IP}")
     node.start_agent()
@@ -85,7 +83,7 @@ def test_restarts_of_the_agent_lose_no_request_and_change_no_rule(lab: Lab, node
     assert node.processes() == before
 
 
-@pytest.mark.parametrize("binaries", ["distribution"], indirect=True, scope="session")
+@ONE_VERSION
 def test_the_watch_on_the_rules_would_have_seen_a_change(lab: Lab, node: LabNode) -> None:
     monitor: LabProcess = lab.host.start(["nft", "monitor", "new"], log=node.base / "changes.log")
     rule = ["-t", "nat", "OUTPUT", "-d", "192.0.2.1", "-j", "RETURN"]

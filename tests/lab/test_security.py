@@ -14,8 +14,8 @@ from cri_client.runtime import RuntimeClient
 from lab.host import NODE_IP
 from lab.images import WEB_IMAGE, import_archives, web_archive
 from lab.node import LabNode
+from tests.lab.conftest import ONE_VERSION
 from tests.lab.test_cgroups import read, uid_of
-from tests.lab.test_pods import ONE_VERSION
 
 Json = dict[str, Any]
 # mkdir(2) and mkdirat(2) fail with EPERM, all else is allowed.

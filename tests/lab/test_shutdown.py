@@ -19,10 +19,10 @@ from lab.images import WEB_IMAGE
 from lab.machine import wait_until
 from lab.message_bus import StandInLogind, private_bus
 from lab.node import LabNode, daemon
+from tests.lab.conftest import ONE_VERSION
 
 Json = dict[str, Any]
 TERMINATED = "Pod was terminated in response to imminent node shutdown."
-ONE_VERSION = pytest.mark.parametrize("binaries", ["distribution"], indirect=True, scope="session")
 
 
 def pod_of(name: str, script: str, *, priority: int = 0, policy: str = "Always", grace_s: int = 30) -> Json:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lab.manifests import web_pod
 from lab.node import LabNode
+from tests.lab.conftest import ONE_VERSION
 
 PARTS = ["seen", "admitted", "volumes", "sandbox", "pull", "create", "start", "ready"]
 
@@ -17,6 +18,7 @@ def timeline(node: LabNode) -> list[dict[str, Any]]:
     return spans
 
 
+@ONE_VERSION
 def test_every_part_of_a_start_is_timed_and_outlives_the_agent(node: LabNode) -> None:
     node.start_agent()
     node.put_pod(web_pod("web"))

@@ -55,11 +55,14 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
 
 
 async def wanted_after_a_start(state: StateDir, manifests: Path) -> list[str]:
+    """What a start finds; returns when the disk holds it too."""
     feed = ManifestFeed(load_config([f"--pod-manifest-path={manifests}"]), StatusBoard(), state)
     wanted, _ = await feed.first()
     async with asyncio.TaskGroup() as group:
         keeper = spawn(group, feed.keep(), name="keeper")
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(30):
+            while set(state.load_manifests()) != {one.source for one in wanted}:  # noqa: ASYNC110 - it is on disk
+                await asyncio.sleep(0.02)
         keeper.cancel()
     return [one.source for one in wanted]
 

@@ -102,7 +102,10 @@ async def test_what_changes_nothing_is_silent(tmp_path: Path) -> None:
         await watch.is_silent()
 
 
-async def test_a_file_written_in_place_is_never_seen_half(tmp_path: Path) -> None:
+async def test_a_file_written_in_place_is_never_seen_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is: only the end of the writing counts, not the time that it may take."""
+    for limit in ("_WRITING_QUIET_S", "_WRITING_MAX_S"):
+        monkeypatch.setattr(watch_dir, limit, 3600)
     (tmp_path / "a.yaml").write_bytes(b"old")
     async with watching(tmp_path) as watch:
         await watch.until_files(a_yaml=b"old")
@@ -112,8 +115,7 @@ async def test_a_file_written_in_place_is_never_seen_half(tmp_path: Path) -> Non
             await watch.until(lambda snapshot: "other.yaml" in snapshot.files)
             file.write(b"w")
         await watch.until_files(a_yaml=b"new", other_yaml=b"1")
-    assert {snapshot.files["a.yaml"] for snapshot in watch.seen} <= {b"old", b"new", b"ne"}
-    assert watch.seen[1].files["a.yaml"] == b"old"
+    assert {snapshot.files["a.yaml"] for snapshot in watch.seen} == {b"old", b"new"}
 
 
 async def test_a_writer_that_never_closes_is_read_after_all(tmp_path: Path) -> None:
