@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # pytest arguments, e.g. make test ARGS="tests/lab -x"
 ARGS ?=
+# Two processes share the tests; tests/conftest.py says which stay together.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 # make demo KEEP=1 leaves the demo running; MODE=nftables (or iptables) is the proxy's mode in it.
 KEEP ?=
 MODE ?= iptables
@@ -21,7 +23,7 @@ demo: deps venv ## Three pods, a Service, failures and recovery on this machine;
 test: deps venv ## Every test but test-vm, as root: real containerd (1.x and 2.x), real kernel, real iptables.
 	@$(BIN)/python -m lab.build
 	@$(BIN)/python -m lab.package
-	@$(BIN)/pytest --ignore=tests/vm $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) --ignore=tests/vm $(ARGS)
 
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -43,8 +44,23 @@ def binaries(request: pytest.FixtureRequest) -> Binaries:
     return distribution_binaries() if request.param == "distribution" else binaries_in(containerd_2_directory())
 
 
+def changes_since(before: inventory.Inventory, marks: list[str], other_tests: Path) -> list[str]:
+    """What this machine has more or less than `before`, without file systems below `other_tests`: those of the tests
+    that run beside this (tests/package).
+    """
+    changes = inventory.diff(before, inventory.take(marks))
+    return [line for line in changes if f": mount {other_tests}/" not in line]
+
+
 @pytest.fixture(scope="session")
-def lab(binaries: Binaries) -> Iterator[Lab]:
+def other_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Above the temporary directories of every process that runs tests of this session."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+
+
+@pytest.fixture(scope="session")
+def lab(binaries: Binaries, other_tests: Path) -> Iterator[Lab]:
     host = LabHost("test")
     marks = [host.base.name]
     before = inventory.take(marks)
@@ -54,7 +70,7 @@ def lab(binaries: Binaries) -> Iterator[Lab]:
         load_images(containerd)
         yield Lab(host, containerd)
         containerd.stop()
-    assert inventory.diff(before, inventory.take(marks)) == []
+    assert changes_since(before, marks, other_tests) == []
 
 
 @pytest.fixture

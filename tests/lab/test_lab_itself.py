@@ -19,7 +19,7 @@ from lab.cri_gate import CriGate
 from lab.host import CLIENT_IP, LabHost
 from lab.images import ALL_IMAGES, WEB_IMAGE
 from lab.machine import LabError, wait_until
-from tests.lab.conftest import Lab
+from tests.lab.conftest import Lab, changes_since
 
 
 def run_pod(lab: Lab, name: str, endpoint: str | None = None) -> tuple[str, str]:
@@ -41,7 +41,7 @@ def empty_lab(lab: Lab) -> Iterator[Lab]:
 
 
 @pytest.mark.usefixtures("root")
-def test_host_leaves_nothing_behind() -> None:
+def test_host_leaves_nothing_behind(other_tests: Path) -> None:
     host = LabHost("nothing")
     marks = [host.base.name]
     before = inventory.take(marks)
@@ -58,7 +58,7 @@ def test_host_leaves_nothing_behind() -> None:
         assert sleeper.pid in host.pids()
     assert not sleeper.alive
     assert not host.base.exists()
-    assert inventory.diff(before, inventory.take(marks)) == []
+    assert changes_since(before, marks, other_tests) == []
 
 
 @pytest.mark.usefixtures("root")

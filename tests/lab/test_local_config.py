@@ -65,7 +65,8 @@ def test_a_pod_waits_for_what_it_refers_to_and_goes_on_at_once(lab: Lab, running
     running.wait(lambda: waiting(running, "web") == wanted, "the pod to wait for the key", timeout_s=left_s)
     left_s = long_back_off(running)
     running.put_pod(secret("login", password=CANARY))
-    running.wait(lambda: running.container_id("web"), "the container to run", timeout_s=left_s)
+    running.wait(lambda: waiting(running, "web") != wanted, "the pod to go on", timeout_s=left_s)
+    running.wait(lambda: running.container_id("web"), "the container to run")
     values = inside(lab, running, "web", "sh", "-c", "echo $COLOR $PASSWORD").split()
     assert values == ["red", CANARY]
 
@@ -111,7 +112,8 @@ def test_volumes_follow_their_objects(lab: Lab, running: LabNode) -> None:
     running.wait(lambda: absent in str(running.pods().get("web-node-a")), "the pod to wait for its Secret")
     left_s = long_back_off(running)
     running.put_pod(secret("login", password=CANARY))
-    running.wait(lambda: running.container_id("web"), "the container to run", timeout_s=left_s)
+    running.wait(lambda: absent not in str(running.pods()), "the pod to go on", timeout_s=left_s)
+    running.wait(lambda: running.container_id("web"), "the container to run")
     before = running.container_id("web")
 
     def read(path: str) -> str:
