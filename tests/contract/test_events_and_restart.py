@@ -124,7 +124,7 @@ async def test_a_restart_of_the_runtime(target: Target) -> None:
 
 
 async def test_a_runtime_that_does_not_answer(target: Target) -> None:
-    async with connect(target.channel.endpoint, timeout_s=0.3) as hasty:
+    async with connect(target.channel.endpoint, timeout_s=2) as hasty:
         runtime = RuntimeClient(hasty)
         await runtime.list_containers()
         await target.world.freeze()
