@@ -53,7 +53,7 @@ def test_demo_that_was_killed_is_cleaned_up_by_make_clean(host: LabHost) -> None
 
 
 def test_demo_that_is_interrupted_cleans_up_itself(host: LabHost) -> None:
-    demo = host.start(DEMO, log=host.base / "demo.log")
+    demo = host.start(["env", "--default-signal=INT", *DEMO], log=host.base / "demo.log")
     wait_until(lambda: "Three pods into" in demo.log_text(), "the daemons to be up", timeout_s=120)
     demo.send_signal(signal.SIGINT)
     assert demo.wait(120) == 130, demo.log_text()

@@ -268,7 +268,9 @@ def test_follow_ends_when_the_pod_is_gone(tmp_path: Path) -> None:
 def test_following_as_a_process_prints_at_once_and_stops_on_sigint(live: Node, directory: Path) -> None:
     log = directory / "0.log"
     log.write_bytes(entry(0, "first"))
-    command = [sys.executable, "-m", "cli.main", f"--root-dir={live.base}", "logs", "web", "-c", "web", "-f"]
+    # What a shell starts in the background ignores SIGINT, and with it all that it starts.
+    listening = ["env", "--default-signal=INT", sys.executable, "-m", "cli.main"]
+    command = [*listening, f"--root-dir={live.base}", "logs", "web", "-c", "web", "-f"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ}) as process:
         guard = threading.Timer(60, process.kill)
         guard.start()
