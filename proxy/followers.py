@@ -45,10 +45,10 @@ class Followers:
 
     def spawn(self, group: asyncio.TaskGroup) -> None:
         """Start following."""
-        if reads_directory(self._config, self._api):
+        if reads_directory(self._config, self._api):  # and only Services of files get their endpoints from the agent
             spawn_eternal(group, self._follow_directory(self._config.manifest_dir), name="directory")
-        if self._config.agent_socket is not None:
-            spawn_eternal(group, self._follow_agent(self._config.agent_socket), name="agent")
+            if self._config.agent_socket is not None:
+                spawn_eternal(group, self._follow_agent(self._config.agent_socket), name="agent")
         if self._api is not None:
             spawn_eternal(group, self._follow_api(self._api), name="api server")
 

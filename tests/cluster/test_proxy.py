@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from proxy.config import load_config
+from proxy.plan import make_plan
 from tests.cluster.conftest import NODE_NAME, Cluster, Joined
 from tests.kernel.netlab import NODE_IP, POD_PORT, Namespace, Pod, ask
 from tests.kernel.proxy_process import VIP
@@ -102,6 +104,10 @@ async def test_a_service_made_with_kubectl_leads_to_its_pods_and_the_node_counts
     await answering(joined, one)
     assert ask(two.namespace, VIP, 80) == (one.name, two.ip), "a pod of the node, by its podCIDR, keeps its address"
     assert ask(joined.node.neighbour, VIP, 80)[1] != "192.168.50.2", "and who is none does not"
+
+    access = [f"--kubeconfig={joined.proxy.kubeconfig}", "--proxy-mode=nftables", f"--hostname-override={NODE_NAME}"]
+    plan = await make_plan(load_config([*access, "--detect-local-mode=NodeCIDR"]))
+    assert [text for _, text in plan.restores] == ["", ""], "the kernel holds what the API server says"
 
     cluster.put(pod_object(two))
     await answering(joined, one, two)

@@ -7,11 +7,12 @@ import logging
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from daemonkit.watch_dir import DirectorySnapshot
 from proxy.backend import SyncReport
 from proxy.config import ConntrackConfig
-from proxy.health import judge
+from proxy.health import Health, health_app, judge
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
 from proxy.node_settings import plan_settings
@@ -35,6 +36,16 @@ def test_healthy_until_a_change_waits_two_sync_periods(
     health = judge(status, 30.0, now_s)
     assert health.healthy is healthy
     assert ("locked" in health.reason) is not healthy
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_only_healthz_fails_on_a_node_that_is_being_deleted(stays: bool) -> None:
+    app = health_app(lambda: Health(True, ""), lambda: None, ProxyMetrics(), eligible=lambda: stays)
+    async with TestClient(TestServer(app)) as client:
+        healthz, livez = await client.get("/healthz"), await client.get("/livez")
+        said = await healthz.json()
+    assert (healthz.status, livez.status) == (200 if stays else 503, 200)
+    assert (said["nodeEligible"], said["healthy"]) == (stays, stays)
 
 
 def test_reports_are_json_and_name_endpoints_problems_and_errors() -> None:
