@@ -174,6 +174,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> StatusError:
     wait = response.headers.get("Retry-After", "")
     retry_after_s = float(wait) if wait.isascii() and wait.isdigit() else None
     said = status.message or f"answers {response.status} {response.reason}"
+    if response.status == 401:
+        said += "; our certificate or token is not accepted, it may be expired or of another cluster"
     return StatusError(said, response.status, status.reason or "", retry_after_s)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from kube_client.config import ApiConfig
 
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[asyncio.StreamWriter, str], Awaitable[None]]
+"""Gets the head of the request."""
 
 
 @dataclass
@@ -48,7 +49,7 @@ class ScriptedServer:
                 self.requests.append(head.decode())
                 self.asked.set()
                 answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-                await answer(writer)
+                await answer(writer, head.decode())
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -81,7 +82,7 @@ def answer(body: object, status: int = 200, **headers: str) -> Answer:
     text = body if isinstance(body, str) else json.dumps(body)
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: asyncio.StreamWriter, _: str) -> None:
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\n{lines}\r\n{text}".encode())
         await writer.drain()
 
@@ -91,7 +92,7 @@ def answer(body: object, status: int = 200, **headers: str) -> Answer:
 def stream(*lines: object, then: str = "close") -> Answer:
     """A watch: its lines, then "close" (a good end), "cut" (none) or "stall" (silence)."""
 
-    async def write(writer: asyncio.StreamWriter) -> None:
+    async def write(writer: asyncio.StreamWriter, _: str) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for line in lines:
             text = line if isinstance(line, str) else json.dumps(line) + "\n"
@@ -105,6 +106,15 @@ def stream(*lines: object, then: str = "close") -> Answer:
             return
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+    return write
+
+
+def list_or_watch(whole: Answer, watch: Answer) -> Answer:
+    """For tests in which nobody knows how often it is asked."""
+
+    async def write(writer: asyncio.StreamWriter, head: str) -> None:
+        await (watch if "watch=true" in head else whole)(writer, head)
 
     return write
 

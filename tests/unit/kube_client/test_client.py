@@ -22,7 +22,7 @@ async def test_the_token_of_the_file_is_read_again_and_a_missing_one_keeps_the_l
         async with KubeClient(config, "longshore-test", qps=-1) as client:
             await client.get("/x")
             token.unlink()
-            with pytest.raises(StatusError):  # and looks at the file before the next request
+            with pytest.raises(StatusError, match="answers 401 X; our certificate or token is not accepted"):
                 await client.get("/x")
             with pytest.raises(StatusError):
                 await client.get("/x")

@@ -20,6 +20,7 @@ from tests.unit.kube_client.scripted_server import (
     answer,
     event,
     expired,
+    list_or_watch,
     listing,
     serving,
     stream,
@@ -144,18 +145,18 @@ async def test_half_a_json_and_a_cut_stream_are_resumed_where_the_last_whole_lin
 
 
 async def test_a_watch_that_says_nothing_is_opened_anew() -> None:
-    script = (answer(listing(1)), STALL, stream(event("ADDED", thing("a", 2)), then="stall"))
-    async with serving(*script) as server, following(server.config, silence_s=0.2) as told:
+    more = list_or_watch(answer(listing(1)), stream(event("ADDED", thing("a", 2)), then="stall"))
+    async with serving(answer(listing(1)), STALL, more) as server, following(server.config, silence_s=0.3) as told:
         await told.until_holds(a="2")
-        assert any("nothing was heard for 0.2 s" in state.error for state in told.states)
+        assert any("nothing was heard for 0.3 s" in state.error for state in told.states)
 
 
 async def test_a_server_that_takes_the_request_and_never_answers() -> None:
-    async def mute(_: asyncio.StreamWriter) -> None:
+    async def mute(_: asyncio.StreamWriter, __: str) -> None:
         await asyncio.sleep(3600)
 
-    script = (mute, answer(listing(1, thing("a", 1))), STALL)
-    async with serving(*script) as server, following(server.config, answer_s=0.3) as told:
+    script = (mute, list_or_watch(answer(listing(1, thing("a", 1))), STALL))
+    async with serving(*script) as server, following(server.config, answer_s=0.5) as told:
         await told.until_holds(a="1")
         assert "no answer in time" in told.states[0].error
 
