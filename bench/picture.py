@@ -1,11 +1,12 @@
-"""Figures as pictures: ratios as bars, the starts of many pods as timelines. Plain SVG text. Pure.
+"""Figures as pictures: ratios as bars, starts of many pods as timelines, growth as curves. Plain SVG text. Pure.
 
-Before: bench/kubelet.py has measured. Next: it writes them to docs/. They carry a background of their own, so that they
-can be read on a dark page too.
+Before: bench/kubelet.py or bench/kube_proxy.py has measured. Next: it writes them to docs/. They carry a background of
+their own, so that they can be read on a dark page too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -63,6 +64,45 @@ def timeline_svg(title: str, pods: Sequence[Mapping[str, Any]]) -> str:
         parts += [_box(x, y, 10, 10, _COLOURS[what], what), _text(x + 14, y + 10, what)]
         x += 90
     return _svg(_LABELS + _BARS + 20, y + 22, parts)
+
+
+def curves_svg(title: str, across: str, unit: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """One line for each series of (x, y), both axes logarithmic, with its name at its end."""
+    points = [point for line in series.values() for point in line]
+    left, right = _decades([x for x, _ in points])
+    low, high = _decades([y for _, y in points])
+    width, height = 420.0, 260.0
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            60 + (math.log10(x) - left) / (right - left) * width,
+            40 + (high - math.log10(y)) / (high - low) * height,
+        )
+
+    parts = [_text(10, 22, title, bold=True), _text(60 + width / 2 - 30, 72 + height, across)]
+    for decade in range(low, high + 1):
+        y = at(10.0**left, 10.0**decade)[1]
+        parts += [_rule(60, y - 2, y + 2), _text(4, y + 4, f"{10.0**decade:g} {unit}")]
+    for decade in range(left, right + 1):
+        x = at(10.0**decade, 10.0**low)[0]
+        parts += [_rule(x, 40, 40 + height, dashed=True), _text(x - 14, 56 + height, f"{10.0**decade:g}")]
+    for number, (name, line) in enumerate(sorted(series.items())):
+        colour = list(_COLOURS.values())[1 + number % 5]
+        placed = [at(*point) for point in sorted(line)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [
+            _box(x - 3, y - 3, 6, 6, colour, f"{name}: {y0:.3g} {unit} at {x0:g}")
+            for (x, y), (x0, y0) in zip(placed, sorted(line), strict=True)
+        ]
+        parts.append(_text(placed[-1][0] + 8, placed[-1][1] + 4, name))
+    return _svg(60 + width + 190, height + 84, parts)
+
+
+def _decades(values: Sequence[float]) -> tuple[int, int]:
+    """The powers of ten around these; two different ones."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return low, max(high, low + 1)
 
 
 def _span_end(pod: Mapping[str, Any], what: str) -> float:

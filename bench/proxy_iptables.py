@@ -23,7 +23,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -188,7 +188,7 @@ class Daemon:
         self._services = base / "services"
         self._services.mkdir()
         for number, route in enumerate(make_routes(services)):
-            for kind, value in _manifests(route).items():
+            for kind, value in manifests(route).items():
                 (self._services / f"{number}-{kind}.json").write_text(json.dumps(value))
 
     def __enter__(self) -> Self:
@@ -217,7 +217,8 @@ class Daemon:
         return times.user + times.system + times.children_user + times.children_system
 
 
-def _manifests(route: ServiceRoute) -> dict[str, object]:
+def manifests(route: ServiceRoute) -> dict[str, dict[str, Any]]:
+    """Its Service and its EndpointSlice."""
     name = route.name.service
     service = {
         "apiVersion": "v1",

@@ -15,10 +15,6 @@ from types import TracebackType
 from typing import Self
 
 
-class CorruptFileError(ValueError):
-    """A file of ours cannot be read as what it must be; the caller quarantines it."""
-
-
 class LockHeldError(RuntimeError):
     """Another process has the lock; `pid` is None where the holder did not say."""
 
@@ -96,19 +92,6 @@ def remove_durably(path: Path) -> None:
 def write_json(path: Path, value: object, mode: int = 0o600) -> None:
     """Replace the file with `value` as JSON, atomically."""
     write_atomic(path, json.dumps(value, sort_keys=True).encode() + b"\n", mode)
-
-
-def read_json(path: Path) -> object:
-    """The JSON value of the file, None where there is no file. Raises CorruptFileError, or OSError if unreadable."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        value: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"cannot read {path}: not JSON ({error})") from None
-    return value
 
 
 def quarantine(path: Path) -> Path:

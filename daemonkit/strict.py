@@ -119,32 +119,47 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
     return (kind,)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a type says about the values that it takes."""
+
+    struct: type | None
+    is_untyped_map: bool
+    map_item: Any
+    list_item: Any
+    is_time: bool
+
+
+@cache
+def _shape(kind: Any) -> _Shape:
+    kinds = _alternatives(kind)
+    origins = [(one, typing.get_origin(one)) for one in kinds]
+    maps = [one for one, origin in origins if isinstance(origin, type) and issubclass(origin, Mapping)]
+    lists = [one for one, origin in origins if origin in (list, tuple)]
+    return _Shape(
+        struct=next((one for one in kinds if _is_struct(one)), None),
+        is_untyped_map=dict in kinds,
+        map_item=typing.get_args(maps[0])[1] if maps else Any,
+        list_item=typing.get_args(lists[0])[0] if lists else Any,
+        is_time=datetime.datetime in kinds,
+    )
+
+
 def _walk(document: Document, value: object, kind: Any, path: Path, annotation: str) -> object:
     """The value with unknown fields refused, nulls of fields dropped, numbers of quantities turned into strings."""
-    kinds = _alternatives(kind)
+    shape = _shape(kind)
     if isinstance(value, dict):
-        struct = next((one for one in kinds if _is_struct(one)), None)
-        if struct is not None:
-            return _walk_struct(document, value, struct, path)
-        if dict in kinds:
+        if shape.struct is not None:
+            return _walk_struct(document, value, shape.struct, path)
+        if shape.is_untyped_map:
             return _walk_untyped_map(document, value, path)
-        of_map = next((one for one in kinds if typing.get_origin(one) in (dict, Mapping)), None) or next(
-            (
-                one
-                for one in kinds
-                if isinstance(typing.get_origin(one), type) and issubclass(typing.get_origin(one), Mapping)
-            ),
-            None,
-        )
-        item_kind = typing.get_args(of_map)[1] if of_map is not None else Any
-        return {key: _walk(document, item, item_kind, (*path, key), annotation) for key, item in value.items()}
+        return {key: _walk(document, item, shape.map_item, (*path, key), annotation) for key, item in value.items()}
     if isinstance(value, list):
-        of_list = next((one for one in kinds if typing.get_origin(one) in (list, tuple)), None)
-        item_kind = typing.get_args(of_list)[0] if of_list is not None else Any
+        item_kind = shape.list_item
         return [_walk(document, item, item_kind, (*path, index), annotation) for index, item in enumerate(value)]
     if "Quantity" in annotation and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if datetime.datetime in kinds and isinstance(value, str):
+    if shape.is_time and isinstance(value, str):
         _check_time(document, value, path)
     return value
 

@@ -90,6 +90,7 @@ class _Watcher:
     rescan_s: float
     contents: dict[str, bytes | FileProblem] = field(default_factory=dict)
     identities: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    links_suspect: bool = True  # a link may lead elsewhere now; every other change drops the file's identity
     writing: dict[str, tuple[float, float]] = field(default_factory=dict)  # name: (first event, last event)
     watched: tuple[int, int] | None = None
     watches: list[Watch] = field(default_factory=list)
@@ -140,7 +141,7 @@ class _Watcher:
 
     def _forget(self) -> None:
         self.watched = None
-        self.contents, self.identities, self.writing = {}, {}, {}
+        self.contents, self.identities, self.writing, self.links_suspect = {}, {}, {}, True
 
     def _watch(self) -> None:
         """Watch the directory that the path names now, and its parent for the day when it is replaced."""
@@ -184,7 +185,9 @@ class _Watcher:
             return name == self.path.name
         if not self.accept(name):
             # Only renames and links matter here: ..data of an atomically replaced tree, not editors' scratch files.
-            return bool(event.mask & (Mask.MOVED_FROM | Mask.MOVED_TO)) or (self.path / name).is_symlink()
+            relevant = bool(event.mask & (Mask.MOVED_FROM | Mask.MOVED_TO)) or (self.path / name).is_symlink()
+            self.links_suspect = self.links_suspect or relevant
+            return relevant
         self.identities.pop(name, None)
         if event.mask & _WRITING and _may_be_half_written(self.path / name):
             self.writing[name] = (self.writing.get(name, (now, now))[0], now)
@@ -195,8 +198,15 @@ class _Watcher:
 
     async def _read_all(self, now: float) -> None:
         contents: dict[str, bytes | FileProblem] = {}
-        for number, name in enumerate(sorted(filter(self.accept, os.listdir(self.path)))):
-            if number % _FILES_PER_TURN == _FILES_PER_TURN - 1:
+        links = self._links() if self.links_suspect else frozenset()
+        self.links_suspect = False
+        looked_at = 0
+        for name in sorted(filter(self.accept, os.listdir(self.path))):
+            if self.watched and name in self.identities and name in self.contents and name not in links:
+                contents[name] = self.contents[name]
+                continue
+            looked_at += 1
+            if looked_at % _FILES_PER_TURN == 0:
                 await asyncio.sleep(0)
             if not _is_utf8(name):
                 contents[_printable(name)] = FileProblem("the name of the file is not UTF-8; rename it")
@@ -210,6 +220,10 @@ class _Watcher:
             if content is not None:
                 contents[name] = content
         self.contents = contents
+
+    def _links(self) -> frozenset[str]:
+        with os.scandir(self.path) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_symlink())
 
     def _read(self, name: str) -> bytes | FileProblem | None:
         """The file's content; the one we have where its identity has not changed; None where it is no file."""

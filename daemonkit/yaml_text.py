@@ -18,6 +18,8 @@ from typing import TypeAlias
 
 import yaml
 
+from daemonkit.json_text import LaterLines, plain_json
+
 Path: TypeAlias = tuple[str | int, ...]
 
 MAX_BYTES = 1 << 20
@@ -68,6 +70,9 @@ def parse_documents(data: bytes) -> tuple[Document, ...]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(f"not UTF-8 text (byte {error.start})", data[: error.start].count(b"\n") + 1) from None
+    value = plain_json(text, _integer, _number)
+    if value is not None:
+        return (Document(value, LaterLines(lambda: _lines_of(text))),)
     try:
         documents = tuple(_Builder(text).documents())
     except yaml.MarkedYAMLError as error:
@@ -78,6 +83,14 @@ def parse_documents(data: bytes) -> tuple[Document, ...]:
         line = text[: max(error.position, 0)].count("\n") + 1 if isinstance(error.position, int) else None
         raise TextError(f"not a text file: {error.reason}", line) from None
     return tuple(document for document in documents if document.value is not None)
+
+
+def _lines_of(text: str) -> Mapping[Path, int]:
+    """Where everything in a JSON text is; only its first line where YAML 1.1 cannot read it."""
+    try:
+        return next(_Builder(text).documents()).lines
+    except (yaml.YAMLError, TextError):
+        return {(): 1}
 
 
 def _yaml_problem(error: yaml.MarkedYAMLError) -> TextError:

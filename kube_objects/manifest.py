@@ -42,14 +42,6 @@ def first_problem(problems: Iterable[tuple[Path, str]], document: Document, path
     return ManifestError(path, message + more, field, line or None)
 
 
-def read_object(data: bytes, path: str, allowed: Mapping[tuple[str, str], type]) -> object:
-    """The only object of the file, decoded strictly as the type that `allowed` gives for its (apiVersion, kind).
-
-    Raises ManifestError. `path` is only used to name the file in it.
-    """
-    return read_document(read_single(data, path), path, allowed)
-
-
 def read_single(data: bytes, path: str) -> Document:
     """The only document of the file; for callers that want its lines (Document.line_of). Raises ManifestError."""
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+\Z")
@@ -24,19 +23,6 @@ def is_dns_label(name: str) -> str | None:
         return f"must have at most 63 characters, has {len(name)}"
     if not _LABEL.match(name):
         return f"{name!r} must be lower case letters, digits and '-', and begin and end with a letter or digit"
-    return None
-
-
-def is_dns1035_label(name: str) -> str | None:
-    """RFC 1035 label, such as the name of a Service: like a DNS label, but begins with a letter."""
-    if not name:
-        return "must not be empty"
-    if len(name) > 63:
-        return f"must have at most 63 characters, has {len(name)}"
-    if not _LABEL_1035.match(name):
-        return (
-            f"{name!r} must be lower case letters, digits and '-', begin with a letter and end with a letter or digit"
-        )
     return None
 
 

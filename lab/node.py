@@ -119,11 +119,6 @@ class LabNode:
         if self.agent is not None:
             self.agent.kill()
 
-    def kill_proxy(self) -> None:
-        """kill -9."""
-        if self.proxy is not None:
-            self.proxy.kill()
-
     def stop_agent(self) -> int | None:
         """SIGTERM; pods stay. The exit status."""
         return None if self.agent is None else self.agent.stop()

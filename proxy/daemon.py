@@ -21,6 +21,7 @@ from typing import Any
 
 from daemonkit.files import LockFile, LockHeldError
 from daemonkit.journal import setup_logging
+from daemonkit.memory import collect_seldom, keep_for_good
 from daemonkit.notify import Notifier
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError, serve_unix
@@ -79,6 +80,7 @@ def run(argv: Sequence[str]) -> int:
         return 1
     for warning in (*config.warnings, *(api.warnings if api is not None else ())):
         _log.warning("%s", warning)
+    collect_seldom()
     try:
         with _only_one(config):
             asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config, api))
@@ -265,6 +267,7 @@ class ProxyDaemon:
         if status.synced_once and not self._told_ready:
             self._synced.set()
             self._told_ready = True
+            keep_for_good()
             _log.info("ready: %d service ports routed", len(table.routes))
             self._notifier.ready()
 

@@ -78,7 +78,8 @@ class FamilyBackend:
         if failures:
             raise failures[0]
         left_out = {(each.name, each.family) for each in refused}
-        await self._flows.drop_stale(route for route in table.routes if (route.name, route.family) not in left_out)
+        routes = [route for route in table.routes if (route.name, route.family) not in left_out] if refused else None
+        await self._flows.drop_stale(table.routes if routes is None else routes)
         failed = sum(engine.failed_writes for engine in self._engines) - failed_before
         return SyncReport(writes, full, time.monotonic() - started_s, tuple(refused), failed)
 

@@ -21,7 +21,7 @@ from proxy.log_changes import ProblemLog
 from proxy.sources.agent_pods import watch_agent
 from proxy.sources.api_objects import NodeObject
 from proxy.sources.api_server import ApiSource, ApiView
-from proxy.sources.directory import remembered, watch_manifests, worth_remembering
+from proxy.sources.directory import remembered, watch_manifests, winners_among, worth_remembering
 from proxy.sync import Synchronizer
 
 
@@ -54,11 +54,14 @@ class Followers:
 
     async def _follow_directory(self, directory: Path) -> None:
         last_good = LastGood(self._config.api_socket.with_suffix(".last-good.json"))
+        services, winners = None, winners_among(())
         async for state in watch_manifests(directory, remembered(directory, last_good.load())):
             self._problems.see_directory(state)
             self._synchronizer.put_directory(state)
             if not state.problem:
-                last_good.save(worth_remembering(state))
+                if state.services != services:  # endpoints change a thousand times as often
+                    services, winners = state.services, winners_among(state.services)
+                last_good.save(worth_remembering(state, winners))
 
     async def _follow_agent(self, path: Path) -> None:
         async for view in watch_agent(path):

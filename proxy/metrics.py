@@ -92,7 +92,7 @@ class ProxyMetrics:
     def _count_routes(self, table: RoutingTable) -> None:
         self._routes.set(len(table.routes))
         for family in (4, 6):
-            routes = [route for route in table.routes if route.family == family]
+            routes = [r for r in table.routes if (r.internal_local or r.external_local) and r.family == family]
             internal = sum(route.internal_verdict == "DROP" for route in routes)
             external = sum(route.is_external and route.external_verdict == "DROP" for route in routes)
             self._no_local.labels("internal", f"IPv{family}").set(internal)

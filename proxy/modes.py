@@ -40,20 +40,22 @@ async def usable_families(mode: str) -> tuple[tuple[int, ...], str]:
     return await iptables.usable_families()
 
 
-async def planned_write(
-    mode: str, settings: TrafficSettings, family: int, routes: Iterable[ServiceRoute]
-) -> tuple[str, str]:
-    """What the backend would write: (command, its input; "" for nothing).  Raises BackendError."""
+async def planned_writes(
+    mode: str, settings: TrafficSettings, family: int, routes: Iterable[ServiceRoute], ipvs: IpvsSettings
+) -> tuple[tuple[str, str], ...]:
+    """What the backend would write: (command, its input; "" for nothing) of each program.  Raises BackendError."""
     if mode == "ipvs":
-        raise BackendError("cannot plan mode ipvs: not supported yet; what is there shows: cat /proc/net/ip_vs")
+        from proxy.ipvs.plan import planned_changes
+
+        return await planned_changes(settings, ipvs, family, routes)
     if mode == "nftables":
         from proxy.nftables.plan import planned_transaction
 
-        return await planned_transaction(settings, family, routes)
+        return (await planned_transaction(settings, family, routes),)
     from proxy.iptables.frame import RenderConfig
     from proxy.iptables.plan import planned_restore
 
-    return await planned_restore(RenderConfig.of(settings), family, tuple(routes))
+    return (await planned_restore(RenderConfig.of(settings), family, tuple(routes)),)
 
 
 def namer_of_rules(mode: str) -> Callable[[ServiceRoute, str], str]:

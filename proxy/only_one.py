@@ -2,7 +2,7 @@
 
 Before: `proxy.daemon` starts, to run or to clean up.  Next: everything else.  The lock is an abstract unix socket
 (unix(7)), which lives in the network namespace as the rules do and is gone with its last descriptor.  The programs we
-run inherit it (`proxy.iptables.commands`): after a kill -9 the next proxy starts when the last of them has ended, so
+run inherit it (`proxy.programs`): after a kill -9 the next proxy starts when the last of them has ended, so
 that no restore of the past can write behind its back.
 """
 

@@ -17,7 +17,7 @@ from proxy.api_access import find_api, reads_directory
 from proxy.config import ProxyConfig
 from proxy.endpoints import PodFacts
 from proxy.followers import make_client
-from proxy.modes import planned_write, usable_families
+from proxy.modes import planned_writes, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.resolve import resolve
 from proxy.routes import RoutingTable
@@ -58,7 +58,9 @@ async def make_plan(config: ProxyConfig) -> Plan:
     notes += [problem for problem in (family_problem, agent_problem) if problem]
     notes += [str(problem) for problem in table.errors]
     settings = traffic_settings(config, node=node)
-    restores = [await planned_write(config.mode, settings, family, table.routes) for family in families]
+    restores: list[tuple[str, str]] = []
+    for family in families:
+        restores += await planned_writes(config.mode, settings, family, table.routes, config.ipvs)
     return Plan(tuple(restores), tuple(notes))
 
 

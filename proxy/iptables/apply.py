@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
-from proxy.iptables.commands import LOCK_WAIT_S, Finished, Tools, execute, memory_file, write_deadline_s
+from proxy.iptables.tools import LOCK_WAIT_S, Tools
+from proxy.programs import Finished, execute, memory_file, write_deadline_s
 
 _LINE = re.compile(r"line:?\s+(\d+)")
 # What iptables adds to its reason: its name and version, the line's number, where to find help.

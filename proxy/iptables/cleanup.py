@@ -9,11 +9,11 @@ from __future__ import annotations
 from proxy.backend import BackendError, RulesRefusedError
 from proxy.iptables import sysctls
 from proxy.iptables.apply import apply_restore
-from proxy.iptables.commands import Tools
 from proxy.iptables.detect import existing
 from proxy.iptables.diff import diff, gone_chains, keep_empty
 from proxy.iptables.model import EMPTY, Ruleset
 from proxy.iptables.observe import observe, route_localnet_before
+from proxy.iptables.tools import Tools
 
 
 async def remove_all() -> None:

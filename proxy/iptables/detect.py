@@ -13,7 +13,8 @@ import shutil
 from pathlib import Path
 
 from proxy.backend import BackendError, BackendUnusableError, families_without
-from proxy.iptables.commands import Tools, execute, run
+from proxy.iptables.tools import Tools
+from proxy.programs import execute, run
 
 _HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 _LEGACY_TABLES = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}

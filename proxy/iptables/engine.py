@@ -8,44 +8,33 @@ read.
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
+from daemonkit.memory import collector_paused
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
 from proxy.family_backend import Outcome
 from proxy.foreign_edits import ForeignEdits
 from proxy.iptables import sysctls
 from proxy.iptables.adopt import adopted, uses_bpf
 from proxy.iptables.apply import apply_restore
-from proxy.iptables.commands import Tools
 from proxy.iptables.detect import detect
 from proxy.iptables.diff import Change, diff, gone_chains, keep_empty, matches
 from proxy.iptables.frame import RenderConfig
-from proxy.iptables.isolate import Search, held_routes, run_search
+from proxy.iptables.held import held_routes
 from proxy.iptables.model import Ruleset
 from proxy.iptables.observe import observe, route_localnet_before
 from proxy.iptables.render import Renderer
+from proxy.iptables.tools import Tools
 from proxy.iptables.verify import Inspection
-from proxy.iptables.watch import Watch, open_watch, write_unheard
+from proxy.iptables.watch import open_watch
+from proxy.isolate import Search, run_search
+from proxy.nft_events import Watch, write_unheard
 from proxy.routes import ServiceRoute
 
 _log = logging.getLogger(__name__)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Thousands of values are made at once and all are kept: looking for garbage among them costs 5 to 10 ms."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class Engine:
@@ -94,7 +83,7 @@ class Engine:
     async def _commit(self, tools: Tools, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """Make the kernel hold these and no others; how many chains were written, and whether that was all."""
         kernel = self._kernel if self._kernel is not None else await self._observed(tools)
-        with _collector_paused():
+        with collector_paused():
             wanted = keep_empty(self._renderer.render(routes), self._stuck)
             change = diff(kernel, wanted)
         if change.text:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 
 from proxy.backend import BackendError
-from proxy.iptables.commands import Tools, run
 from proxy.iptables.frame import ROUTE_LOCALNET_NOTE
 from proxy.iptables.model import BUILT_IN, CANARY, EMPTY, Chain, Jump, Ruleset, Table, is_own_chain
+from proxy.iptables.tools import Tools
+from proxy.programs import run
 
 # iptables-nft-save prints this instead of the table, and exits with 0.
 _INCOMPATIBLE = re.compile(r"^# Table `(nat|filter)' is incompatible", re.MULTILINE)

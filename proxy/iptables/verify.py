@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proxy.iptables.commands import memory_file
 from proxy.iptables.model import Rule, Ruleset
+from proxy.programs import memory_file
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 60.0

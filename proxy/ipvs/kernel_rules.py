@@ -11,12 +11,13 @@ from functools import partial
 from proxy.backend import BackendError, RulesRefusedError
 from proxy.iptables import sysctls
 from proxy.iptables.apply import apply_restore
-from proxy.iptables.commands import Tools
 from proxy.iptables.detect import detect
 from proxy.iptables.diff import diff, gone_chains, keep_empty, matches
 from proxy.iptables.model import Ruleset
 from proxy.iptables.observe import observe, route_localnet_before
-from proxy.iptables.watch import Watch, open_watch, write_unheard
+from proxy.iptables.tools import Tools
+from proxy.iptables.watch import open_watch
+from proxy.nft_events import Watch, write_unheard
 
 
 class KernelRules:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxy.backend import BackendError
+from proxy.backend import BackendError, BackendUnusableError
 from proxy.ipvs.model import Connections, ServerKey, State, Target, VirtualServer
 from proxy.ipvs.netlink import Kernel
 
@@ -116,15 +116,36 @@ def _address(text: str) -> tuple[str, int]:
 
 def observe(kernel: Kernel, families: Iterable[int]) -> Observed:
     """Read everything; makes the device where it is missing.  Raises BackendError."""
-    device = kernel.make_device()
-    addresses = kernel.addresses()
+    return _observed(kernel, kernel.make_device(), families, _all_servers(kernel), kernel.sets())
+
+
+def glance(kernel: Kernel, families: Iterable[int]) -> Observed:
+    """The same for whoever must change nothing, of these families only: what is missing, modules too, is not there."""
+    wanted = frozenset(families)
+    servers = _all_servers(kernel) if _TABLE.exists() else Servers({}, {})
+    try:
+        sets = kernel.sets()
+    except BackendUnusableError:
+        sets = {}
+    found = _observed(kernel, kernel.device(), wanted, servers, sets)
+    mine = {key: server for key, server in found.state.servers.items() if key.family in wanted}
+    vips = frozenset(ip for ip in found.state.vips if ipaddress.ip_address(ip).version in wanted)
+    return replace(found, state=State(mine, vips, sets))
+
+
+def _all_servers(kernel: Kernel) -> Servers:
     table = read_servers(kernel, text := read_table())
-    if len(text) > _PAGE:
-        table = with_missing(kernel, table)
+    return with_missing(kernel, table) if len(text) > _PAGE else table
+
+
+def _observed(
+    kernel: Kernel, device: int, families: Iterable[int], table: Servers, sets: Mapping[str, frozenset[str]]
+) -> Observed:
+    addresses = kernel.addresses()
     wanted = frozenset(families)
     vips = frozenset(ip for ip, index in addresses.items() if index == device and not _is_link_local(ip))
     others = frozenset(ip for ip, index in addresses.items() if index != device and _is_node_ip(ip, wanted))
-    return Observed(State(table.servers, vips, kernel.sets()), table.connections, others, device)
+    return Observed(State(table.servers, vips, sets), table.connections, others, device)
 
 
 def _is_link_local(ip: str) -> bool:

@@ -12,7 +12,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 
-from proxy.iptables.watch import drain
+from proxy.nft_events import drain
 
 _NETLINK_ROUTE = 0
 _RECEIVE_BUFFER_FORCE = 33  # SO_RCVBUFFORCE: beyond the limit for others

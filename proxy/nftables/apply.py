@@ -10,7 +10,7 @@ import os
 import re
 
 from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
-from proxy.iptables.commands import Finished, execute, memory_file, write_deadline_s
+from proxy.programs import Finished, execute, memory_file, write_deadline_s
 
 _PASSING = re.compile(r"temporarily unavailable|No buffer space available|Cannot allocate memory|Interrupted system")
 _PLACE = re.compile(r"^\S*?:\d+:\d+-\d+: Error: ")

@@ -12,9 +12,9 @@ import re
 import shutil
 
 from proxy.backend import BackendError, BackendUnusableError, families_without
-from proxy.iptables.commands import execute
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.diff import affinity_table, empty_table
+from proxy.programs import execute
 
 _log = logging.getLogger(__name__)
 _NFT, _KERNEL = (1, 0, 1), (5, 13)

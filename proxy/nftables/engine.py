@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from daemonkit.memory import collector_paused
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
 from proxy.family_backend import Outcome
 from proxy.foreign_edits import ForeignEdits
-from proxy.iptables.isolate import Search, run_search
-from proxy.iptables.watch import NftWatch, concerns_table, write_unheard
+from proxy.isolate import Search, run_search
+from proxy.nft_events import NftWatch, concerns_table, write_unheard
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.detect import remembers_clients
 from proxy.nftables.diff import Change, Counts, counts_of, difference, stale_clients, table_difference
@@ -104,8 +105,9 @@ class Engine:
         held = self._held
         if held is None:
             return await self._commit_all(routes)
-        parts = render_parts(routes, self._family, held.parts)
-        change, counts = difference(held.parts, parts, held.counts, self._family)
+        with collector_paused():
+            parts = render_parts(routes, self._family, held.parts)
+            change, counts = difference(held.parts, parts, held.counts, self._family)
         await self._write(change)
         self._hold(parts, counts)
         if change.leavers:
@@ -116,11 +118,12 @@ class Engine:
         """The same where it is not known what the kernel holds."""
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
-        kernel = await observe(self._family)
         foreign = await has_table(self._family, UPSTREAM_TABLE)
-        parts = render_parts(routes, self._family, {}, table_orders(kernel))
-        wanted = whole_table(parts, self._settings, self._family)
-        change = table_difference(kernel, wanted, self._family, foreign=foreign)
+        kernel = await observe(self._family)
+        with collector_paused():
+            parts = render_parts(routes, self._family, {}, table_orders(kernel))
+            wanted = whole_table(parts, self._settings, self._family)
+            change = table_difference(kernel, wanted, self._family, foreign=foreign)
         if foreign:
             _log.info("removing the table %s that kube-proxy left", UPSTREAM_TABLE)
         await self._write(change)

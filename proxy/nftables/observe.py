@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from proxy.backend import BackendError
-from proxy.iptables.commands import execute
 from proxy.nftables.frame import AFFINITY, family_word
 from proxy.nftables.model import EMPTY, TABLE, Chain, Rule, Table
+from proxy.programs import execute
 
 _READ_DEADLINE_S = 60.0
 _PROTOCOLS = {"tcp": "6", "udp": "17", "sctp": "132"}

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from daemonkit.watch_dir import DirectorySnapshot, FileProblem, accept_manifest, watch_directory
@@ -39,7 +40,7 @@ class ManifestFile:
     """The text of `facts`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DirectoryState:
     """All files, in the order in which they win when two want the same."""
 
@@ -52,12 +53,12 @@ class DirectoryState:
     listed: bool = True
     """It has been read at least once by this process: only then is what is not in it known to be unwanted."""
 
-    @property
+    @cached_property
     def services(self) -> tuple[ServiceFacts, ...]:
         """The Services that count, in winning order."""
         return tuple(facts for facts in self._effective() if isinstance(facts, ServiceFacts))
 
-    @property
+    @cached_property
     def slices(self) -> tuple[SliceFacts, ...]:
         """The EndpointSlices that count."""
         return tuple(facts for facts in self._effective() if isinstance(facts, SliceFacts))
@@ -79,14 +80,18 @@ class DirectoryState:
         return (file.facts for name, file in self.files.items() if file.facts is not None and name not in self.clashes)
 
 
-def worth_remembering(state: DirectoryState) -> dict[str, bytes]:
+def winners_among(services: tuple[ServiceFacts, ...]) -> frozenset[tuple[str, str]]:
+    """(namespace, name) of services that have an address which another one wants too.  Pure."""
+    return find_clashes(services).winners
+
+
+def worth_remembering(state: DirectoryState, winners: frozenset[tuple[str, str]]) -> dict[str, bytes]:
     """Path and text of each file that the next proxy must know of before it reads the directory.  Pure.
 
     The last good versions, and who won an address or an object against another file: after a restart, when no file was
     there before another, they must win again, or a service that works would give way to one that never did.
     """
     texts = state.last_good
-    winners = find_clashes(state.services).winners
     contested = {identity for name in state.clashes if (identity := _identity(state.files[name].facts)) is not None}
     for name, file in state.files.items():
         facts = file.facts
@@ -127,8 +132,10 @@ def merge_files(previous: DirectoryState, parsed: Mapping[str, ManifestFile]) ->
 
     Of two good files with the same object the one that had it first keeps it; a bad one yields to a good one.
     """
-    known = [name for name in previous.files if name in parsed and name not in previous.clashes]
-    order = (*known, *sorted(name for name in parsed if name not in set(known)))
+    if _same_objects(previous.files, parsed):
+        return DirectoryState({name: parsed[name] for name in previous.files}, previous.clashes)
+    known = {name: None for name in previous.files if name in parsed and name not in previous.clashes}
+    order = (*known, *sorted(name for name in parsed if name not in known))
     owners: dict[tuple[str, str, str], str] = {}
     clashes: dict[str, ManifestError] = {}
     # What a file says now counts more than what another one said before it broke.
@@ -143,6 +150,15 @@ def merge_files(previous: DirectoryState, parsed: Mapping[str, ManifestFile]) ->
             message = f"{kind} {namespace}/{called} is defined in {parsed[owner].path} already"
             clashes[name] = ManifestError(file.path, message, "metadata.name")
     return DirectoryState({name: parsed[name] for name in order}, clashes)
+
+
+def _same_objects(before: Mapping[str, ManifestFile], now: Mapping[str, ManifestFile]) -> bool:
+    """The same files with the same objects, whatever these say: nobody can win or lose a clash."""
+    return before.keys() == now.keys() and all(
+        file is (old := before[name])
+        or (_identity(file.facts) == _identity(old.facts) and (file.error is None) == (old.error is None))
+        for name, file in now.items()
+    )
 
 
 def unreadable(previous: DirectoryState, snapshot: DirectorySnapshot) -> DirectoryState:
@@ -175,6 +191,9 @@ async def watch_manifests(directory: Path, state: DirectoryState | None = None) 
         parsed: dict[str, ManifestFile] = {}
         for number, (name, content) in enumerate(snapshot.files.items()):
             before = state.files.get(name)
+            if before is not None and before.content == content:
+                parsed[name] = before
+                continue
             parsed[name] = parse_file(str(directory / name), content, before)
             if parsed[name] is not before and number % _FILES_PER_TURN == 0:
                 await asyncio.sleep(0)  # a thousand new files must not hold up health checks

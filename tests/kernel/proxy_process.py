@@ -140,6 +140,16 @@ class ProxyProcess:
         else:
             self.install("iptables")
 
+    @property
+    def mode(self) -> str:
+        """The flag for the backend that the node's variant names."""
+        return f"--proxy-mode={NFTABLES if self.node.variant == NFTABLES else 'iptables'}"
+
+    def allow_ip6(self) -> None:
+        """Put the program that writes rules of IPv6 on its PATH, where that is one of its own."""
+        if self.node.variant != NFTABLES:
+            self.install("ip6tables")
+
     def install(self, program: str, variant: str = "") -> None:
         """iptables or ip6tables on the daemon's PATH: the variant under test, as on a host that has no other."""
         variant = variant or self.node.variant

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.netlab import NODE_IP, NODE_IP6, Namespace, Node, ask
+from tests.kernel.netlab import NODE_IP, NODE_IP6, Namespace, Node, ask, every_backend
 from tests.kernel.proxy_process import ProxyProcess, eventually, one_variant, service_object, slice_object
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, VIP6
 
@@ -24,13 +24,14 @@ def put_web(daemon: ProxyProcess, node: Node, **spec: Any) -> None:
     daemon.put("web-6.yaml", slice_object("web", pod.ip6, name="web-6", nodeName="node-a"))
 
 
+@every_backend
 async def test_a_dual_stack_service_from_files_and_a_restart_that_writes_nothing(
     node: Node, daemon: ProxyProcess
 ) -> None:
     (pod,) = node.add_pods(1)
-    daemon.install("ip6tables")
+    daemon.allow_ip6()
     put_web(daemon, node)
-    daemon.start()
+    daemon.start(daemon.mode)
     await daemon.until_synced()
     assert [ask(node.neighbour, vip, PORT)[0] for vip in (VIP, VIP6)] == [pod.name, pod.name]
     (service,) = (await daemon.get("/v1/services"))["services"]
@@ -39,12 +40,13 @@ async def test_a_dual_stack_service_from_files_and_a_restart_that_writes_nothing
     assert {endpoint["ip"] for endpoint in service["ports"][0]["endpoints"]} == {pod.ip, pod.ip6}
     assert daemon.end() == 0
     assert ask(node.neighbour, VIP6, PORT)[0] == pod.name, "rules stay in place"
-    daemon.start()
+    daemon.start(daemon.mode)
     await daemon.until_synced()
     assert (await daemon.get("/v1/status"))["lastSync"]["changedChains"] == 0
     assert daemon.end() == 0
     assert daemon.run("--cleanup")[0] == 0
     assert "KUBE" not in node.save() + node.save(6)
+    assert "longshore" not in node.save() + node.save(6)
 
 
 async def test_a_family_the_node_lacks_is_named_in_the_service_and_the_other_works(
@@ -77,12 +79,13 @@ async def test_rules_of_one_family_that_cannot_be_written_do_not_hold_up_the_oth
     await daemon.until("/v1/status", lambda status: "no room left" in status["lastError"])
 
 
+@every_backend
 async def test_node_ports_on_the_primary_addresses_only(node: Node, daemon: ProxyProcess) -> None:
     (pod,) = node.add_pods(1)
-    daemon.install("ip6tables")
+    daemon.allow_ip6()
     ports = [{"port": PORT, "targetPort": 8080, "nodePort": NODE_PORT}]
     put_web(daemon, node, type="NodePort", ports=ports)
-    daemon.start("--nodeport-addresses=primary")
+    daemon.start(daemon.mode, "--nodeport-addresses=primary")
     await daemon.until_synced()
     for primary, other in ((NODE_IP, "10.244.0.1"), (NODE_IP6, "fd00:244::1")):
         assert ask(node.neighbour, primary, NODE_PORT)[0] == pod.name

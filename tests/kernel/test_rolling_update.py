@@ -1,4 +1,7 @@
-"""A rolling update under 200 requests a second, with the proxy killed in the middle: no request fails."""
+"""A rolling update under 200 requests a second, with the proxy killed in the middle: no request fails.
+
+Two services have the same pods, one of each policy; a quarter of the requests goes to each cluster IP and node port.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,18 @@ import threading
 import time
 from typing import Any
 
-import pytest
-
-from tests.kernel.netlab import NODE_IP, Node, Pod, ask
+from tests.kernel.netlab import NODE_IP, Node, Pod, ask, every_backend
 from tests.kernel.proxy_process import ProxyProcess, service_object, slice_object
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP
 
 _RATE = 200
+NEAR_VIP, NEAR_PORT = "10.96.0.11", NODE_PORT + 1
+DOORS = ((VIP, PORT), (NODE_IP, NODE_PORT), (NEAR_VIP, PORT), (NODE_IP, NEAR_PORT))
 LEAVING = {"conditions": {"ready": False, "serving": True, "terminating": True}}
 
 
 class Load(threading.Thread):
-    """Asks at the cluster IP and at the node port in turn, at a steady rate; keeps what failed."""
+    """Asks at cluster IPs and node ports in turn, at a steady rate; keeps what failed."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(daemon=True)
@@ -33,7 +36,7 @@ class Load(threading.Thread):
         """Until stopped."""
         begin_s = time.monotonic()
         while not self._stopped.is_set():
-            address, port = ((VIP, PORT), (NODE_IP, NODE_PORT))[self.asked % 2]
+            address, port = DOORS[self.asked % len(DOORS)]
             try:
                 self.answered.add(ask(self._node.neighbour, address, port)[0])
             except OSError as error:
@@ -48,18 +51,21 @@ class Load(threading.Thread):
 
 
 def put(daemon: ProxyProcess, *pods: tuple[Pod, dict[str, Any]]) -> None:
-    made = slice_object("web")
-    made["endpoints"] = [{"addresses": [pod.ip], "nodeName": "node-a", **fields} for pod, fields in pods]
-    daemon.put("web-1.yaml", made)
+    for service in ("web", "near"):
+        made = slice_object(service)
+        made["endpoints"] = [{"addresses": [pod.ip], "nodeName": "node-a", **fields} for pod, fields in pods]
+        daemon.put(f"{service}-1.yaml", made)
 
 
-@pytest.mark.parametrize("policy", ["Cluster", "Local"])
-async def test_no_request_fails(node: Node, daemon: ProxyProcess, policy: str) -> None:
+@every_backend
+async def test_no_request_fails(node: Node, daemon: ProxyProcess) -> None:
     old, new, newest = node.add_pods(3)
-    ports = [{"port": PORT, "targetPort": 8080, "nodePort": NODE_PORT}]
-    daemon.put("web.yaml", service_object(selector=None, type="NodePort", externalTrafficPolicy=policy, ports=ports))
+    for name, vip, node_port, policy in (("web", VIP, NODE_PORT, "Cluster"), ("near", NEAR_VIP, NEAR_PORT, "Local")):
+        ports = [{"port": PORT, "targetPort": 8080, "nodePort": node_port}]
+        spec = {"type": "NodePort", "externalTrafficPolicy": policy, "ports": ports}
+        daemon.put(f"{name}.yaml", service_object(name, vip, selector=None, **spec))
     put(daemon, (old, {}))
-    daemon.start()
+    daemon.start(daemon.mode)
     await daemon.until_synced()
     load = Load(node)
     load.start()
@@ -71,7 +77,7 @@ async def test_no_request_fails(node: Node, daemon: ProxyProcess, policy: str) -
             await asyncio.sleep(0.3)
             if before is old:  # in the middle of it
                 daemon.end(signal.SIGKILL)
-                daemon.start()
+                daemon.start(daemon.mode)
             await asyncio.sleep(1.2)
             put(daemon, (after, {}))
             await asyncio.sleep(1.2)

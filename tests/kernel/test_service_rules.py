@@ -18,7 +18,6 @@ from proxy.backend import BackendError
 from proxy.iptables import engine as engine_module
 from proxy.iptables.apply import apply_restore
 from proxy.iptables.backend import IptablesBackend
-from proxy.iptables.commands import Tools
 from proxy.iptables.detect import detect
 from proxy.iptables.engine import Engine
 from proxy.iptables.frame import RenderConfig
@@ -26,8 +25,9 @@ from proxy.iptables.model import Ruleset
 from proxy.iptables.names import port_hash
 from proxy.iptables.observe import parse_save
 from proxy.iptables.render import render
+from proxy.iptables.tools import Tools
 from proxy.iptables.verify import Reading
-from proxy.iptables.watch import NftWatch
+from proxy.nft_events import NftWatch
 from tests.kernel.conftest import Proxy
 from tests.kernel.netlab import NODE_IP, Node, Pod, ask, sh, tally
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, many, route, table

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from proxy import conntrack_netlink
 from tests.kernel.conftest import Proxy
-from tests.kernel.netlab import Node, ask, converse
+from tests.kernel.netlab import NFTABLES, Node, ask, converse, every_backend
 from tests.kernel.routes_of import PORT, table
 from tests.kernel.test_external_traffic import Net, both_families, doors, everywhere, start
 
@@ -41,14 +41,14 @@ def answering(socks: list[socket.socket]) -> list[str]:
     return [converse(sock)[0] for sock in socks]
 
 
+@every_backend
 @both_families
 async def test_the_four_transitions_and_nothing_else(node: Node, proxy: Proxy, net: Net) -> None:
     one, two = node.add_pods(2)
     backend = start(proxy)
     program = "iptables" if net.family == 4 else "ip6tables"
-    node.program(
-        f"{program}-{node.variant} -w -A FORWARD -m conntrack --ctstate INVALID -j DROP"
-    )  # now flows are tracked
+    variant = "nft" if node.variant == NFTABLES else node.variant
+    node.program(f"{program}-{variant} -w -A FORWARD -m conntrack --ctstate INVALID -j DROP")  # now flows are tracked
     with clients(node, net) as socks:
         # 0 -> n: what was sent before there was a rule leads to the address itself.
         for sock in socks:

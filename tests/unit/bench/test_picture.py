@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.picture import ratios_svg, timeline_svg
+from bench.picture import curves_svg, ratios_svg, timeline_svg
 from bench.table import Row
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -48,3 +48,11 @@ def test_timelines_begin_with_the_first_pod_and_the_quickest_is_on_top() -> None
     assert float(early["x"]) < float(late["x"])
     assert float(early["width"]) == pytest.approx(float(late["width"]), abs=0.2)
     assert not any("pull:" in label for label in found)
+
+
+def test_curves_climb_where_the_figures_do() -> None:
+    found = boxes(curves_svg("growth", "services", "ms", {"a": [(1000, 20), (10000, 200)], "b": [(1000, 20)]}))
+    small, large = found["a: 20 ms at 1000"], found["a: 200 ms at 10000"]
+    assert float(small["x"]) < float(large["x"])
+    assert float(small["y"]) > float(large["y"]), "more is higher"
+    assert found["b: 20 ms at 1000"]["y"] == small["y"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemonkit.yaml_text import MAX_BYTES, TextError, parse_documents, resolve_plain
+from daemonkit.yaml_text import MAX_BYTES, Document, TextError, parse_documents, resolve_plain
 
 
 def value_of(text: str | bytes) -> object:
@@ -137,3 +137,24 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text("abcxyz", min_size=1, max_size=5), JSON, max_size=4))
 def test_whatever_json_writes_is_read_back(value: dict[str, object]) -> None:
     assert value_of(json.dumps(value)) == value
+
+
+def test_json_is_read_as_the_yaml_that_it_is_and_has_its_lines() -> None:
+    text = '{"a": {"b": [1, 2.0, 1e3, 0.5, "x", null, true]},\n "c": {"d": 7}}'
+    (quick,) = parse_documents(text.encode())
+    (slow,) = parse_documents(b"# a comment, so this is YAML\n" + text.encode())
+    assert quick == Document(slow.value, {path: line - 1 for path, line in slow.lines.items()})
+    assert quick.line_of(("c", "d", "nothing there")) == 2
+    (unknown,) = parse_documents(b'{"a": {"\\ud800\\udc00": 1}}')
+    assert (unknown.value, unknown.line_of(("a",))) == ({"a": {"\U00010000": 1}}, 1)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": 1e999}', '{"a": ' + "9" * 80 + "}", "{} {}"])
+def test_json_that_nobody_may_use_is_refused_as_yaml_is(text: str) -> None:
+    with pytest.raises(TextError):
+        parse_documents(text.encode())
+
+
+def test_json_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(TextError, match="nested"):
+        parse_documents(b'{"a": ' + b"[" * 150 + b"]" * 150 + b"}")

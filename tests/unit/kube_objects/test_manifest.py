@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from lightkube.models import core_v1, discovery_v1
 
-from kube_objects.manifest import ManifestError, read_object
+from kube_objects.manifest import ManifestError, read_document, read_single
 
 ALLOWED = {
     ("v1", "Pod"): core_v1.Pod,
@@ -13,11 +13,15 @@ ALLOWED = {
 POD = b"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: web\n    image: web:1\n"
 
 
+def read_object(data: bytes, path: str) -> object:
+    return read_document(read_single(data, path), path, ALLOWED)
+
+
 def test_the_type_follows_the_kind() -> None:
-    pod = read_object(POD, "web.yaml", ALLOWED)
+    pod = read_object(POD, "web.yaml")
     assert isinstance(pod, core_v1.Pod)
     piece = read_object(
-        b'{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","addressType":"IPv4","endpoints":[]}', "e", ALLOWED
+        b'{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","addressType":"IPv4","endpoints":[]}', "e"
     )
     assert isinstance(piece, discovery_v1.EndpointSlice)
 
@@ -54,6 +58,6 @@ NO_BETA = f"'discovery.k8s.io/v1beta1' has no EndpointSlice that can be used her
 )
 def test_every_refusal_is_one_line_that_names_file_and_field(data: bytes, text: str) -> None:
     with pytest.raises(ManifestError) as caught:
-        read_object(data, "/m/web.yaml", ALLOWED)
+        read_object(data, "/m/web.yaml")
     assert str(caught.value) == "cannot read /m/web.yaml" + text
     assert caught.value.path == "/m/web.yaml"

@@ -16,13 +16,6 @@ def test_bad_labels(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "good"), [("web", True), ("1web", False), ("web-", False), ("", False), ("w" * 64, False)]
-)
-def test_service_names(name: str, good: bool) -> None:
-    assert (names.is_dns1035_label(name) is None) == good
-
-
-@pytest.mark.parametrize(
     ("name", "good"),
     [
         ("web", True),

@@ -12,11 +12,13 @@ from proxy.last_good import LastGood
 from proxy.sources import directory
 from proxy.sources.directory import (
     DirectoryState,
+    ManifestFile,
     merge_files,
     parse_file,
     remembered,
     unreadable,
     watch_manifests,
+    winners_among,
     worth_remembering,
 )
 
@@ -126,13 +128,13 @@ def test_who_won_a_clash_wins_again_after_a_restart(tmp_path: Path, wants: bytes
     first = state.services[0]
     assert first.source.endswith("b.yaml")
     kept = LastGood(tmp_path / "kept.json")
-    kept.save(worth_remembering(state))
+    kept.save(worth_remembering(state, winners_among(state.services)))
     again = parsed(remembered(tmp_path, LastGood(tmp_path / "kept.json").load()), "a.yaml", "b.yaml")
     assert again.services[0] == first
     assert [str(error) for error, _ in again.errors] == [str(error) for error, _ in state.errors]
     assert parsed(DirectoryState(), "a.yaml", "b.yaml").services[0].source.endswith("a.yaml"), "or the name decided"
     alone = parsed(again, "b.yaml")
-    assert worth_remembering(alone) == {}, "nobody else wants it any more"
+    assert worth_remembering(alone, winners_among(alone.services)) == {}, "nobody else wants it any more"
 
 
 async def test_files_on_disk_are_followed(tmp_path: Path) -> None:
@@ -146,3 +148,21 @@ async def test_files_on_disk_are_followed(tmp_path: Path) -> None:
     assert [service.name for service in second.services] == ["a", "c"]
     assert second.services[0] is first.services[0]
     await states.aclose()  # type: ignore[attr-defined] # an async generator behind its AsyncIterator type
+
+
+def test_a_change_among_ten_thousand_files_is_merged_by_looking_at_each_only_once() -> None:
+    class CountedName(str):
+        __slots__ = ()
+        looked_at = 0
+
+        def __hash__(self) -> int:
+            CountedName.looked_at += 1
+            return super().__hash__()
+
+    one = parse_file("x", GOOD % b"x", None)
+    files: dict[str, ManifestFile] = {CountedName(f"{number}.yaml"): one for number in range(200)}
+    state = merge_files(DirectoryState(), files)
+    CountedName.looked_at = 0
+    files[CountedName("new.yaml")] = one
+    merge_files(state, files)
+    assert CountedName.looked_at < 20 * len(files)

@@ -79,8 +79,8 @@ def _shown(route: dict[str, Any]) -> dict[str, Any]:
     """Defaults left out, endpoints as `ip:port` or `ip:port local`."""
     name = route["name"]
     shown: dict[str, Any] = {
-        "name": f"{name['namespace']}/{name['service']}" + (f":{name['port']}" if name["port"] else ""),
-        "vip": f"{_host(route['cluster_ip'])}:{route['port']}/{name['protocol']}",
+        "name": str(name),
+        "vip": f"{_host(route['cluster_ip'])}:{route['port']}/{name.protocol}",
         "endpoints": [_endpoint(endpoint) for endpoint in route["endpoints"]],
     }
     if local := [_endpoint(endpoint) for endpoint in route["local_endpoints"]]:

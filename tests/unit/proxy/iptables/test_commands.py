@@ -11,8 +11,9 @@ import pytest
 
 from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
 from proxy.iptables.apply import explain_failure
-from proxy.iptables.commands import Finished, Tools, execute, write_deadline_s
 from proxy.iptables.observe import observe
+from proxy.iptables.tools import Tools
+from proxy.programs import Finished, execute, write_deadline_s
 
 TOOLS = Tools("nft", 4, "iptables-nft", "iptables-nft-save", "/usr/sbin/iptables-nft-restore", "")
 TEXT = "*nat\n:KUBE-SVC-A - [0:0]\n-A KUBE-SVC-A -p sctp -j RETURN\nCOMMIT\n"
@@ -42,7 +43,7 @@ async def test_a_program_may_end_in_order_when_the_proxy_is_stopped_but_not_for_
     run.cancel()
     await asyncio.wait({run})
     assert done.exists()
-    monkeypatch.setattr("proxy.iptables.commands._FINISH_S", 0.1)
+    monkeypatch.setattr("proxy.programs._FINISH_S", 0.1)
     told = tmp_path / "pid"
     run = asyncio.get_running_loop().create_task(execute("/bin/sh", "-c", f"echo $$ > {told}; sleep 1000"))
     for _ in range(1000):

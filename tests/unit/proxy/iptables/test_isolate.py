@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from proxy.iptables.diff import diff
 from proxy.iptables.frame import RenderConfig
-from proxy.iptables.isolate import Search, held_routes
+from proxy.iptables.held import held_routes
 from proxy.iptables.model import EMPTY
 from proxy.iptables.render import Renderer, render
+from proxy.isolate import Search
 from proxy.routes import Endpoint, PortName, ServiceRoute
 
 

@@ -12,8 +12,8 @@ from proxy.iptables.apply import quote_lines
 from proxy.iptables.frame import RenderConfig
 from proxy.iptables.render import render
 from proxy.iptables.verify import Decoded, decode_rule, differences, encode
-from proxy.iptables.watch import _concerns as iptables_concerns
-from proxy.iptables.watch import concerns_us
+from proxy.iptables.watch import concerns_iptables
+from proxy.nft_events import concerns_us
 
 DEL_TABLE, NEW_CHAIN, DEL_CHAIN, NEW_RULE, DEL_RULE, NEW_GENERATION = 2, 3, 5, 6, 8, 15
 
@@ -49,7 +49,7 @@ def event(kind: int, table: str, chain: str = "", family: int = socket.AF_INET) 
     ],
 )
 def test_which_events_concern_us(data: bytes, concerned: bool) -> None:
-    assert concerns_us(data, socket.AF_INET, iptables_concerns) is concerned
+    assert concerns_us(data, socket.AF_INET, concerns_iptables) is concerned
 
 
 def test_rule_text_in_the_words_of_python_iptables() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from proxy.backend import BackendBusyError, BackendUnusableError, RulesRefusedError
-from proxy.iptables.commands import Finished
 from proxy.nftables.apply import failure
 from proxy.nftables.detect import judge
 from proxy.nftables.model import EMPTY
 from proxy.nftables.observe import parse_table
+from proxy.programs import Finished
 
 
 def mapped(name: str, key: object, data: object) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""Running the iptables programs.  I/O; the only place that starts them, besides the restore in `proxy.iptables.apply`.
+"""Running the programs that write rules (iptables and its like, nft).  I/O; the only place that starts them.
 
-Before: `proxy.iptables.detect` found which ones.  Next: their output, or a BackendError that quotes them.
+Before: a backend knows which one and with which words.  Next: its output, or a BackendError that quotes it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from proxy.backend import BackendBusyError, BackendError
 
-LOCK_WAIT_S = 5
 QUESTION_DEADLINE_S = 10.0
 _READ_DEADLINE_S = 30.0
 _WRITE_DEADLINE_S = 30.0
@@ -24,20 +23,6 @@ _TELL_AFTER_S = 5.0
 _REAP_S = 1.0
 _FINISH_S = 10.0
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The programs of one variant and one IP family."""
-
-    variant: str
-    """"nft" or "legacy"."""
-    family: int
-    iptables: str
-    save: str
-    restore: str
-    reason: str
-    """Why this variant and not the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +85,7 @@ async def _ended(process: asyncio.subprocess.Process, command: tuple[str, ...], 
 
 @contextlib.contextmanager
 def _output() -> Iterator[int]:
-    file = os.memfd_create("longshore-iptables-output", os.MFD_CLOEXEC)
+    file = os.memfd_create("longshore-output", os.MFD_CLOEXEC)
     try:
         yield file
     finally:

@@ -1,0 +1,51 @@
+"""What a change of EndpointSlices is about, so that one of ten thousand services is resolved anew and not all.  Pure.
+
+Before: `proxy.resolve` has resolved once.  Next: it resolves the services named here again and keeps all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.endpoints import EndpointIndex, SliceFacts
+from proxy.routes import ServiceRoute
+
+_MOST = 100
+"""More changes than that are no quicker to follow than everything is to do."""
+ServiceKey = tuple[str, str]
+"""(namespace, service name)."""
+
+
+def reindex(
+    index: EndpointIndex, before: tuple[SliceFacts, ...], now: tuple[SliceFacts, ...]
+) -> tuple[EndpointIndex, frozenset[ServiceKey]] | None:
+    """The index of `now` and the services whose slices changed; None where everything has to be sorted anew.
+
+    `index` is that of `before`.  Slices that did not change are the same objects.
+    """
+    if len(before) != len(now):
+        return None
+    changed = [(old, new) for old, new in zip(before, now, strict=True) if old is not new]
+    if len(changed) > _MOST or any(_key(old) != _key(new) for old, new in changed):
+        return None
+    slices = dict(index.slices)
+    for old, new in changed:
+        if new.service:
+            slices[_key(new)] = tuple(new if piece is old else piece for piece in slices[_key(new)])
+    return EndpointIndex(slices, index.pods), frozenset(_key(new) for _, new in changed if new.service)
+
+
+def replaced_routes(
+    routes: tuple[ServiceRoute, ...], changes: Iterable[tuple[tuple[ServiceRoute, ...], tuple[ServiceRoute, ...]]]
+) -> tuple[ServiceRoute, ...] | None:
+    """`routes` with each pair's first routes replaced by its second; None where the names are not the same."""
+    successors: dict[int, ServiceRoute] = {}
+    for old, new in changes:
+        if [(route.name, route.family) for route in old] != [(route.name, route.family) for route in new]:
+            return None
+        successors.update((id(was), route) for was, route in zip(old, new, strict=True))
+    return tuple([successors.get(id(route), route) for route in routes])
+
+
+def _key(piece: SliceFacts) -> ServiceKey:
+    return piece.namespace, piece.service
