@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import grpc
 from cri_api.v1 import api_pb2, api_pb2_grpc
 
-from lab.machine import LabError
+from lab.machine import LabError, wait_until
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,24 @@ def remove_all(endpoint: str) -> int:
                         api_pb2.StopContainerRequest(container_id=container.id, timeout=0), timeout=30
                     )
                 runtime.StopPodSandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
-                runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
+                wait_until(lambda: _removed(runtime, sandbox_id), f"containers of {sandbox_id} to have started")
 
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(remove, ids))
         except grpc.RpcError as error:
             raise LabError(f"cannot remove the pods of {endpoint}: {error}") from error
     return len(ids)
+
+
+def _removed(runtime: api_pb2_grpc.RuntimeServiceStub, sandbox_id: str) -> bool:
+    """Try to; False while one of its containers starts: a start whose caller was killed goes on for a moment."""
+    try:
+        runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
+    except grpc.RpcError as error:
+        if "starting state" not in str(error):
+            raise
+        return False
+    return True
 
 
 def run_pod(endpoint: str, name: str, image: str, *, log_directory: str, cgroup_parent: str = "") -> tuple[str, str]:
