@@ -46,6 +46,10 @@ class FamilyEngine(Protocol):
         """Make the next `apply` look at the kernel first."""
         ...
 
+    def resync(self) -> None:
+        """It is time to make sure: what was refused is tried again, what is believed is looked at if that is due."""
+        ...
+
     def close(self) -> None:
         """Release what is open; the rules stay."""
         ...
@@ -94,9 +98,9 @@ class FamilyBackend:
         return intact
 
     async def resync(self) -> None:
-        """Forget what the kernel held."""
+        """What is believed of the kernel is to be made sure of."""
         for engine in self._engines:
-            engine.forget()
+            engine.resync()
         self._flows.forget()
 
     async def cleanup(self) -> None:

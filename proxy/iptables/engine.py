@@ -182,6 +182,10 @@ class Engine:
         self._refused = {}
         self._stuck = frozenset()
 
+    def resync(self) -> None:
+        """The same: that our events were all of them is not taken for granted."""
+        self.forget()
+
     def close(self) -> None:
         """Release sockets and the second reader; the rules stay."""
         self._inspection.cancel()

@@ -2,13 +2,14 @@
 here.
 
 Before: `proxy.nftables.backend` passes every `RoutingTable` on.  Next: render -> diff -> `proxy.nftables.apply`.
-Between writes the watch tells whether somebody else touched our table; only then, at the start and at the slow resync
+Between writes the watch tells whether somebody else touched our table; only then, at the start and once in ten minutes
 it is listed.  A sync of few changes looks at no more than the routes that changed.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
 _FORGET_ATTEMPTS = 3
+_LOOK_EVERY_S = 600.0
+"""The kernel tells of every change, and when it could not: listing ten thousand services takes seconds of a core."""
 _FORGETFUL = "sessionAffinity ClientIP over IPv6 needs a newer nft (1.0.6 cannot write it); use mode iptables or None"
 
 
@@ -52,6 +55,8 @@ class Engine:
         """None: look before the next write."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
+        self._looked_s = 0.0
+        """When the table was last listed."""
         self._remembers: bool | None = None
         """Can nft write session affinity of this family?  None: not asked yet."""
         self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
@@ -94,6 +99,11 @@ class Engine:
         self._held = None
         self._refused = {}
 
+    def resync(self) -> None:
+        """Try what was refused; list the table once in ten minutes, although no event told of anybody else."""
+        if self._refused or time.monotonic() >= self._looked_s + _LOOK_EVERY_S:
+            self.forget()
+
     def close(self) -> None:
         """Release sockets; the table stays."""
         if self._watch is not None:
@@ -120,6 +130,7 @@ class Engine:
             self._watch.touched()  # what happened until now is in what we read next
         foreign = await has_table(self._family, UPSTREAM_TABLE)
         kernel = await observe(self._family)
+        self._looked_s = time.monotonic()
         with collector_paused():
             parts = render_parts(routes, self._family, {}, table_orders(kernel))
             wanted = whole_table(parts, self._settings, self._family)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +46,28 @@ async def test_a_change_is_a_few_elements_and_a_restart_writes_nothing(node: Nod
     await backend.resync()
     assert (await backend.apply(table(*many(50), route(pods)))).changed_chains == 0
     assert sh(f"nft -a list table {TABLE}") == before, "no handle is new"
+
+
+async def test_the_slow_resync_lists_the_table_once_in_ten_minutes_only(
+    node: Node, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, said = tmp_path / "nft", tmp_path / "said"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{said}\nexec {shutil.which("nft")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    async def listings_after_a_resync() -> int:
+        before = said.read_text().count("list table ")
+        await backend.resync()
+        assert (await backend.apply(wanted)).changed_chains == 0
+        return said.read_text().count("list table ") - before
+
+    wanted = table(*many(3))
+    backend = proxy.start(config=SETTINGS)
+    await backend.apply(wanted)
+    assert await listings_after_a_resync() == 0
+    monkeypatch.setattr("proxy.nftables.engine._LOOK_EVERY_S", 0.0)
+    assert await listings_after_a_resync() == 1
 
 
 async def test_own_writes_do_not_alarm_and_those_of_others_elsewhere_neither(node: Node, proxy: Proxy) -> None:
