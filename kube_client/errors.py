@@ -21,6 +21,10 @@ class UnreachableError(ApiError):
     """No server answered, or the answer broke off."""
 
 
+class SilentError(ApiError):
+    """A watch says nothing for longer than a server is silent."""
+
+
 class StatusError(ApiError):
     """The server answered with an error."""
 

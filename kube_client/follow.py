@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from kube_client.client import KubeClient
-from kube_client.errors import ApiError, StatusError, UnreachableError
+from kube_client.errors import ApiError, SilentError, StatusError
 from kube_client.list_watch import PAGE_SIZE, Change, ListStep, ListWatch, PauseStep, WatchStep
 from kube_client.messages import read_line, read_page
 from kube_client.store import Store
@@ -153,4 +153,4 @@ async def _next_line(lines: aiohttp.StreamReader, resource: Resource, silence_s:
         async with asyncio.timeout(silence_s):
             return await lines.readline()
     except TimeoutError:
-        raise UnreachableError(f"cannot watch {resource.path}: nothing was heard for {silence_s:g} s") from None
+        raise SilentError(f"cannot watch {resource.path}: nothing was heard for {silence_s:g} s") from None

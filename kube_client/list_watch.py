@@ -4,8 +4,8 @@ Before: `kube_client.follow` asks `next_step`, does it and tells what came of it
 a `kube_client.store`.  Source: API concepts, "Efficient detection of changes"; the reflector of client-go.
 
 The first list may come from the server's cache.  A watch starts where the last list or watch ended and is resumed there
-when it breaks off.  Only when the server has forgotten that place (410), or a watch fails again and again without
-telling anything, everything is listed anew, and then from the store of record.
+when it breaks off.  Only when the server has forgotten that place (410), or answers again and again without telling
+anything, is everything listed anew; a server that was away for long is not met by a list of everything.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kube_client.errors import ApiError, MalformedError
+from kube_client.errors import ApiError, MalformedError, UnreachableError
 from kube_client.messages import Item, Line, Page
 
 PAGE_SIZE = 500
 _WATCH_SHORTEST_S = 300.0
 _PAUSE_FIRST_S = 0.2
 _PAUSE_MAX_S = 10.0
-_FAILURES_BEFORE_LIST = 5
+_FRUITLESS_BEFORE_LIST = 5
 _GONE = 410
 
 
@@ -87,6 +87,8 @@ class ListWatch:
         self._next_page = ""
         self._pages: list[Page] = []
         self._failures = 0
+        self._fruitless = 0
+        """Watches in a row that were answered and told nothing."""
         self._pause_s = 0.0
 
     @property
@@ -113,13 +115,14 @@ class ListWatch:
         if page.next_page:
             return None
         items = tuple(item for each in self._pages for item in each.items)
-        self._pages, self._list_from, self._failures = [], None, 0
+        self._pages, self._list_from = [], None
+        self._failures = self._fruitless = 0
         self._resource_version = page.resource_version
         return Replaced(items)
 
     def take_line(self, line: Line) -> Stored | Removed | None:
         """A line of the watch came that is no ERROR; for that, see `take_error`."""
-        self._failures = 0
+        self._failures = self._fruitless = 0
         if line.resource_version:
             self._resource_version = line.resource_version
         if line.item is None:
@@ -129,10 +132,12 @@ class ListWatch:
     def take_end(self, *, told: bool) -> None:
         """The watch ended in good order; `told` when a line had come, or it lasted as long as it should."""
         if not told:
+            self._fruitless += 1
             self._fail(0, "", None)
 
     def take_error(self, error: ApiError) -> None:
         """The step failed."""
+        self._fruitless += not isinstance(error, UnreachableError)
         self._fail(error.status, error.reason, error.retry_after_s)
 
     def _fail(self, status: int, reason: str, retry_after_s: float | None) -> None:
@@ -144,7 +149,7 @@ class ListWatch:
         self._pages, self._next_page = [], ""
         if expired or ahead:
             self._list_from = ""
-        elif self._list_from is None and self._failures >= _FAILURES_BEFORE_LIST:
+        elif self._list_from is None and self._fruitless >= _FRUITLESS_BEFORE_LIST:
             self._list_from = self._resource_version
         if expired and self._failures == 1:
             return

@@ -225,6 +225,15 @@ async def test_another_server_takes_over_and_the_watch_goes_on_where_it_was() ->
             assert query(second.targets[0])["resourceVersion"] == "2"
 
 
+async def test_a_server_that_was_away_for_long_is_not_met_by_a_list_of_everything() -> None:
+    away = [stream(then="cut") for _ in range(7)]
+    back = stream(event("ADDED", thing("a", 2)), then="stall")
+    async with serving(answer(listing(1)), *away, back) as server, following(server.config) as told:
+        await told.until_holds(a="2")
+        assert [query(target).get("watch") for target in server.targets] == [None, *["true"] * 8]
+        assert {query(target)["resourceVersion"] for target in server.targets[1:]} == {"1"}
+
+
 async def test_a_store_of_record_that_was_set_back_is_listed_from_what_it_has() -> None:
     ahead = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 90"}
     script = (
