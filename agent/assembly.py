@@ -7,6 +7,7 @@ Nothing is started here, and nothing decided but which part gets which.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from agent.cgroups.keeper import CgroupKeeper
 from agent.config import AgentConfig
 from agent.container_spec.facts import NodeFacts
 from agent.images.node_credentials import NodeCredentials
+from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller
 from agent.node.facts import read_machine_identity
 from agent.pods.execute import Executor
@@ -63,7 +65,8 @@ def assemble(
         return spawn(group, work, name=name)
 
     parallel = 1 if config.serialize_image_pulls else config.max_parallel_image_pulls
-    puller = ImagePuller(images, own, max_parallel=parallel, node_credentials=_node_credentials(config))
+    pulls = PullRecords(config.root_dir, config.image_verification, time.time)
+    puller = ImagePuller(images, own, pulls, max_parallel=parallel, node_credentials=_node_credentials(config))
     prober = Prober(runtime, own, lambda uid: workers.poke(uid))
     for uid, record in records.items():
         prober.restore(uid, record.probes)

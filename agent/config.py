@@ -19,6 +19,7 @@ from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
 from agent.container_spec.sysctls import pattern_problem
+from agent.images.pull_policy import NEVER_VERIFY_ALLOWLISTED, VerificationPolicy, allowlist_problem
 from agent.logs.policy import LogPolicy
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
@@ -105,6 +106,7 @@ class AgentConfig:
     resolv_conf: str
     serialize_image_pulls: bool
     max_parallel_image_pulls: int | None
+    image_verification: VerificationPolicy
     credential_providers: tuple[Provider, ...]
     credential_provider_dir: str
     max_pods: int
@@ -178,6 +180,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         cluster_domain=get.domain("clusterDomain"),
         resolv_conf=get.file("resolvConf"),
         serialize_image_pulls=get.serialize_image_pulls(),
+        image_verification=get.image_verification(),
         credential_providers=get.credential_providers(),
         credential_provider_dir=get.absolute("image-credential-provider-bin-dir"),
         max_parallel_image_pulls=get.optional("maxParallelImagePulls", int),
@@ -370,6 +373,18 @@ class _Getter:
             self.typed("containerLogMaxWorkers", int),
             self.typed("containerLogMonitorInterval", float),
         )
+
+    def image_verification(self) -> VerificationPolicy:
+        """When a pod must show that it may use an image that is on the node already."""
+        policy, listed = self.text("imagePullCredentialsVerificationPolicy"), "preloadedImagesVerificationAllowlist"
+        patterns = self.typed(listed, tuple)
+        if patterns and policy != NEVER_VERIFY_ALLOWLISTED:
+            needs = f"counts only with imagePullCredentialsVerificationPolicy {NEVER_VERIFY_ALLOWLISTED}, not {policy}"
+            raise self.setting(listed).error(needs)
+        for pattern in patterns:
+            if problem := allowlist_problem(pattern):
+                raise self.setting(listed).error(problem)
+        return VerificationPolicy(policy, patterns)
 
     def credential_providers(self) -> tuple[Provider, ...]:
         """The plugins of the file, or of the files of a directory in the order of their names."""

@@ -12,6 +12,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.images.pull_policy import POLICIES
+
 GROUP_VERSION = "kubelet.config.k8s.io/v1beta1"
 KIND = "KubeletConfiguration"
 
@@ -153,6 +155,19 @@ _USED = (
     _used("maxPods", "int", 110, "max-pods", minimum=1),
     _used("serializeImagePulls", "bool", True, "serialize-image-pulls", zero_is_default=False),
     _used("maxParallelImagePulls", "int", None, minimum=1, zero_is_default=False),
+    _used(
+        "imagePullCredentialsVerificationPolicy",
+        "string",
+        "NeverVerifyPreloadedImages",
+        choices=POLICIES,
+        note="when a pod must show that it may use an image that is on the node",
+    ),
+    _used(
+        "preloadedImagesVerificationAllowlist",
+        "strings",
+        (),
+        note="with NeverVerifyAllowlistedImages: names without tag, or the beginning of one and `/*`",
+    ),
     _used("seccompDefault", "bool", False, "seccomp-default"),
     _used("cpuCFSQuota", "bool", True, "cpu-cfs-quota", zero_is_default=False),
     _used("singleProcessOOMKill", "bool", None, zero_is_default=False),
@@ -287,8 +302,6 @@ _REFUSED = (
         ("readOnlyPort", "int", 0, "read-only-port"),
         ("registryPullQPS", "int", 5, "registry-qps"),
         ("registryBurst", "int", 10, "registry-burst"),
-        ("imagePullCredentialsVerificationPolicy", "string", "NeverVerifyPreloadedImages", ""),
-        ("preloadedImagesVerificationAllowlist", "strings", (), ""),
         ("systemCgroups", "string", "", "system-cgroups"),
         ("cgroupsPerQOS", "bool", True, "cgroups-per-qos"),
         ("cpuManagerPolicy", "string", "none", "cpu-manager-policy"),

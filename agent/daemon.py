@@ -251,6 +251,7 @@ class Agent:
         lookout = Lookout(
             shared.view, workers, connected=self._report.set_connected, missed=self._report.set_missed_events
         )
+        await shared.puller.recover()
         try:
             wanted, objects = await feed.first()
             workers.learn_objects(objects)

@@ -24,7 +24,7 @@ class ConfigData:
     """One ConfigMap or Secret.
 
     `data` is what variables and volumes are made of, `binary` (ConfigMap.binaryData) only volumes. `type` is that of a
-    Secret, "" for a ConfigMap.
+    Secret, "" for a ConfigMap. `uid` is what its manifest says, mostly nothing.
     """
 
     resource: str
@@ -34,6 +34,7 @@ class ConfigData:
     binary: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     type: str = ""
     immutable: bool = False
+    uid: str = ""
 
     @property
     def key(self) -> ObjectKey:

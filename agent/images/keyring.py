@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,23 +28,38 @@ _SECRET_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernet
 
 
 @dataclass(frozen=True)
+class SecretSource:
+    """The Secret that a credential is from; `uid` is "" where its manifest says none."""
+
+    uid: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Credential:
-    """What to show to the registries that `pattern` names (`*.example.com:443/path`)."""
+    """What to show to the registries that `pattern` names (`*.example.com:443/path`).
+
+    `source` is None for what the node itself knows: then every pod of the node may use what was pulled with it.
+    `digest` tells two credentials apart without being one (the kubelet's hash of an AuthConfig).
+    """
 
     pattern: str
     auth: AuthConfig = field(repr=False)
+    source: SecretSource | None = None
+    digest: str = field(default="", repr=False)
 
 
 class CredentialError(ValueError):
     """A file or answer holds no credentials; the text says why without quoting any of it."""
 
 
-def matching(credentials: Iterable[Credential], image: str) -> tuple[AuthConfig, ...]:
-    """What to try for an image name, the most specific pattern first; the same credentials once."""
+def matching(credentials: Iterable[Credential], image: str) -> tuple[Credential, ...]:
+    """What to try for an image name, the most specific pattern first; the same credentials of one source once."""
     name = parse_image_name(image)
     fitting = [one for one in credentials if fits(one.pattern, name.host, name.path)]
     fitting.sort(key=lambda one: _rank(one.pattern), reverse=True)
-    return tuple(dict.fromkeys(one.auth for one in fitting))
+    return tuple({(one.auth, one.source): one for one in reversed(fitting)}.values())[::-1]
 
 
 def fits(pattern: str, host: str, path: str) -> bool:
@@ -71,7 +88,7 @@ def parse_docker_config(text: bytes, *, legacy: bool = False) -> tuple[Credentia
     entries = whole if legacy else (whole.get("auths") or {} if isinstance(whole, dict) else None)
     if not isinstance(entries, dict):
         raise CredentialError("has no mapping of registries to credentials")
-    return tuple(Credential(registry, _auth(entry, registry)) for registry, entry in sorted(entries.items()))
+    return tuple(_credential(registry, entry) for registry, entry in sorted(entries.items()))
 
 
 def pull_secrets(pod: core_v1.Pod, objects: ConfigObjects) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
@@ -96,10 +113,12 @@ def _of_secret(secret: ConfigData | None) -> tuple[Credential, ...]:
         raise CredentialError(f"its type {secret.type!r} is not one of {', '.join(_SECRET_KEYS)}")
     if key not in secret.data:
         raise CredentialError(f"it has no key {key}")
-    return parse_docker_config(secret.data[key], legacy=key == ".dockercfg")
+    source = SecretSource(secret.uid, secret.namespace, secret.name)
+    found = parse_docker_config(secret.data[key], legacy=key == ".dockercfg")
+    return tuple(dataclasses.replace(one, source=source) for one in found)
 
 
-def _auth(entry: object, registry: str) -> AuthConfig:
+def _credential(registry: str, entry: object) -> Credential:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise CredentialError("has an entry that is no mapping of strings")
     username, password = entry.get("username", ""), entry.get("password", "")
@@ -111,13 +130,31 @@ def _auth(entry: object, registry: str) -> AuthConfig:
         username, colon, password = decoded.partition(":")
         if not colon:
             raise CredentialError("has an auth that is not USER:PASSWORD")
-    return AuthConfig(
+    # No server_address: runtimes show a credential only to exactly that host, and a pattern is none.
+    auth = AuthConfig(
         username=username,
         password=password.rstrip("\0"),
-        server_address=registry,
         identity_token=entry.get("identitytoken", ""),
         registry_token=entry.get("registrytoken", ""),
     )
+    return Credential(registry, auth, digest=_digest(auth, entry.get("email", "")))
+
+
+def _digest(auth: AuthConfig, email: str) -> str:
+    """The kubelet's: SHA-256 of the fields that are set, as Go writes them in JSON."""
+    fields = {
+        "username": auth.username,
+        "password": auth.password,
+        "email": email,
+        "identitytoken": auth.identity_token,
+        "registrytoken": auth.registry_token,
+    }
+    text = json.dumps(
+        {name: value for name, value in fields.items() if value}, ensure_ascii=False, separators=(",", ":")
+    )
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def plugin_credentials(auth: Mapping[str, tuple[str, str]]) -> tuple[Credential, ...]:

@@ -66,6 +66,12 @@ def with_default_tag(text: str) -> str:
     return text if name.tag or name.digest else f"{text}:latest"
 
 
+def without_tag(text: str) -> str:
+    """The name as written, without tag and digest.  Raises ValueError."""
+    name = parse_image_name(text)
+    return text.removesuffix(f"@{name.digest}" if name.digest else "").removesuffix(f":{name.tag}" if name.tag else "")
+
+
 def _invalid(text: str, cause: str = "") -> ValueError:
     detail = f"invalid repository name ({text}), {cause}" if cause.startswith("cannot") else cause
     return ValueError(f'couldn\'t parse image name "{text}": {detail or "invalid reference format"}')

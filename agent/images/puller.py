@@ -8,6 +8,7 @@ shares one pull; and the pull goes on when one of those waiting leaves.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,18 +18,25 @@ from typing import Any, Protocol, TypeVar
 from agent.images.backoff import PullBackoff
 from agent.images.keyring import Credential, matching
 from agent.images.names import with_default_tag
+from agent.images.pull_failure import pull_failure
+from agent.images.pull_records import PullRecords
 from cri_client.errors import CriError
-from cri_client.types import AuthConfig, ImageSpec, ImageStatusResponse, PodSandboxConfig
+from cri_client.types import AuthConfig, Image, ImageSpec, ImageStatusResponse, PodSandboxConfig
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 Key = TypeVar("Key")
 
 _FRESH_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 class ImageStore(Protocol):
     """The part of `cri_client.protocols.Images` that is used here."""
+
+    async def list_images(self) -> tuple[Image, ...]:
+        """All images of the store."""
+        ...
 
     async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
         """Look an image up."""
@@ -84,14 +92,15 @@ class PullProgress:
 class ImagePuller:
     """All pulls of the node.
 
-    `max_parallel`: how many pulls at once, None for no bound, 1 for serializeImagePulls.  `spawn(coroutine, name)`
-    starts a task that somebody owns.
+    `records` are kept of each.  `max_parallel`: how many pulls at once, None for no bound, 1 for serializeImagePulls.
+    `spawn(coroutine, name)` starts a task that somebody owns.
     """
 
     def __init__(
         self,
         images: ImageStore,
         spawn: Spawn,
+        records: PullRecords,
         *,
         max_parallel: int | None = 1,
         node_credentials: CredentialSource | None = None,
@@ -99,6 +108,7 @@ class ImagePuller:
     ) -> None:
         self._images = images
         self._spawn = spawn
+        self._records = records
         self._now = now
         self._places: AbstractAsyncContextManager[object] = (
             nullcontext() if max_parallel is None else asyncio.Semaphore(max_parallel)
@@ -124,14 +134,25 @@ class ImagePuller:
         except ValueError as error:
             text = f'Failed to apply default image tag "{image}": {error}'
             raise ImageWaiting("InvalidImageName", text, self._now() + self._backoff.max_s) from error
+        own = matching(pull_secrets, name)
         if policy != "Always":
             found = await self._look(image, name)
-            if found:
-                return PulledImage(found, found, f'Container image "{image}" already present on machine')
-            if policy == "Never":
+            if found and not await self._records.must_pull(image, found, own):
+                text = f'Container image "{image}" already present on machine and can be accessed by the pod'
+                return PulledImage(found, found, text)
+            if policy == "Never":  # nor is it told that there is an image which the pod may not use
                 text = f'Container image "{image}" is not present with pull policy of Never'
                 raise ImageWaiting("ErrImageNeverPull", text, self._now() + self._backoff.initial_s)
-        return await self._pull_unless_held(image, name, pod_key, matching(pull_secrets, name))
+        return await self._pull_unless_held(image, name, pod_key, own)
+
+    async def recover(self) -> None:
+        """After a start, once: what an earlier agent was pulling may be here now."""
+        try:
+            images = await self._images.list_images()
+        except CriError as error:
+            _log.warning("cannot list the images: %s; going on with the records of pulls as they are", error)
+            return
+        await self._records.recover(images)
 
     def invalidate(self, image: str) -> None:
         """Forget that an image is present, after the runtime said NotFound for it."""
@@ -171,43 +192,63 @@ class ImagePuller:
         self._present = {key: known for key, known in self._present.items() if now_s - known[1] < _FRESH_S}
         self._present[name] = (found, now_s)
 
-    async def _pull_unless_held(
-        self, image: str, name: str, pod_key: str, auths: tuple[AuthConfig, ...]
-    ) -> PulledImage:
+    async def _pull_unless_held(self, image: str, name: str, pod_key: str, own: tuple[Credential, ...]) -> PulledImage:
         held = self._backoff.held(pod_key, image, self._now())
         if held is not None:
-            text = f'Back-off pulling image "{image}": ErrImagePull: {held.cause}'
+            text = f'Back-off pulling image "{image}": {held.cause}'
             raise ImageWaiting("ImagePullBackOff", text, held.until_s)
         began_s = self._now()
         try:
-            found = await self._shared(self._pulls, (name, auths), lambda: self._pull(name, auths))
+            key = name, tuple(one.auth for one in own)
+            found = await self._shared(self._pulls, key, lambda: self._pull(image, name, own))
         except CriError as error:
-            until_s = self._backoff.fail(pod_key, image, str(error), self._now())
-            raise ImageWaiting("ErrImagePull", str(error), until_s) from error
+            reason, text = pull_failure(image, error)
+            until_s = self._backoff.fail(pod_key, image, f"{reason}: {text}", self._now())
+            raise ImageWaiting(reason, text, until_s) from error
         took_s = self._now() - began_s
         return PulledImage(found, found, f'Successfully pulled image "{image}" in {took_s:.3f}s')
 
-    async def _pull(self, name: str, auths: tuple[AuthConfig, ...]) -> str:
+    async def _pull(self, image: str, name: str, shown: tuple[Credential, ...]) -> str:
         self._progress[name] = PullProgress(name, queued=True, since_s=self._now())
         try:
             if self._node_credentials is not None:
-                auths += matching(await self._node_credentials.credentials(name), name)
+                shown += matching(await self._node_credentials.credentials(name), name)
             async with self._places:
                 self._progress[name] = PullProgress(name, queued=False, since_s=self._now())
-                found = await self._try_each(name, auths)
+                found = await self._pull_on_record(image, name, shown)
         finally:
             self._progress.pop(name, None)
         self._remember(name, found)
         return found
 
-    async def _try_each(self, name: str, auths: tuple[AuthConfig, ...]) -> str:
-        """With each of the credentials in turn, or with none where there are none."""
-        for auth in auths[:-1]:
+    async def _pull_on_record(self, image: str, name: str, shown: tuple[Credential, ...]) -> str:
+        try:
+            await self._records.begin(image)
+        except OSError as error:
+            text = f'Failed to record image pull intent for container image "{image}": {error.strerror or error}'
+            raise CriError("PullImage", text) from error
+        try:
+            found, good = await self._try_each(name, shown)
+        except CriError:
+            await self._records.failed(image)
+            raise
+        await self._records.succeeded(image, found, good)
+        return found
+
+    async def _try_each(self, name: str, shown: tuple[Credential, ...]) -> tuple[str, Credential | None]:
+        """With each of the credentials in turn, or with none where there are none; and what was good."""
+        if not shown:
+            return await self._images.pull_image(ImageSpec(image=name)), None
+        errors: list[CriError] = []
+        for one in dict.fromkeys(shown):
             try:
-                return await self._images.pull_image(ImageSpec(image=name), auth)
-            except CriError:
-                continue
-        return await self._images.pull_image(ImageSpec(image=name), auths[-1] if auths else None)
+                return await self._images.pull_image(ImageSpec(image=name), one.auth), one
+            except CriError as error:
+                errors.append(error)
+        if len({error.message for error in errors}) > 1:
+            text = ", ".join(dict.fromkeys(error.message for error in errors))
+            raise CriError("PullImage", f"[{text}]", errors[-1].code)
+        raise errors[-1]
 
     async def _shared(
         self, under_way: dict[Key, asyncio.Future[str]], name: Key, work: Callable[[], Coroutine[Any, Any, str]]

@@ -87,7 +87,8 @@ def parse_secret(document: Document, path: str) -> ConfigData:
     problems += _of_type(kind, data)
     if problems:
         raise first_problem(problems, document, path)
-    return ConfigData(SECRET, *_names(found.metadata), data, {}, kind, bool(found.immutable))
+    uid = (found.metadata.uid if found.metadata else None) or ""
+    return ConfigData(SECRET, *_names(found.metadata), data, {}, kind, bool(found.immutable), uid)
 
 
 def check_immutable(now: ConfigData, before: ConfigData | None, data: bytes, path: str) -> None:

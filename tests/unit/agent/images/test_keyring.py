@@ -67,7 +67,7 @@ def test_the_closest_pattern_comes_first_and_each_only_once() -> None:
         credential("eu.registry.io", "host"),
     ]
     found = matching(known, "eu.registry.io/team/app:1")
-    assert [one.username for one in found] == ["path", "team", "host", "any"]
+    assert [one.auth.username for one in found] == ["path", "team", "host", "any"]
 
 
 def docker_config(**entries: object) -> bytes:

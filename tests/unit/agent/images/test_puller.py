@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.images.keyring import Credential
+from agent.images.pull_policy import VerificationPolicy
+from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller, ImageWaiting
 from cri_client.errors import CriError, NotFound
 from cri_client.types import AuthConfig, Image, ImageSpec, ImageStatusResponse, PodSandboxConfig
@@ -27,6 +32,9 @@ class Store:
         self.looks = 0
         self.pulling = 0
         self.most_at_once = 0
+
+    async def list_images(self) -> tuple[Image, ...]:
+        return tuple(Image(id=found, repo_tags=(f"docker.io/library/{name}",)) for name, found in self.present.items())
 
     async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
         self.looks += 1
@@ -54,15 +62,25 @@ def now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
+def records(root: Path, policy: VerificationPolicy | None = None) -> PullRecords:
+    return PullRecords(root, policy or VerificationPolicy(), now_s)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a directory of its own, and is in it."""
+    monkeypatch.chdir(tmp_path)
+
+
 @asynccontextmanager
-async def opened(max_parallel: int | None = 1) -> AsyncIterator[tuple[ImagePuller, Store]]:
+async def opened(max_parallel: int | None = 1, store: Store | None = None) -> AsyncIterator[tuple[ImagePuller, Store]]:
     async with asyncio.TaskGroup() as group:
 
         def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
             return group.create_task(work, name=name)
 
-        store = Store()
-        yield ImagePuller(store, spawn, max_parallel=max_parallel, now=now_s), store
+        store = store or Store()
+        yield ImagePuller(store, spawn, records(Path()), max_parallel=max_parallel, now=now_s), store
 
 
 async def refused(puller: ImagePuller, image: str, policy: str = "IfNotPresent", pod: str = "u") -> ImageWaiting:
@@ -77,7 +95,9 @@ async def test_absent_is_pulled_once_and_then_present() -> None:
         await asyncio.sleep(10)
         second = await puller.pull_if_needed("web:latest", "IfNotPresent", "u")
         assert first.image_ref == second.image_ref == "sha256:web:latest"
-        assert second.message == 'Container image "web:latest" already present on machine'
+        assert (
+            second.message == 'Container image "web:latest" already present on machine and can be accessed by the pod'
+        )
         assert store.pulls == ["web:latest"]
 
 
@@ -201,7 +221,8 @@ async def test_a_store_that_cannot_be_asked_is_said() -> None:
             raise CriError("ImageStatus", "no socket")
 
     async with asyncio.TaskGroup() as group:
-        puller = ImagePuller(Away(), lambda work, name: group.create_task(work, name=name), now=now_s)
+        kept = records(Path())
+        puller = ImagePuller(Away(), lambda work, name: group.create_task(work, name=name), kept, now=now_s)
         waiting = await refused(puller, "web:1")
     assert waiting.reason == "ImageInspectError"
     assert waiting.message.startswith('Failed to inspect image "web:1"')
@@ -236,7 +257,8 @@ async def test_credentials_are_tried_in_turn_and_shared_only_with_those_who_show
         def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
             return group.create_task(work, name=name)
 
-        puller = ImagePuller(Registry(), spawn, max_parallel=None, node_credentials=NodeKeys(key("node")), now=now_s)
+        kept, node = records(Path()), NodeKeys(key("node"))
+        puller = ImagePuller(Registry(), spawn, kept, max_parallel=None, node_credentials=node, now=now_s)
         found = await puller.pull_if_needed("r.io/web", "Always", "a", [key("pod")])
         assert found.image_ref == "sha256:x"
         assert shown == ["pod", "node"]
@@ -248,7 +270,58 @@ async def test_credentials_are_tried_in_turn_and_shared_only_with_those_who_show
         )
         assert sorted(shown) == ["node", "node", "other", "pod"]
         shown.clear()
-        bare = ImagePuller(Registry(), spawn, node_credentials=NodeKeys(), now=now_s)
+        bare = ImagePuller(Registry(), spawn, kept, node_credentials=NodeKeys(), now=now_s)
         with pytest.raises(ImageWaiting):
             await bare.pull_if_needed("r.io/web", "Always", "a")
         assert shown == [""]
+
+
+async def test_an_image_that_came_while_the_agent_was_killed_is_none_that_was_always_here() -> None:
+    store = Store()
+    store.present["here:1"] = "sha256:h"
+    with contextlib.suppress(ExceptionGroup):
+        async with opened(store=store) as (puller, _):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(puller.pull_if_needed("web:1", "IfNotPresent", "u"), 1)
+            raise ChildProcessError("killed")
+    store.present["web:1"] = "sha256:web:1"  # the runtime has it, and nobody lived to write that down
+    store.pulls.clear()
+    async with opened(store=store) as (puller, _):
+        await puller.recover()
+        assert (await puller.pull_if_needed("here:1", "IfNotPresent", "v")).image_ref == "sha256:h"
+        assert store.pulls == []
+        await puller.pull_if_needed("web:1", "IfNotPresent", "v")
+        assert store.pulls == ["web:1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "message"),
+    [
+        (
+            "RegistryUnavailable: down",
+            "RegistryUnavailable",
+            "image pull failed for web:1 because the registry is unavailable: down",
+        ),
+        (
+            "SignatureValidationFailed",
+            "SignatureValidationFailed",
+            "image pull failed for web:1 because the signature validation failed",
+        ),
+        ("other", "ErrImagePull", "cannot call PullImage: other (UNKNOWN)"),
+    ],
+)
+async def test_two_failures_have_a_name_of_their_own(text: str, reason: str, message: str) -> None:
+    async with opened() as (puller, store):
+        store.refusals["web:1"] = CriError("PullImage", text)
+        failed = await refused(puller, "web:1")
+        assert (failed.reason, failed.message) == (reason, message)
+        assert (await refused(puller, "web:1")).message == f'Back-off pulling image "web:1": {reason}: {message}'
+
+
+async def test_a_disk_that_takes_no_intent_stops_the_pull() -> None:
+    async with opened() as (puller, store):
+        os.rmdir("image_manager/pulling")
+        waiting = await refused(puller, "web:1")
+        assert waiting.reason == "ErrImagePull"
+        assert 'Failed to record image pull intent for container image "web:1": No such file' in waiting.message
+        assert store.pulls == []

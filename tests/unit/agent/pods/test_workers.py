@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from lightkube.models.core_v1 import ExecAction, Pod, Probe
 
 from agent.config import load_config
 from agent.container_spec.facts import NodeFacts
+from agent.images.pull_policy import VerificationPolicy
+from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller
 from agent.pods import act, worker
 from agent.pods.execute import Executor
@@ -94,7 +97,7 @@ class Node:
 
                 records = self.state.load_records()
                 saver = RecordSaver(self.state, lambda uid: self.workers.record_of(uid))
-                puller = ImagePuller(runtime, own)
+                puller = ImagePuller(runtime, own, PullRecords(self._root, VerificationPolicy(), time.time))
                 prober = Prober(runtime, own, lambda uid: self.workers.poke(uid))
                 for uid, record in records.items():
                     prober.restore(uid, record.probes)
