@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
+from agent.container_spec.facts import MemoryQos
 from agent.container_spec.sysctls import pattern_problem
+from agent.feature_gates import MEMORY_QOS, resolve_gates
 from agent.images.pull_policy import NEVER_VERIFY_ALLOWLISTED, VerificationPolicy, allowlist_problem
 from agent.logs.policy import LogPolicy
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
@@ -104,6 +106,7 @@ class AgentConfig:
     cluster_dns: tuple[str, ...]
     cluster_domain: str
     resolv_conf: str
+    memory_qos: MemoryQos | None
     serialize_image_pulls: bool
     max_parallel_image_pulls: int | None
     image_verification: VerificationPolicy
@@ -179,6 +182,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         cluster_dns=get.addresses("clusterDNS"),
         cluster_domain=get.domain("clusterDomain"),
         resolv_conf=get.file("resolvConf"),
+        memory_qos=get.memory_qos(),
         serialize_image_pulls=get.serialize_image_pulls(),
         image_verification=get.image_verification(),
         credential_providers=get.credential_providers(),
@@ -373,6 +377,26 @@ class _Getter:
             self.typed("containerLogMaxWorkers", int),
             self.typed("containerLogMonitorInterval", float),
         )
+
+    def gates(self) -> frozenset[str]:
+        """The feature gates that are on, of those that change something here."""
+        setting = self.setting("featureGates")
+        try:
+            return resolve_gates(setting.value if isinstance(setting.value, dict) else {})
+        except ValueError as error:
+            raise setting.error(str(error)) from None
+
+    def memory_qos(self) -> MemoryQos | None:
+        """How containers are slowed down before they reach their limit; None: not at all."""
+        factor, tiered = self.typed("memoryThrottlingFactor", float), self.text("memoryReservationPolicy") != "None"
+        if not 0 < factor <= 1:
+            message = f"must be greater than 0 and less than or equal to 1, not {factor:g}"
+            raise self.setting("memoryThrottlingFactor").error(message)
+        if MEMORY_QOS in self.gates():
+            return MemoryQos(factor, tiered)
+        if tiered:
+            raise self.setting("memoryReservationPolicy").error(f"needs the feature gate {MEMORY_QOS}")
+        return None
 
     def image_verification(self) -> VerificationPolicy:
         """When a pod must show that it may use an image that is on the node already."""

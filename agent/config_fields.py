@@ -28,7 +28,8 @@ class Use(enum.Enum):
 
 @dataclass(frozen=True)
 class ConfigField:
-    """One field.  `kind`: string, bool, int, float, duration, size, strings, map or object.  `flag`: its name without
+    """One field.  `kind`: string, bool, int, float, duration, size, strings, map, gates or object.
+    `flag`: its name without
     dashes.
 
     `zero_is_default`: 0, "" or false in a file means the default (a field that is no pointer upstream).
@@ -169,6 +170,28 @@ _USED = (
         note="with NeverVerifyAllowlistedImages: names without tag, or the beginning of one and `/*`",
     ),
     _used("seccompDefault", "bool", False, "seccomp-default"),
+    _used(
+        "featureGates",
+        "gates",
+        None,
+        "feature-gates",
+        zero_is_default=False,
+        note="all of 1.36 at their defaults; of what differs only MemoryQoS is supported",
+    ),
+    _used(
+        "memoryThrottlingFactor",
+        "float",
+        0.9,
+        zero_is_default=False,
+        note="with MemoryQoS: memory.high lies so far between a container's request and its limit",
+    ),
+    _used(
+        "memoryReservationPolicy",
+        "string",
+        "None",
+        choices=("None", "TieredReservation"),
+        note="with MemoryQoS: TieredReservation keeps what pods ask for (memory.min, memory.low)",
+    ),
     _used("cpuCFSQuota", "bool", True, "cpu-cfs-quota", zero_is_default=False),
     _used("singleProcessOOMKill", "bool", None, zero_is_default=False),
     _used(
@@ -285,7 +308,6 @@ _IDLE = (
         ("cpuManagerReconcilePeriod", "duration", "10s", "cpu-manager-reconcile-period"),
         ("topologyManagerScope", "string", "container", "topology-manager-scope"),
     ),
-    *_idle("it counts with the feature gate MemoryQoS, which is off", ("memoryThrottlingFactor", "float", 0.9, "")),
     *_idle(
         "the agent logs to the journal or plainly to standard error",
         ("logging.format", "string", "text", "logging-format"),
@@ -315,13 +337,11 @@ _REFUSED = (
         ("cpuCFSQuotaPeriod", "duration", "100ms", "cpu-cfs-quota-period"),
         ("podsPerCore", "int", 0, "pods-per-core"),
         ("protectKernelDefaults", "bool", False, "protect-kernel-defaults"),
-        ("featureGates", "object", None, "feature-gates"),
         ("reservedSystemCPUs", "string", "", "reserved-cpus"),
         ("showHiddenMetricsForVersion", "string", "", ""),
         ("kernelMemcgNotification", "bool", False, "kernel-memcg-notification"),
         ("enableSystemLogQuery", "bool", False, ""),
         ("reservedMemory", "list", (), "reserved-memory"),
-        ("memoryReservationPolicy", "string", "None", ""),
         ("tracing", "object", None, ""),
         ("localStorageCapacityIsolation", "bool", True, "local-storage-capacity-isolation"),
         ("userNamespaces", "object", None, ""),

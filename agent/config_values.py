@@ -23,6 +23,7 @@ _WORDS: dict[str, type | tuple[type, ...]] = {
     "int": int,
     "float": (int, float),
     "object": dict,
+    "gates": dict,
     "list": list,
 }
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
@@ -122,8 +123,14 @@ def _file_setting(field: ConfigField, item: object, raw: Setting) -> Setting | N
         raise raw.error(f"must be a list of strings, not {item!r}")
     if field.kind == "map" and not (isinstance(item, dict) and all(isinstance(one, str) for one in item.values())):
         raise raw.error(f"must be a mapping of strings, not {item!r}")
+    if field.kind == "gates" and isinstance(item, dict):
+        for name, value in item.items():
+            if not isinstance(value, bool):
+                raise raw.error(f"{name} must be true or false, not {value!r}")
     if field.kind == "duration":
         item = _duration(item, raw)
+    if isinstance(item, int) and field.kind == "float":
+        item = float(item)
     if field.kind == "strings" and isinstance(item, list):
         item = tuple(item)
     return _checked(field, item, raw, in_file=True)
@@ -173,9 +180,10 @@ def parse_flag(field: ConfigField, words: tuple[str, ...]) -> Setting | None:
     text = words[-1]
     value: object = text
     if field.kind == "bool":
-        if text not in (*_TRUE, *_FALSE):
-            raise raw.error(f"must be true or false, not {text!r}")
-        value = text in _TRUE
+        value = _truth(text, raw)
+    elif field.kind == "gates":
+        pairs = (_pair(part, raw) for word in words for part in word.split(",") if part)
+        value = {name.strip(): _truth(text.strip(), raw) for name, text in pairs}
     elif field.kind in ("int", "float"):
         value = _number(field, text, raw)
     elif field.kind == "duration":
@@ -185,6 +193,12 @@ def parse_flag(field: ConfigField, words: tuple[str, ...]) -> Setting | None:
     elif field.kind in ("map", "object"):
         value = dict(_pair(part, raw) for word in words for part in word.split(",") if part)
     return _checked(field, value, raw, in_file=False)
+
+
+def _truth(text: str, raw: Setting) -> bool:
+    if text not in (*_TRUE, *_FALSE):
+        raise raw.error(f"must be true or false, not {text!r}")
+    return text in _TRUE
 
 
 def _number(field: ConfigField, text: str, raw: Setting) -> float:
@@ -204,7 +218,7 @@ def _pair(text: str, raw: Setting) -> tuple[str, str]:
 
 def _kind_name(kind: str) -> str:
     names = {"string": "a string", "bool": "true or false", "int": "an integer", "float": "a number"}
-    return names.get(kind, "a mapping" if kind == "object" else "a list")
+    return names.get(kind, "a mapping" if kind in ("object", "gates") else "a list")
 
 
 def nearest_flag(name: str, known: Mapping[str, object]) -> str:

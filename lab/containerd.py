@@ -75,6 +75,7 @@ class PrivateContainerd:
         self.endpoint = f"unix://{self.socket}"
         self.log = base / "containerd.log"
         self.cni_conf_dir = base / "cni"
+        self.registries = base / "registries"
         self.process: LabProcess | None = None
         self._config = base / "containerd.toml"
 
@@ -185,6 +186,7 @@ class PrivateContainerd:
             cni_bin_dir=_cni_bin_dir(),
             pause_image=PAUSE_IMAGE,
             snapshotter=snapshotter,
+            registries=self.registries,
             restrict_oom_score_adj=not _has_capability(_CAP_SYS_RESOURCE),
             version=self.binaries.version,
         )

@@ -28,6 +28,7 @@ class ContainerdFacts:
     cni_bin_dir: Path
     pause_image: str
     snapshotter: str
+    registries: Path
     restrict_oom_score_adj: bool
     version: tuple[int, int]
 
@@ -102,6 +103,7 @@ def _plugins_v2(facts: ContainerdFacts) -> dict[str, TomlValue]:
         **_runtime_settings(facts),
         "containerd": {"snapshotter": facts.snapshotter, **_runtimes()},
         "cni": {"bin_dir": str(facts.cni_bin_dir), "conf_dir": str(facts.cni_conf_dir)},
+        "registry": {"config_path": str(facts.registries)},
     }
     return {"io.containerd.grpc.v1.cri": cri}
 
@@ -115,6 +117,7 @@ def _plugins_v3(facts: ContainerdFacts) -> dict[str, TomlValue]:
         "io.containerd.cri.v1.images": {
             "snapshotter": facts.snapshotter,
             "pinned_images": {"sandbox": facts.pause_image},
+            "registry": {"config_path": str(facts.registries)},
         },
         "io.containerd.cri.v1.runtime": {
             **_runtime_settings(facts),

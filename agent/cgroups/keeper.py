@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from lightkube.models.core_v1 import Pod
@@ -21,9 +22,10 @@ from agent.cgroups.removal import pod_cgroup_exists, remove_pod_cgroup
 from agent.cgroups.values import (
     CgroupValues,
     PodRules,
-    burstable_milli,
+    PodShare,
     larger_of,
     node_values,
+    pod_share,
     pod_values,
     qos_values,
     reserved_values,
@@ -31,7 +33,7 @@ from agent.cgroups.values import (
     v1_files,
     v2_files,
 )
-from agent.container_spec.facts import NodeFacts
+from agent.container_spec.facts import MemoryQos, NodeFacts
 from agent.container_spec.pod_resources import milli_value
 
 RESYNC_S = 60.0
@@ -54,6 +56,11 @@ class KeeperSettings(CgroupSettings, Protocol):
     @property
     def pod_pids_limit(self) -> int:
         """Processes of a pod, -1 for no limit."""
+        ...
+
+    @property
+    def memory_qos(self) -> MemoryQos | None:
+        """What of the pods' memory is kept for them."""
         ...
 
     @property
@@ -102,7 +109,7 @@ class CgroupKeeper:
     def __init__(self, settings: InForce, active_pods: Callable[[], tuple[Pod, ...]]) -> None:
         self._settings = settings
         self._active_pods = active_pods
-        self._known: dict[int, tuple[Pod, int]] = {}
+        self._known: dict[int, tuple[Pod, PodShare]] = {}
         self._written: dict[str, CgroupValues] = {}
         self._complaint = ""
         self._lock = asyncio.Lock()
@@ -130,7 +137,8 @@ class CgroupKeeper:
     def pod_values(self, pod: Pod) -> CgroupValues:
         """What the pod's cgroup holds."""
         config = self._settings.config
-        rules = PodRules(cpu_cfs_quota=config.cpu_cfs_quota, pids_limit=config.pod_pids_limit)
+        keep = config.memory_qos is not None and config.memory_qos.tiered
+        rules = PodRules(cpu_cfs_quota=config.cpu_cfs_quota, pids_limit=config.pod_pids_limit, keep_memory=keep)
         return pod_values(pod, self._settings.node, rules)
 
     def poke(self) -> None:
@@ -179,23 +187,30 @@ class CgroupKeeper:
         config, node = self._settings.config, self._settings.node
         reserved = add_up(config.kube_reserved, config.system_reserved)
         enforced = config.enforce_node_allocatable
-        wanted = [(cgroup_name(config), node_values(node, reserved, enforce="pods" in enforced))]
-        for kind, values in qos_values(self._shares(), node).items():
+        shares, qos = self._shares(), config.memory_qos
+        burstable_bytes = sum(one.burstable_bytes for one in shares) if qos is not None and qos.tiered else 0
+        guaranteed_bytes = sum(one.guaranteed_bytes for one in shares) if qos is not None and qos.tiered else 0
+        all_pods = node_values(node, reserved, enforce="pods" in enforced)
+        if qos is not None:  # what is kept for a cgroup must be kept for those above it, too
+            all_pods = replace(all_pods, memory_min_bytes=guaranteed_bytes + burstable_bytes)
+        wanted = [(cgroup_name(config), all_pods)]
+        kept_bytes = None if qos is None else burstable_bytes
+        for kind, values in qos_values(shares, node, kept_bytes=kept_bytes).items():
             wanted.append((cgroup_name(config, kind), values))
         for key, what, place in (
             ("kube-reserved", config.kube_reserved, config.kube_reserved_cgroup),
             ("system-reserved", config.system_reserved, config.system_reserved_cgroup),
         ):
             if key in enforced or f"{key}-compressible" in enforced:
-                wanted.append((place, reserved_values(what, only_cpu=key not in enforced)))
+                wanted.append((place, reserved_values(what, only_cpu=key not in enforced, keep_memory=qos is not None)))
         return wanted
 
-    def _shares(self) -> list[int]:
-        """What each active pod adds to `burstable`, computed once for each definition of a pod."""
+    def _shares(self) -> list[PodShare]:
+        """What each active pod adds to the cgroups above it, computed once for each definition of a pod."""
         known, self._known = self._known, {}
         for pod in self._active_pods():
             before = known.get(id(pod))
-            self._known[id(pod)] = before if before is not None and before[0] is pod else (pod, burstable_milli(pod))
+            self._known[id(pod)] = before if before is not None and before[0] is pod else (pod, pod_share(pod))
         return [share for _, share in self._known.values()]
 
     async def _write(self, wanted: Wanted) -> None:

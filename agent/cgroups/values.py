@@ -9,7 +9,7 @@ systemd.resource-control(5); the conversion of shares to weights is that of runc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lightkube.models import core_v1
@@ -44,17 +44,22 @@ class CgroupValues:
     cpu_quota_us: int | None = None
     cpu_period_us: int = PERIOD_US
     memory_bytes: int | None = None
+    memory_min_bytes: int | None = None
+    memory_low_bytes: int | None = None
     pids: int | None = None
     hugepages: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodRules:
-    """What the configuration says of every pod's cgroup.  `pids_limit` UNLIMITED (and 0) is none."""
+    """What the configuration says of every pod's cgroup.  `pids_limit` UNLIMITED (and 0) is none, `keep_memory`: what a
+    pod asks for is kept for it.
+    """
 
     cpu_cfs_quota: bool = True
     cpu_period_us: int = PERIOD_US
     pids_limit: int = UNLIMITED
+    keep_memory: bool = False
 
 
 def pod_values(pod: core_v1.Pod, node: NodeFacts, rules: PodRules) -> CgroupValues:
@@ -67,29 +72,49 @@ def pod_values(pod: core_v1.Pod, node: NodeFacts, rules: PodRules) -> CgroupValu
     if not best_effort and declares_limit(pod, "memory"):
         memory_bytes = value(limits.get("memory")) or UNLIMITED
     asked = hugepage_amounts(requests)
+    kept = (value(requests.get("memory")) or None) if rules.keep_memory else None
+    guaranteed = qos_class(pod) == "Guaranteed"
     return CgroupValues(
         cpu_shares=MIN_SHARES if best_effort else cpu_shares(milli_value(requests.get("cpu"))),
         cpu_quota_us=quota_us,
         cpu_period_us=rules.cpu_period_us,
         memory_bytes=memory_bytes,
+        memory_min_bytes=kept if guaranteed else None,
+        memory_low_bytes=None if guaranteed else kept,
         pids=rules.pids_limit if rules.pids_limit > 0 else None,
         hugepages={size: asked.get(size, 0) for size in node.hugepage_sizes},
     )
 
 
-def burstable_milli(pod: core_v1.Pod) -> int:
-    """The milli-CPUs that a pod adds to the cgroup `burstable`; 0 if it is of another class."""
-    return milli_value(pod_requests(pod).get("cpu")) if qos_class(pod) == "Burstable" else 0
+@dataclass(frozen=True)
+class PodShare:
+    """What a pod adds to the cgroups above it, by its class."""
+
+    burstable_milli: int = 0
+    burstable_bytes: int = 0
+    guaranteed_bytes: int = 0
 
 
-def qos_values(burstable: Iterable[int], node: NodeFacts) -> dict[str, CgroupValues]:
+def pod_share(pod: core_v1.Pod) -> PodShare:
+    """By the pod's requests and class."""
+    requests, quality = pod_requests(pod), qos_class(pod)
+    memory_bytes = value(requests.get("memory"))
+    if quality == "Burstable":
+        return PodShare(milli_value(requests.get("cpu")), memory_bytes)
+    return PodShare(guaranteed_bytes=memory_bytes if quality == "Guaranteed" else 0)
+
+
+def qos_values(
+    shares: Sequence[PodShare], node: NodeFacts, *, kept_bytes: int | None = None
+) -> dict[str, CgroupValues]:
     """The cgroups `burstable`, which weighs as much as its pods ask for, and `besteffort`, the lightest there is.
 
-    `burstable` has the `burstable_milli` of each pod.
+    `kept_bytes`: memory of burstable pods that is rather not taken from them.
     """
     unbounded = dict.fromkeys(node.hugepage_sizes, HUGEPAGES_UNBOUNDED)
+    milli = sum(one.burstable_milli for one in shares)
     return {
-        "burstable": CgroupValues(cpu_shares=cpu_shares(sum(burstable)), hugepages=unbounded),
+        "burstable": CgroupValues(cpu_shares=cpu_shares(milli), memory_low_bytes=kept_bytes, hugepages=unbounded),
         "besteffort": CgroupValues(cpu_shares=MIN_SHARES, hugepages=unbounded),
     }
 
@@ -111,12 +136,16 @@ def node_values(node: NodeFacts, reserved: Mapping[str, str], *, enforce: bool) 
     )
 
 
-def reserved_values(reserved: Mapping[str, str], *, only_cpu: bool) -> CgroupValues:
-    """The cgroup of a reservation that is enforced; `only_cpu`: of it what can be compressed."""
+def reserved_values(reserved: Mapping[str, str], *, only_cpu: bool, keep_memory: bool = False) -> CgroupValues:
+    """The cgroup of a reservation that is enforced; `only_cpu`: of it what can be compressed, `keep_memory`: its memory
+    is kept for it.
+    """
     whole = {} if only_cpu else reserved
+    memory_bytes = value(whole["memory"]) if "memory" in whole else None
     return CgroupValues(
         cpu_shares=cpu_shares(milli_value(reserved["cpu"])) if "cpu" in reserved else None,
-        memory_bytes=value(whole["memory"]) if "memory" in whole else None,
+        memory_bytes=memory_bytes,
+        memory_min_bytes=memory_bytes if keep_memory else None,
         pids=value(whole["pid"]) if "pid" in whole else None,
     )
 
@@ -170,6 +199,10 @@ def v2_files(values: CgroupValues) -> Iterator[tuple[str, str, str]]:
         yield "cpu", _limit("cpu.max", values.cpu_quota_us), f"{_or_max(values.cpu_quota_us)} {values.cpu_period_us}"
     if values.memory_bytes is not None:
         yield "memory", _limit("memory.max", values.memory_bytes), _or_max(values.memory_bytes)
+    if values.memory_min_bytes is not None:
+        yield "memory", "memory.min", str(values.memory_min_bytes)
+    if values.memory_low_bytes is not None:
+        yield "memory", "memory.low", str(values.memory_low_bytes)
     if values.pids is not None:
         yield "pids", "pids.max", _or_max(values.pids)
     for size, limit in values.hugepages.items():
@@ -194,6 +227,9 @@ def slice_properties(values: CgroupValues, cgroup_version: int) -> list[tuple[st
     if values.memory_bytes is not None:
         limit = _NO_LIMIT if values.memory_bytes == UNLIMITED else values.memory_bytes
         properties.append(("MemoryLimit" if cgroup_version == 1 else "MemoryMax", ("t", limit)))
+    if cgroup_version == 2:
+        kept = (("MemoryMin", values.memory_min_bytes), ("MemoryLow", values.memory_low_bytes))
+        properties += [(name, ("t", amount)) for name, amount in kept if amount is not None]
     if values.pids is not None:
         properties.append(("TasksMax", ("t", _NO_LIMIT if values.pids == UNLIMITED else values.pids)))
     return properties

@@ -74,6 +74,16 @@ def allocatable(node: NodeFacts, name: str) -> int:
     return node.memory_bytes if node.allocatable_memory_bytes is None else node.allocatable_memory_bytes
 
 
+@dataclass(frozen=True)
+class MemoryQos:
+    """The feature gate MemoryQoS, where it is on: how far from its request to its limit (or the node's memory) a
+    container may grow before it is slowed down, and whether what it asked for is kept for it (cgroup v2 only).
+    """
+
+    throttling_factor: float
+    tiered: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpecFacts:
     """One pod on this node: everything the CRI messages need that the Pod object does not say.
@@ -99,6 +109,7 @@ class SpecFacts:
     single_process_oom_kill: bool | None = None
     selinux: bool = False
     swap_behavior: str = "NoSwap"
+    memory_qos: MemoryQos | None = None
     user_range: int | None = None
     objects: ConfigObjects = field(default_factory=ConfigObjects)
     volume_images: Mapping[str, str] = field(default_factory=dict)

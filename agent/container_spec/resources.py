@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from lightkube.models import core_v1
 
-from agent.container_spec.facts import NodeFacts, SpecFacts
+from agent.container_spec.facts import MemoryQos, NodeFacts, SpecFacts, allocatable
 from agent.container_spec.pod_resources import (
     container_sum,
     hugepage_amounts,
@@ -31,6 +31,7 @@ SHARES_PER_CPU = 1024
 MIN_QUOTA_US = 1000
 GUARANTEED_OOM_SCORE = -997
 BEST_EFFORT_OOM_SCORE = 1000
+PAGE_BYTES = 4096  # what memory.high is rounded to; where pages are larger the kernel rounds again
 NODE_CRITICAL = "system-node-critical"
 SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
 CONFIG_SOURCE = "kubernetes.io/config.source"
@@ -102,6 +103,8 @@ def container_resources(
             limits[name] = str(whole)
     base = _linux_resources(requests, limits, facts)
     unified = dict(base.unified)
+    if facts.memory_qos is not None and facts.node.cgroup_version == 2:
+        unified |= _memory_qos(pod, container, facts.node, facts.memory_qos)
     memory_swap_bytes = 0
     if facts.node.swap_controller:
         if facts.node.cgroup_version == 2:
@@ -118,6 +121,22 @@ def container_resources(
         unified=unified,
         memory_swap_limit_in_bytes=memory_swap_bytes,
     )
+
+
+def _memory_qos(pod: core_v1.Pod, container: core_v1.Container, node: NodeFacts, rules: MemoryQos) -> dict[str, str]:
+    """memory.min, memory.low and memory.high of a container (KEP-2570)."""
+    asked_bytes = _memory_request(container)
+    limit = ((container.resources.limits if container.resources else None) or {}).get("memory")
+    limit_bytes = value(limit)
+    unified = {"memory.min": "0", "memory.low": "0"}
+    if asked_bytes and rules.tiered:
+        unified = {"memory.min" if qos_class(pod) == "Guaranteed" else "memory.low": str(asked_bytes)}
+    if asked_bytes != limit_bytes:
+        top_bytes = limit_bytes or allocatable(node, "memory")
+        high = int((asked_bytes + (top_bytes - asked_bytes) * rules.throttling_factor) // PAGE_BYTES) * PAGE_BYTES
+        if high > asked_bytes and top_bytes > 0:
+            unified["memory.high"] = str(high)
+    return unified
 
 
 def _swap_bytes(pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts) -> int:

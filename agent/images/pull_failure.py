@@ -1,7 +1,8 @@
 """What a pull that failed is called in the container's status. Pure.
 
 Before: puller.py has the runtime's answer.  Next: the waiting state of the container.  Two errors have a name of their
-own, which the runtime writes before its message.  Source: the CRI's list of errors of images.
+own, which the runtime writes before its message; the others are told as the kubelet's gRPC does.  Source: the CRI's
+list of errors of images.
 """
 
 from __future__ import annotations
@@ -19,4 +20,7 @@ def pull_failure(image: str, error: CriError) -> tuple[str, str]:
     for reason, cause in _NAMED.items():
         if error.code is Code.UNKNOWN and error.message.startswith(reason):
             return reason, f"image pull failed for {image} because {cause}{error.message.removeprefix(reason)}"
-    return "ErrImagePull", str(error)
+    if error.code is Code.UNKNOWN:
+        return "ErrImagePull", error.message
+    word = "".join(part.capitalize() for part in error.code.name.split("_"))
+    return "ErrImagePull", f"rpc error: code = {word} desc = {error.message}"

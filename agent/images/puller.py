@@ -28,6 +28,7 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 Key = TypeVar("Key")
 
 _FRESH_S = 1.0
+_SAID_S = 3.0  # how long a failure is shown as such; then, until the next attempt, as a back-off
 _log = logging.getLogger(__name__)
 
 
@@ -204,7 +205,7 @@ class ImagePuller:
         except CriError as error:
             reason, text = pull_failure(image, error)
             until_s = self._backoff.fail(pod_key, image, f"{reason}: {text}", self._now())
-            raise ImageWaiting(reason, text, until_s) from error
+            raise ImageWaiting(reason, text, min(until_s, self._now() + _SAID_S)) from error
         took_s = self._now() - began_s
         return PulledImage(found, found, f'Successfully pulled image "{image}" in {took_s:.3f}s')
 

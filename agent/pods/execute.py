@@ -233,7 +233,8 @@ class Executor:
         container = container_of(target, step.container)
         sandbox = next(one for one in target.seen.sandboxes if one.id == step.sandbox_id)
         host_network = bool(pod.spec and pod.spec.hostNetwork)
-        facts = self._spec_facts(pod, self.node.node_ips if host_network else sandbox.ips)
+        of_pod = self._spec_facts(pod, ())
+        facts = dataclasses.replace(of_pod, pod_ips=self.node.node_ips if host_network else sandbox.ips)
         ref, paths = target.image_ref(container.name), volume_paths(pod, self._root)
         check_seccomp_files(local_seccomp_paths(pod, container, self._root), self._root)
         user = await self._image_user(ref)
@@ -256,7 +257,7 @@ class Executor:
         os.makedirs(os.path.join(self.log_dir(target), container.name), 0o755, exist_ok=True)
         with target.timed(CREATE, container.name, step.attempt):
             made = await self._runtime.create_container(
-                step.sandbox_id, config, sandbox_config(pod, sandbox.attempt, self._spec_facts(pod, ()))
+                step.sandbox_id, config, sandbox_config(pod, sandbox.attempt, of_pod)
             )
         log, link = self._log(target, container.name, step.attempt), self._log_link(target, container.name, made)
         try:
@@ -356,6 +357,7 @@ class Executor:
             cpu_cfs_quota=config.cpu_cfs_quota,
             single_process_oom_kill=config.single_process_oom_kill,
             swap_behavior=config.swap_behavior,
+            memory_qos=config.memory_qos,
             user_range=self._user_range(pod),
             objects=self.objects,
         )

@@ -12,6 +12,7 @@ def facts(version: tuple[int, int], **changes: object) -> ContainerdFacts:
         "cni_bin_dir": Path("/usr/lib/cni"),
         "pause_image": "longshore.test/pause:1",
         "snapshotter": "native",
+        "registries": Path("/base/registries"),
         "restrict_oom_score_adj": True,
         "version": version,
     }
@@ -28,6 +29,7 @@ def test_containerd_1_reads_version_2() -> None:
     assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": False}
     assert cri["cni"] == {"bin_dir": "/usr/lib/cni", "conf_dir": "/base/cni"}
     assert cri["netns_mounts_under_state_dir"] is True
+    assert cri["registry"] == {"config_path": "/base/registries"}
 
 
 def test_containerd_2_reads_version_3() -> None:
@@ -35,6 +37,7 @@ def test_containerd_2_reads_version_3() -> None:
     assert config["version"] == 3
     plugins = config["plugins"]
     assert plugins["io.containerd.cri.v1.images"]["pinned_images"] == {"sandbox": "longshore.test/pause:1"}
+    assert plugins["io.containerd.cri.v1.images"]["registry"] == {"config_path": "/base/registries"}
     runtime = plugins["io.containerd.cri.v1.runtime"]
     assert runtime["restrict_oom_score_adj"] is False
     assert runtime["cni"]["bin_dirs"] == ["/usr/lib/cni"]

@@ -10,11 +10,12 @@ from agent.cgroups.values import (
     UNLIMITED,
     CgroupValues,
     PodRules,
-    burstable_milli,
     cpu_weight,
     node_values,
+    pod_share,
     pod_values,
     qos_values,
+    reserved_values,
     slice_properties,
     v1_files,
     v2_files,
@@ -76,10 +77,31 @@ def test_pids_and_huge_pages() -> None:
 def test_the_weight_of_burstable_is_the_sum_of_its_pods() -> None:
     guaranteed = {"cpu": "2", "memory": "1Gi"}
     pods = [pod(container({"cpu": "250m"})), pod(container({"cpu": "500m"})), pod(container(guaranteed, guaranteed))]
-    values = qos_values(map(burstable_milli, [*pods, pod(container())]), NODE)
+    values = qos_values([*map(pod_share, pods), pod_share(pod(container()))], NODE)
     assert values["burstable"].cpu_shares == 768
     assert values["besteffort"].cpu_shares == 2
     assert values["burstable"].hugepages == {"2MB": HUGEPAGES_UNBOUNDED}
+
+
+def test_memory_that_is_kept_for_pods() -> None:
+    """KEP-2570, TieredReservation: hard for Guaranteed, soft for Burstable."""
+    asked = {"cpu": "1", "memory": "64Mi"}
+    guaranteed, burstable = pod(container(asked, asked)), pod(container({"memory": "32Mi"}))
+    hard = pod_values(guaranteed, NODE, PodRules(keep_memory=True))
+    soft = pod_values(burstable, NODE, PodRules(keep_memory=True))
+    assert (hard.memory_min_bytes, hard.memory_low_bytes) == (64 << 20, None)
+    assert (soft.memory_min_bytes, soft.memory_low_bytes) == (None, 32 << 20)
+    assert pod_values(guaranteed, NODE, PodRules()).memory_min_bytes is None
+    shares = [*map(pod_share, (guaranteed, burstable, pod(container())))]
+    assert qos_values(shares, NODE, kept_bytes=32 << 20)["burstable"].memory_low_bytes == 32 << 20
+    assert sum(one.guaranteed_bytes + one.burstable_bytes for one in shares) == 96 << 20
+    held = reserved_values({"memory": "1Gi"}, only_cpu=False, keep_memory=True)
+    assert (held.memory_bytes, held.memory_min_bytes) == (1 << 30, 1 << 30)
+    assert ("memory", "memory.min", str(64 << 20)) in v2_files(hard)
+    assert ("memory", "memory.low", str(32 << 20)) in v2_files(soft)
+    assert ("MemoryMin", ("t", 64 << 20)) in slice_properties(hard, 2)
+    assert not [one for one in slice_properties(hard, 1) if one[0] == "MemoryMin"]
+    assert not [file for _, file, _ in v1_files(hard) if file.startswith("memory.min")]
 
 
 def test_the_cgroup_of_all_pods_is_the_machine_less_what_is_reserved_and_enforced() -> None:

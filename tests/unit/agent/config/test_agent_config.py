@@ -10,8 +10,10 @@ import pytest
 
 from agent.config import AgentConfig, ConfigError, load_config
 from agent.config_fields import BY_FLAG, FIELDS, FLAGS, ConfigField, Use
+from agent.container_spec.facts import MemoryQos
 from daemonkit.duration import parse_duration
 
+ALLOWLISTED = "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\n"
 HEADER = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
 
 
@@ -58,6 +60,17 @@ def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) ->
     assert config.cluster_dns == ("10.0.0.1", "10.0.0.2")
     assert config.serialize_image_pulls
     assert load(tmp_path, text, ["--max-pods=110"]).max_pods == 110
+
+
+def test_feature_gates_at_their_defaults_change_nothing_and_memory_qos_may_be_on(tmp_path: Path) -> None:
+    text = "featureGates: {NodeSwap: true, SidecarContainers: true, AllAlpha: false, GitRepoVolumeDriver: false}\n"
+    assert load(tmp_path, text).memory_qos is None
+    on = "featureGates: {MemoryQoS: true}\nmemoryReservationPolicy: TieredReservation\nmemoryThrottlingFactor: 0.8\n"
+    assert load(tmp_path, on).memory_qos == MemoryQos(0.8, tiered=True)
+    assert load(tmp_path, "", ["--feature-gates=MemoryQoS=true,NodeSwap=true"]).memory_qos == MemoryQos(0.9)
+    assert load(tmp_path, on[: on.index("memory")], ["--feature-gates=MemoryQoS=false"]).memory_qos is None
+    assert "MemoryQoS" not in refusal(["--feature-gates=Nope=true"])
+    assert "must be true or false, not 'maybe'" in refusal(["--feature-gates=MemoryQoS=maybe"])
 
 
 def test_everything_used_can_be_set_in_the_file(tmp_path: Path) -> None:
@@ -166,7 +179,47 @@ volumeStatsAggPeriod: 0s
         ("evictionHard: {memory.available: 5%}\n", 3, "evictionHard: eviction is not supported yet"),
         ("cgroupsPerQOS: false\n", 3, "cgroupsPerQOS: not supported yet"),
         ("imageGCHighThresholdPercent: 0\n", 3, "imageGCHighThresholdPercent: image garbage collection"),
-        ("featureGates: {NodeSwap: true}\n", 3, "featureGates: not supported yet"),
+        ("featureGates: {NodeSwp: true}\n", 3, "featureGates: unrecognized feature gate: NodeSwp"),
+        ("featureGates: {NodeSwp: false}\n", 3, "featureGates: unrecognized feature gate: NodeSwp"),
+        (
+            "featureGates: {SidecarContainers: false}\n",
+            3,
+            "featureGates: cannot set feature gate SidecarContainers to false, feature is locked to true",
+        ),
+        (
+            "featureGates: {KubeletCrashLoopBackOffMax: false}\n",
+            3,
+            "featureGates: feature gate KubeletCrashLoopBackOffMax cannot be false here: not supported yet",
+        ),
+        (
+            "featureGates: {AllAlpha: true}\n",
+            3,
+            "featureGates: feature gate AllAlpha cannot be true here: not supported yet",
+        ),
+        ("featureGates: {NodeSwap: 1}\n", 3, "featureGates: NodeSwap must be true or false, not 1"),
+        ("featureGates: NodeSwap\n", 3, "featureGates: must be a mapping, not 'NodeSwap'"),
+        ("memoryThrottlingFactor: 0\n", 3, "memoryThrottlingFactor: must be greater than 0"),
+        (
+            "memoryThrottlingFactor: 1.5\n",
+            3,
+            "must be greater than 0 and less than or equal to 1",
+        ),
+        (
+            "memoryReservationPolicy: TieredReservation\n",
+            3,
+            "memoryReservationPolicy: needs the feature gate MemoryQoS",
+        ),
+        ("imagePullCredentialsVerificationPolicy: Never\n", 3, "must be one of NeverVerify, "),
+        (
+            "preloadedImagesVerificationAllowlist: [a]\n",
+            3,
+            "counts only with imagePullCredentialsVerificationPolicy NeverVerifyAllowlistedImages",
+        ),
+        (
+            "preloadedImagesVerificationAllowlist: ['a:1']\n" + ALLOWLISTED,
+            3,
+            "preloadedImagesVerificationAllowlist: neither tag nor digest is accepted in an image reference: 'a:1'",
+        ),
         ("serializeImagePulls: true\nmaxParallelImagePulls: 2\n", 4, "maxParallelImagePulls: must not be more than 1"),
         ("crashLoopBackOff: {maxContainerRestartPeriod: 10m}\n", 3, "must be at most 300 seconds"),
         ("crashLoopBackOff: []\n", 3, "crashLoopBackOff: must be a mapping, not []"),

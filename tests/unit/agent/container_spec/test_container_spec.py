@@ -15,10 +15,10 @@ from agent.container_spec import labels
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import hosts_file, kernel_hostname, parse_resolv_conf, pod_dns
 from agent.container_spec.env import expand
-from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, RuntimeFacts, SpecError, SpecFacts
+from agent.container_spec.facts import HandlerFacts, ImageUser, MemoryQos, NodeFacts, RuntimeFacts, SpecError, SpecFacts
 from agent.container_spec.hashing import container_hash
 from agent.container_spec.pod_resources import qos_class
-from agent.container_spec.resources import cpu_quota_us, cpu_shares, oom_score_adj
+from agent.container_spec.resources import container_resources, cpu_quota_us, cpu_shares, oom_score_adj
 from agent.container_spec.sandbox import port_mappings, sandbox_config
 from cri_client import types as cri
 
@@ -404,6 +404,29 @@ def test_what_a_pod_asks_for_as_a_whole_is_shared_by_its_containers() -> None:
     pod = make_pod(containers=[asking, make_container(name="other")], resources=whole)
     assert oom_score_adj(pod, asking, 1 << 30) == 625
     assert oom_score_adj(pod, pod.spec.containers[1], 1 << 30) == 750  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("requests", "limits", "tiered", "unified"),
+    [
+        ({"memory": "256Mi"}, {"memory": "512Mi"}, False, {"min": 0, "low": 0, "high": 510_025_728}),
+        ({"memory": "256Mi"}, {"memory": "512Mi"}, True, {"low": 256 << 20, "high": 510_025_728}),
+        ({"memory": "256Mi"}, {}, False, {"min": 0, "low": 0, "high": 912_044_032}),
+        ({}, {}, True, {"min": 0, "low": 0}),
+        ({"memory": "64Mi", "cpu": "1"}, {"memory": "64Mi", "cpu": "1"}, True, {"min": 64 << 20}),
+        ({"memory": "2Gi"}, {}, False, {"min": 0, "low": 0}),
+    ],
+    ids=["limit", "kept", "no limit", "nothing", "guaranteed", "more than the node has"],
+)
+def test_memory_qos(requests: dict[str, str], limits: dict[str, str], tiered: bool, unified: dict[str, int]) -> None:
+    """Figures of the kubelet's formula: request + factor x (limit or allocatable - request), in whole pages."""
+    node = NodeFacts(node_name="n", memory_bytes=1 << 31, allocatable_memory_bytes=983_557_734, cgroup_version=2)
+    container = resources(limits, requests)
+    pod = make_pod(containers=[container])
+    found = container_resources(pod, container, SpecFacts(node=node, memory_qos=MemoryQos(0.9, tiered=tiered)))
+    assert found.unified == {"memory.oom.group": "1", **{f"memory.{key}": str(one) for key, one in unified.items()}}
+    old = dataclasses.replace(node, cgroup_version=1)
+    assert container_resources(pod, container, SpecFacts(node=old, memory_qos=MemoryQos(0.9))).unified == {}
 
 
 @pytest.mark.parametrize(

@@ -175,15 +175,17 @@ async def test_failure_then_back_off_doubling_to_five_minutes() -> None:
         failed = await refused(puller, "web:1")
         assert failed.reason == "ErrImagePull"
         held = await refused(puller, "web:1")
+        assert failed.message == "rpc error: code = NotFound desc = no such tag"
         assert held.reason == "ImagePullBackOff"
         assert held.message == f'Back-off pulling image "web:1": ErrImagePull: {failed.message}'
-        assert held.retry_at_s == failed.retry_at_s
-        delays = [failed.retry_at_s - now_s()]
+        delays = [held.retry_at_s - now_s()]
         for _ in range(6):
-            await asyncio.sleep(failed.retry_at_s - now_s())
+            await asyncio.sleep(held.retry_at_s - now_s())
             failed = await refused(puller, "web:1")
             assert failed.reason == "ErrImagePull"
-            delays.append(failed.retry_at_s - now_s())
+            assert failed.retry_at_s - now_s() < 10
+            held = await refused(puller, "web:1")
+            delays.append(held.retry_at_s - now_s())
         assert [round(delay) for delay in delays] == [10, 20, 40, 80, 160, 300, 300]
 
 
@@ -307,7 +309,7 @@ async def test_an_image_that_came_while_the_agent_was_killed_is_none_that_was_al
             "SignatureValidationFailed",
             "image pull failed for web:1 because the signature validation failed",
         ),
-        ("other", "ErrImagePull", "cannot call PullImage: other (UNKNOWN)"),
+        ("other", "ErrImagePull", "other"),
     ],
 )
 async def test_two_failures_have_a_name_of_their_own(text: str, reason: str, message: str) -> None:
