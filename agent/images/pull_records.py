@@ -51,6 +51,11 @@ class PullRecords:
         self._broken: set[str] = set()
         self._read()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of any pull."""
+        return not self._records and not self._intents
+
     async def begin(self, image: str) -> None:
         """An image (its name as the pod has it) is about to be pulled.  Raises OSError."""
         async with self._turn:

@@ -148,6 +148,8 @@ class ImagePuller:
 
     async def recover(self) -> None:
         """After a start, once: what an earlier agent was pulling may be here now."""
+        if self._records.empty:
+            return
         try:
             images = await self._images.list_images()
         except CriError as error:

@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from agent.pods.hook import Hook, SleepAsk, post_start_error
@@ -46,7 +47,7 @@ class HookRunner:
             return post_start_error(hook, container, pod, hook.message)
         if not (hook.host or pod_ip):
             return post_start_error(hook, container, pod, "failed to find networking container: the pod has no address")
-        result = await self._ask_http(hook, pod_ip, None)
+        result = await self._request(hook, pod_ip, None)
         if result.outcome is Outcome.SUCCESS or result.answered:
             return ""
         return post_start_error(hook, container, pod, result.message)
@@ -79,6 +80,18 @@ class HookRunner:
                 result.message,
             )
 
+    async def _request(self, hook: HttpAsk, pod_ip: str, timeout_s: float | None) -> ProbeResult:
+        """Who is asked over TLS and does not speak it is asked without, but not shown what only TLS may carry."""
+        result = await self._ask_http(hook, pod_ip, timeout_s)
+        if not result.not_tls:
+            return result
+        headers = tuple((name, value) for name, value in hook.headers if name.lower() != "authorization")
+        plainly = await self._ask_http(replace(hook, scheme="http", headers=headers), pod_ip, timeout_s)
+        if plainly.outcome is not Outcome.SUCCESS and not plainly.answered:
+            return result
+        _log.warning("a hook asks %s over TLS, which answers without: asked it so", hook.host or pod_ip)
+        return plainly
+
     async def _ask(self, hook: Hook, container_id: str, pod_ip: str, grace_s: float) -> ProbeResult:
         if isinstance(hook, Unaskable):
             return ProbeResult(Outcome.UNKNOWN, hook.message)
@@ -91,6 +104,6 @@ class HookRunner:
                     return ProbeResult(Outcome.SUCCESS, "")
                 if isinstance(hook, ExecAsk):
                     return await run_exec(self._runtime, container_id, hook.command, math.ceil(grace_s))
-                return await self._ask_http(hook, pod_ip, grace_s)
+                return await self._request(hook, pod_ip, grace_s)
         except TimeoutError:
             return ProbeResult(Outcome.FAILURE, f"not done after the grace period of {grace_s:.0f} s", timed_out=True)

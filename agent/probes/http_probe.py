@@ -49,6 +49,8 @@ class HttpProber:
         except TimeoutError:
             text = f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
             return ProbeResult(Outcome.FAILURE, text, timed_out=True)
+        except aiohttp.ClientConnectorSSLError as error:
+            return _tls_failure(url, error)
         except aiohttp.ClientConnectorError as error:
             text = f'Get "{url}": dial tcp {address(error.host, error.port or 0)}: {dial_error(error.os_error)}'
             return ProbeResult(Outcome.FAILURE, text)
@@ -97,6 +99,13 @@ class HttpProber:
                 timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             )
         return self._session
+
+
+def _tls_failure(url: str, error: aiohttp.ClientConnectorSSLError) -> ProbeResult:
+    cause = error.os_error
+    not_tls = isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER"
+    text = "http: server gave HTTP response to HTTPS client" if not_tls else str(cause)
+    return ProbeResult(Outcome.FAILURE, f'Get "{url}": {text}', not_tls=not_tls)
 
 
 class _BodyNotRead(Exception):  # noqa: N818 - the kubelet, too, throws such a result away

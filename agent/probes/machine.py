@@ -37,7 +37,7 @@ class ProbeResult:
 
     `message` is the kubelet's output text for a failure or a warning.  `timed_out`: the failure is only that no answer
     came in time, which a starved node can cause by itself.  `warning`: a success worth an event.  `answered`: a failure
-    of what was answered, not of asking.
+    of what was answered, not of asking.  `not_tls`: who was asked over TLS does not speak it.
     """
 
     outcome: Outcome
@@ -45,6 +45,7 @@ class ProbeResult:
     timed_out: bool = False
     warning: bool = False
     answered: bool = False
+    not_tls: bool = False
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _write_if_changed(path: str, content: bytes) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with open(fd, "r+b") as file:
         os.fchmod(fd, 0o644)
-        if file.read() != content:
+        if file.read(len(content) + 1) != content:  # it is the pod's to write, however much
             file.seek(0)
             file.write(content)
             file.truncate()

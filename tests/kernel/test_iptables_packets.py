@@ -34,8 +34,8 @@ async def test_localhost_node_ports_can_be_refused(node: Node, proxy: Proxy) -> 
         ask(node.namespace, "127.0.0.1", NODE_PORT)
 
 
-async def test_neighbours_do_not_reach_what_listens_on_localhost(node: Node, proxy: Proxy) -> None:
-    """CVE-2020-8558: the sysctl that localhost node ports need must not open 127.0.0.1 to the link."""
+async def test_cve_2020_8558_neighbours_do_not_reach_what_listens_on_localhost(node: Node, proxy: Proxy) -> None:
+    """The sysctl that localhost node ports need must not open 127.0.0.1 to the link."""
     await proxy.start().apply(table(route(node.add_pods(1), node_port=NODE_PORT)))
     node.answers.serve(node.namespace, "private", 9999, "127.0.0.1")
     node.neighbour.sysctl(ipv4__conf__all__route_localnet="1")

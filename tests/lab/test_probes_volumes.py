@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from lab.host import NODE_IP
 from lab.images import WEB_IMAGE, WEB_IMAGE_2
 from lab.machine import LabError
+from lab.manifests import is_ready
 from lab.node import LabNode
 from tests.lab.conftest import ONE_VERSION, Lab
 
@@ -55,6 +57,19 @@ def inside(lab: Lab, node: LabNode, name: str, *command: str, within: str = "mai
     """Run a command in a container; its output. LabError when it fails."""
     task = node.container_id(name, within)
     return lab.containerd.ctr("tasks", "exec", "--exec-id", f"test{next(_exec_ids)}", task, *command)
+
+
+GRPC_HEALTH = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+check = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\\x08\\x01")  # SERVING
+handlers = [grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})]
+server = grpc.server(ThreadPoolExecutor(2), handlers=handlers)
+server.add_insecure_port(sys.argv[1])
+server.start()
+server.wait_for_termination()
+"""
 
 
 def status_of(node: LabNode, name: str) -> Mapping[str, Any]:
@@ -306,3 +321,21 @@ def test_an_image_that_is_not_there_says_so(lab: Lab, running: LabNode) -> None:
     running.wait(lambda: waiting().get("reason") == "ErrImageNeverPull", "the reason to be shown")
     expected = 'Container image "longshore.test/nowhere:1" is not present with pull policy of Never'
     assert waiting()["message"] == expected
+
+
+@pytest.mark.parametrize("binaries", ["2.x"], indirect=True, scope="session")
+def test_a_grpc_probe_follows_the_health_service(node: LabNode) -> None:
+    """The pod is in the host's network, so that what it is asked for can be served beside it."""
+    node.agent_flags.append(f"--node-ip={NODE_IP}")
+    node.start_agent()
+    probe = {"grpc": {"port": 9900}, "periodSeconds": 1, "failureThreshold": 1}
+    node.put_pod(pod("health", container(readinessProbe=probe), hostNetwork=True))
+    node.wait(lambda: status_of(node, "health").get("started"), "the container to run")
+    assert not is_ready(node.pod("health"))
+    argv = [sys.executable, "-c", GRPC_HEALTH, f"{NODE_IP}:9900"]
+    server = node.machine.start(argv, log=node.base / "grpc.log")
+    try:
+        node.wait_ready("health")
+    finally:
+        server.kill()
+    node.wait(lambda: not is_ready(node.pod("health")), "the pod to be unready again")

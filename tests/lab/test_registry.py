@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,10 @@ def test_kep_2535_an_image_is_only_for_pods_that_may_pull_it(node: LabNode, regi
     image = offer(registry, node)
     for name, user, password in (("mine", "me", CANARY), ("copy", "me", CANARY), ("bad", "me", "wrong")):
         node.put_pod(pull_secret(name, user, password), f"secret-{name}.yaml")
-    node.put_pod(pulling_pod("owner", image, "bad", "mine"))
+    broken = pull_secret("broken", "me", CANARY)
+    broken["stringData"] = {".dockerconfigjson": json.dumps({"auths": {REGISTRY: {"auth": f"!{CANARY}"}}})}
+    node.put_pod(broken, "secret-broken.yaml")
+    node.put_pod(pulling_pod("owner", image, "broken", "bad", "mine"))
     node.start_agent()
     first = running_id(node, "owner")
     asked = len(registry.requests("/manifests/"))
@@ -81,8 +85,22 @@ def test_kep_2535_an_image_is_only_for_pods_that_may_pull_it(node: LabNode, regi
     running_id(node, "owner", other_than=first)
     assert await_reason(node, "never", "ErrImageNeverPull") == said
     assert not [one for one in registry.requests("/manifests/")[asked:] if " me " in one]
-    for told in (node.agent_api("/v1/pods"), node.agent_api("/v1/status"), (node.base / "agent.log").read_text()):
-        assert CANARY not in json.dumps(told)
+    check_cve_2020_8564_nothing_tells_the_secret(node)
+
+
+def check_cve_2020_8564_nothing_tells_the_secret(node: LabNode) -> None:
+    """At the highest verbosity: the log, what is said of pods, and what is kept of pulls and pods."""
+    log = (node.base / "agent.log").read_text()
+    assert "cannot use pull secret default/broken" in log
+    kept = [
+        path.read_text()
+        for name in ("records", "image_manager")
+        for path in (node.root_dir / name).rglob("*")
+        if path.is_file()
+    ]
+    for told in (log, json.dumps(node.agent_api("/v1/pods")), json.dumps(node.agent_api("/v1/status")), *kept):
+        assert CANARY not in told
+        assert base64.b64encode(f"me:{CANARY}".encode()).decode() not in told
 
 
 @ONE_VERSION

@@ -105,7 +105,7 @@ class PodModel:
     def plan(self, wish: Wish) -> Plan:
         spec = wish.pod.spec if wish.pod is not None else None
         for one in [*(spec.containers if spec else []), *((spec.initContainers if spec else None) or [])]:
-            if one.lifecycle is not None:
+            if one.lifecycle is not None and one.lifecycle.postStart is not None:
                 self.hooked.add(one.name)
         return plan_pod(wish, self.observe(), self.facts, self.now_s)
 

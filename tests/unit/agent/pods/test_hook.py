@@ -189,3 +189,19 @@ async def test_a_post_start_hook_may_only_wait() -> None:
     began_s = asyncio.get_running_loop().time()
     assert await post_start(SleepAsk(3600), _Runtime()) == ""
     assert asyncio.get_running_loop().time() - began_s == pytest.approx(3600)
+
+
+@pytest.mark.parametrize("plainly", [Outcome.SUCCESS, Outcome.FAILURE])
+async def test_a_hook_over_tls_that_meets_plain_http_asks_again_without_the_authorization(plainly: Outcome) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    async def ask(ask: HttpAsk, _pod_ip: str, _timeout_s: float | None) -> ProbeResult:
+        asked.append((ask.scheme, [name for name, _ in ask.headers]))
+        if ask.scheme == "https":
+            return ProbeResult(Outcome.FAILURE, "server gave HTTP response to HTTPS client", not_tls=True)
+        return ProbeResult(plainly, "refused")
+
+    hook = HttpAsk("https", "", 80, "/", (("authorization", "Basic x"), ("X", "y")))
+    failure = await HookRunner(_Runtime(), ask).run_post_start(hook, "main", "c1", "web_default(1f)", "10.0.0.9")
+    assert asked == [("https", ["authorization", "X"]), ("http", ["X"])]
+    assert ("server gave HTTP response" in failure) is (plainly is Outcome.FAILURE)

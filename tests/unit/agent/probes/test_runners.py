@@ -188,6 +188,23 @@ async def test_nobody_listens(unused_port: int) -> None:
     assert (tcp.outcome, tcp.message) == (Outcome.FAILURE, f"dial tcp {where}: connect: connection refused")
 
 
+async def test_https_that_meets_plain_http_is_told_as_by_the_kubelet() -> None:
+    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    prober = HttpProber()
+    server = await asyncio.start_server(on_connect, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        result = await prober.run(HttpAsk("https", "", port, "/"), "127.0.0.1", 5)
+    await prober.close()
+    assert result.not_tls
+    assert result.message == f'Get "https://127.0.0.1:{port}/": http: server gave HTTP response to HTTPS client'
+
+
 async def test_https_is_asked_without_verification(tls: ssl.SSLContext) -> None:
     async with served(answer("204 None"), tls) as port:
         prober = HttpProber()

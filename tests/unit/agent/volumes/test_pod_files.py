@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from lightkube.models import core_v1, meta_v1
 
+from agent.container_spec.paths import etc_hosts_path
 from agent.volumes.errors import VolumeError
 from agent.volumes.hosts_file import render_hosts_file
 from agent.volumes.pod_files import create_termination_log, read_termination_log, write_hosts_file
@@ -82,3 +84,23 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "pods").write_text("")
     with pytest.raises(VolumeError, match=f"cannot make termination log {tmp_path}/pods/u1"):
         create_termination_log(pod(), str(tmp_path), "web", 0)
+
+
+def test_cve_2020_8557_a_pod_that_fills_its_hosts_file_or_last_words_costs_the_agent_no_memory(tmp_path: Path) -> None:
+    """Ten gigabytes, without a disk for them: what the agent reads of a file that a pod may write is bounded."""
+    web = pod()
+    write_hosts_file(web, str(tmp_path), ["10.0.0.2"], "web")
+    written = create_termination_log(web, str(tmp_path), "main", 0)
+    hosts = Path(etc_hosts_path(str(tmp_path), "u1"))
+    text = hosts.read_text()
+    for path in (hosts, Path(written)):
+        os.truncate(path, 10 << 30)
+    tracemalloc.start()
+    try:
+        write_hosts_file(web, str(tmp_path), ["10.0.0.2"], "web")
+        assert len(read_termination_log(written)) == 4096
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 1 << 20
+    assert hosts.read_text() == text
