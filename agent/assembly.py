@@ -20,6 +20,7 @@ from agent.cgroups.keeper import CgroupKeeper
 from agent.config import AgentConfig
 from agent.container_spec.facts import NodeFacts
 from agent.images.node_credentials import NodeCredentials
+from agent.images.pull_rate import PullRate
 from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller
 from agent.node.facts import read_machine_identity
@@ -66,7 +67,14 @@ def assemble(
 
     parallel = 1 if config.serialize_image_pulls else config.max_parallel_image_pulls
     pulls = PullRecords(config.root_dir, config.image_verification, time.time)
-    puller = ImagePuller(images, own, pulls, max_parallel=parallel, node_credentials=_node_credentials(config))
+    puller = ImagePuller(
+        images,
+        own,
+        pulls,
+        max_parallel=parallel,
+        rate=PullRate(config.registry_pull_qps, config.registry_burst),
+        node_credentials=_node_credentials(config),
+    )
     prober = Prober(runtime, own, lambda uid: workers.poke(uid))
     for uid, record in records.items():
         prober.restore(uid, record.probes)

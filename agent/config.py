@@ -109,6 +109,8 @@ class AgentConfig:
     memory_qos: MemoryQos | None
     serialize_image_pulls: bool
     max_parallel_image_pulls: int | None
+    registry_pull_qps: int
+    registry_burst: int
     image_verification: VerificationPolicy
     credential_providers: tuple[Provider, ...]
     credential_provider_dir: str
@@ -184,6 +186,8 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         resolv_conf=get.file("resolvConf"),
         memory_qos=get.memory_qos(),
         serialize_image_pulls=get.serialize_image_pulls(),
+        registry_pull_qps=get.typed("registryPullQPS", int),
+        registry_burst=get.typed("registryBurst", int),
         image_verification=get.image_verification(),
         credential_providers=get.credential_providers(),
         credential_provider_dir=get.absolute("image-credential-provider-bin-dir"),

@@ -60,7 +60,6 @@ _POINTERS = frozenset(
         "imageGCHighThresholdPercent",
         "imageGCLowThresholdPercent",
         "localStorageCapacityIsolation",
-        "registryPullQPS",
     }
 )
 
@@ -155,6 +154,16 @@ _USED = (
     _used("runtimeRequestTimeout", "duration", "2m0s", "runtime-request-timeout", minimum=1),
     _used("maxPods", "int", 110, "max-pods", minimum=1),
     _used("serializeImagePulls", "bool", True, "serialize-image-pulls", zero_is_default=False),
+    _used(
+        "registryPullQPS",
+        "int",
+        5,
+        "registry-qps",
+        zero_is_default=False,
+        minimum=0,
+        note="pulls that may begin in a second, further ones fail (`pull QPS exceeded`); 0: any",
+    ),
+    _used("registryBurst", "int", 10, "registry-burst", minimum=1, note="and so many at once after a quiet time"),
     _used("maxParallelImagePulls", "int", None, minimum=1, zero_is_default=False),
     _used(
         "imagePullCredentialsVerificationPolicy",
@@ -322,8 +331,6 @@ _REFUSED = (
         ("staticPodURL", "string", "", "manifest-url"),
         ("staticPodURLHeader", "object", None, "manifest-url-header"),
         ("readOnlyPort", "int", 0, "read-only-port"),
-        ("registryPullQPS", "int", 5, "registry-qps"),
-        ("registryBurst", "int", 10, "registry-burst"),
         ("systemCgroups", "string", "", "system-cgroups"),
         ("cgroupsPerQOS", "bool", True, "cgroups-per-qos"),
         ("cpuManagerPolicy", "string", "none", "cpu-manager-policy"),

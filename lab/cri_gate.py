@@ -9,6 +9,7 @@ The gate has threads of its own (grpc's synchronous server): it works beside any
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -41,6 +42,7 @@ _STREAMS = frozenset(
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 # Every open event stream holds a worker for its whole life.
 _WORKERS = 128
+_AGAIN_S = 60.0
 _NO_DEADLINE_S = 1e9  # what grpc says is left of a call without a deadline is more
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -76,6 +78,7 @@ class _Fault:
     details: str = ""
     after: bool = False
     release: threading.Event | None = None
+    again: bool = False
 
 
 @dataclass
@@ -185,6 +188,11 @@ class CriGate:
             self._journal.faults.append(_Fault(method, times, release=release))
         return release
 
+    def duplicate(self, method: str, *, times: int = 1) -> None:
+        """Pass the next `times` calls of `method` on twice; the caller sees the second answer."""
+        with self._journal.lock:
+            self._journal.faults.append(_Fault(method, times, again=True))
+
     def forward(self, path: str, metadata: Metadata, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Pass one unary call on; called by the server's threads."""
         call = self._begin(path, request)
@@ -193,6 +201,8 @@ class CriGate:
             _inject([fault for fault in faults if not fault.after], call, context)
             if self._run_hook(self.before, call):
                 _abort(call, context, grpc.StatusCode.UNAVAILABLE, "dropped by the lab before it was forwarded")
+            if any(fault.again for fault in faults):
+                self._ask_once_more(path, metadata, request)
             answer = self._ask(path, metadata, request, call, context)
             self._run_hook(self.after, call)
             _inject([fault for fault in faults if fault.after], call, context)
@@ -240,6 +250,11 @@ class CriGate:
             return None
         with self._journal.lock:
             return hook(call.number, call.method)
+
+    def _ask_once_more(self, path: str, metadata: Metadata, request: bytes) -> None:
+        assert self._channel is not None
+        with contextlib.suppress(grpc.RpcError):
+            self._channel.unary_unary(path, bytes, bytes)(request, timeout=_AGAIN_S, metadata=metadata)
 
     def _ask(
         self, path: str, metadata: Metadata, request: bytes, call: GateCall, context: grpc.ServicerContext

@@ -19,6 +19,7 @@ from agent.images.backoff import PullBackoff
 from agent.images.keyring import Credential, matching
 from agent.images.names import with_default_tag
 from agent.images.pull_failure import pull_failure
+from agent.images.pull_rate import PullRate
 from agent.images.pull_records import PullRecords
 from cri_client.errors import CriError
 from cri_client.types import AuthConfig, Image, ImageSpec, ImageStatusResponse, PodSandboxConfig
@@ -94,7 +95,7 @@ class ImagePuller:
     """All pulls of the node.
 
     `records` are kept of each.  `max_parallel`: how many pulls at once, None for no bound, 1 for serializeImagePulls.
-    `spawn(coroutine, name)` starts a task that somebody owns.
+    `rate` is how many may begin in a second.  `spawn(coroutine, name)` starts a task that somebody owns.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class ImagePuller:
         records: PullRecords,
         *,
         max_parallel: int | None = 1,
+        rate: PullRate | None = None,
         node_credentials: CredentialSource | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -111,6 +113,7 @@ class ImagePuller:
         self._spawn = spawn
         self._records = records
         self._now = now
+        self._rate = rate or PullRate()
         self._places: AbstractAsyncContextManager[object] = (
             nullcontext() if max_parallel is None else asyncio.Semaphore(max_parallel)
         )
@@ -241,17 +244,22 @@ class ImagePuller:
     async def _try_each(self, name: str, shown: tuple[Credential, ...]) -> tuple[str, Credential | None]:
         """With each of the credentials in turn, or with none where there are none; and what was good."""
         if not shown:
-            return await self._images.pull_image(ImageSpec(image=name)), None
+            return await self._pull_with(name, None), None
         errors: list[CriError] = []
         for one in dict.fromkeys(shown):
             try:
-                return await self._images.pull_image(ImageSpec(image=name), one.auth), one
+                return await self._pull_with(name, one.auth), one
             except CriError as error:
                 errors.append(error)
         if len({error.message for error in errors}) > 1:
             text = ", ".join(dict.fromkeys(error.message for error in errors))
             raise CriError("PullImage", f"[{text}]", errors[-1].code)
         raise errors[-1]
+
+    async def _pull_with(self, name: str, auth: AuthConfig | None) -> str:
+        if not self._rate.accept(self._now()):
+            raise CriError("PullImage", "pull QPS exceeded")
+        return await self._images.pull_image(ImageSpec(image=name), auth)
 
     async def _shared(
         self, under_way: dict[Key, asyncio.Future[str]], name: Key, work: Callable[[], Coroutine[Any, Any, str]]

@@ -14,7 +14,8 @@ from lab.cri_gate import CriGate
 from lab.host import NODE_IP
 from lab.node import LabNode
 from lab.registry import REGISTRY, Registry, docker_config, pull_secret
-from tests.lab.test_pods import ONE_VERSION, container_of, running_id, shell_pod
+from tests.lab.conftest import ONE_VERSION
+from tests.lab.test_pods import container_of, running_id, shell_pod
 
 Json = dict[str, Any]
 CANARY = "hunter2-canary"
@@ -50,7 +51,7 @@ def waiting_state(node: LabNode, name: str) -> Json:
 
 def await_reason(node: LabNode, name: str, reason: str) -> str:
     """The message that goes with it."""
-    node.wait(lambda: waiting_state(node, name).get("reason") == reason, f"{name} to say {reason}", 30)
+    node.wait(lambda: waiting_state(node, name).get("reason") == reason, f"{name} to say {reason}")
     return str(waiting_state(node, name).get("message"))
 
 

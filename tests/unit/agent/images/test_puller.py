@@ -14,6 +14,7 @@ import pytest
 
 from agent.images.keyring import Credential
 from agent.images.pull_policy import VerificationPolicy
+from agent.images.pull_rate import PullRate
 from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller, ImageWaiting
 from cri_client.errors import CriError, NotFound
@@ -327,3 +328,31 @@ async def test_a_disk_that_takes_no_intent_stops_the_pull() -> None:
         assert waiting.reason == "ErrImagePull"
         assert 'Failed to record image pull intent for container image "web:1": No such file' in waiting.message
         assert store.pulls == []
+
+
+def test_so_many_pulls_at_once_and_then_so_many_a_second() -> None:
+    rate = PullRate(qps=2, burst=3)
+    assert [rate.accept(100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert [rate.accept(now_s) for now_s in (100.4, 100.5, 100.6, 101.0, 90.0)] == [False, True, False, True, False]
+    assert [rate.accept(1000.0) for _ in range(4)] == [True, True, True, False]
+    assert all(PullRate().accept(0.0) for _ in range(1000))
+
+
+async def test_a_pull_beyond_the_rate_fails_as_in_the_kubelet_and_is_tried_again() -> None:
+    async with asyncio.TaskGroup() as group:
+        puller = ImagePuller(
+            Store(),
+            lambda work, name: group.create_task(work, name=name),
+            records(Path()),
+            max_parallel=None,
+            rate=PullRate(qps=1, burst=1),
+            now=now_s,
+        )
+        await puller.pull_if_needed("web:1", "Always", "u")
+        found = await asyncio.gather(
+            *(puller.pull_if_needed(f"web:{number}", "Always", "u") for number in (2, 3)), return_exceptions=True
+        )
+        (failed,) = [one for one in found if isinstance(one, ImageWaiting)]
+        assert (failed.reason, failed.message) == ("ErrImagePull", "pull QPS exceeded")
+        await asyncio.sleep(11)
+        await puller.pull_if_needed("web:3", "Always", "u")
