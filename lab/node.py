@@ -177,14 +177,14 @@ class LabNode:
         found: Json = self.pods().get(f"{name}-{self.name}", {}).get("pod", {})
         return found
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 120.0) -> Any:
         """`wait_until` which shows the ends of the daemons' logs when it fails."""
         try:
             return wait_until(condition, what, timeout_s=timeout_s)
         except LabError as error:
             raise LabError(f"{error}\n{self.logs()}") from error
 
-    def wait_ready(self, *names: str, timeout_s: float = 60.0) -> list[Json]:
+    def wait_ready(self, *names: str, timeout_s: float = 120.0) -> list[Json]:
         """Wait until every named pod is Ready; their Pod objects."""
 
         def ready() -> list[Json] | None:
@@ -194,7 +194,7 @@ class LabNode:
         found: list[Json] = self.wait(ready, f"pods {', '.join(names)} to be Ready", timeout_s)
         return found
 
-    def wait_gone(self, *names: str, timeout_s: float = 60.0) -> None:
+    def wait_gone(self, *names: str, timeout_s: float = 120.0) -> None:
         """Wait until neither agent nor runtime knows the pods any more."""
 
         def gone() -> bool:

@@ -27,7 +27,9 @@ from tests.lab.bad_manifests import MANIFESTS, STEADY, Case, pod_text
 
 RESCAN_S = 0.2
 SEVERAL_RESCANS_S = 2.0
+MANY_PODS_S = 300.0
 VIP = "198.18.7.7"
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the whole story of all manifests
 
 Json = dict[str, Any]
 _numbers = itertools.count(1)
@@ -120,7 +122,7 @@ def tell(node: LabNode) -> Story:
     for case in MANIFESTS:
         node.put_pod(pod_text(case.name), case.file)
     node.start_agent()
-    node.wait(lambda: all(node.container_id(name) for name in (STEADY, *names)), "every pod to run")
+    node.wait(lambda: all(node.container_id(name) for name in (STEADY, *names)), "every pod to run", MANY_PODS_S)
     good = look(node)
 
     for case in MANIFESTS:
@@ -135,7 +137,7 @@ def tell(node: LabNode) -> Story:
     node.kill_agent()
     node.agent.log.unlink()
     node.start_agent()
-    node.wait(lambda: all(node.container_id(name) for name in (STEADY, *names)), "every pod to be adopted")
+    node.wait(lambda: all(node.container_id(name) for name in (STEADY, *names)), "every pod to be adopted", MANY_PODS_S)
     node.wait(lambda: len(errors_of(node)) > 2 * len(MANIFESTS), "every bad file to be noticed again")
     time.sleep(SEVERAL_RESCANS_S)
     agent_again = look(node)
@@ -145,7 +147,7 @@ def tell(node: LabNode) -> Story:
         (node.manifests / f"new-{case.file}").unlink()
     nameless.unlink()
     node.wait(lambda: errors_of(node) == {}, "no bad file left")
-    node.wait(lambda: all(is_repaired(node, name) for name in names), "every repaired pod to run")
+    node.wait(lambda: all(is_repaired(node, name) for name in names), "every repaired pod to run", MANY_PODS_S)
     return Story(node.manifests, good, bad, agent_again, look(node))
 
 
