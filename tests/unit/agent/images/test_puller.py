@@ -285,7 +285,7 @@ async def test_an_image_that_came_while_the_agent_was_killed_is_none_that_was_al
     with contextlib.suppress(ExceptionGroup):
         async with opened(store=store) as (puller, _):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(puller.pull_if_needed("web:1", "IfNotPresent", "u"), 1)
+                await asyncio.wait_for(puller.pull_if_needed("web:1", "IfNotPresent", "u"), 4)
             raise ChildProcessError("killed")
     store.present["web:1"] = "sha256:web:1"  # the runtime has it, and nobody lived to write that down
     store.pulls.clear()
