@@ -12,6 +12,7 @@ import pytest
 
 from tests.package.conftest import Chroot
 
+pytestmark = pytest.mark.timeout(900)  # the first unpacks a root file system and installs the package in it
 SERVICE = """
 apiVersion: v1
 kind: Service
