@@ -20,18 +20,20 @@ help: ## List the targets.
 demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
 	@$(BIN)/python -m lab.demo --mode $(MODE) $(if $(KEEP),--keep)
 
-test: deps venv ## Every test but test-vm, as root: real containerd (1.x and 2.x), real kernel, real iptables.
-	@$(BIN)/python -m lab.build
-	@$(BIN)/python -m lab.package
-	@$(BIN)/pytest $(SIDE_BY_SIDE) --ignore=tests/vm $(ARGS)
+TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
+	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0
+
+# The machines' disk is made beside what the first tests need; test-vm, which follows in any case, says it when that failed.
+test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables; with ARGS all but test-vm.
+	@$(if $(ARGS),,$(BIN)/python -m lab.vm_image &) $(BIN)/python -m lab.build && $(BIN)/python -m lab.package; status=$$?; wait; exit $$status
+	@status=0; $(BIN)/pytest $(SIDE_BY_SIDE) --ignore=tests/vm $(ARGS) || status=$$?; \
+	$(if $(ARGS),,{ $(TEST_VM); } || status=$$?;) exit $$status
 
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
-test-vm: deps venv ## A node's life on two machines at a time: systemd, reboot, upgrade, reset (about 14 minutes of processor time).
-	@$(BIN)/python -m lab.package
-	@$(BIN)/python -m lab.vm_image
-	@$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0 $(ARGS)
+test-vm: deps venv ## A node's life on two machines at a time: systemd, reboot, upgrade, reset; the end of make test.
+	@$(TEST_VM) $(ARGS)
 
 test-cluster: deps venv ## The tests with a real API server; builds etcd and the control plane once, then `make test` has them too.
 	@$(BIN)/python -m lab.control_plane_build

@@ -22,6 +22,8 @@ PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # 0 is what `longshore` runs with, 2 (no docstrings in memory) what the units ask for.
 OPTIMIZATION_LEVELS = [0, 2]
 NOT_FOR_A_NODE = ("pip", "setuptools", "wheel", "lab")  # what only building and testing need
+# rich colours source code and Markdown with these, which nobody asks it to: every fifth file of the environment.
+NOT_ASKED_FOR = ("pygments", "markdown_it", "markdown_it_py", "mdurl")
 
 _ENTRY = """#!{home}/bin/python3
 import sys
@@ -54,7 +56,7 @@ def build(root: Path) -> None:
 
 
 def _remove_tools(site: Path) -> None:
-    for name in NOT_FOR_A_NODE:
+    for name in (*NOT_FOR_A_NODE, *NOT_ASKED_FOR):
         for path in (site / name, *site.glob(f"{name}-*.dist-info")):
             shutil.rmtree(path, ignore_errors=True)
     for path in (site / "pkg_resources", site / "_distutils_hack"):

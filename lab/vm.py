@@ -178,6 +178,16 @@ class VirtualMachine:
         command = shlex.join([*self.ssh_command(), f"root@{self.address}", f"cat > {shlex.quote(place)}"])
         self.host.run(["sh", "-c", f"{command} < {shlex.quote(str(source))}"])
 
+    def forward(self, here: Path, there: str) -> None:
+        """Let who connects to the unix socket `here` reach the one `there`, as long as the shared connection lasts.
+
+        A question asked so costs no new process in the machine.
+        """
+        self.run(["true"], check=False)
+        here.unlink(missing_ok=True)
+        argv = [*self.ssh_command(), "-O", "forward", "-L", f"{here}:{there}", f"root@{self.address}"]
+        self.host.run(argv, check=False)
+
     def ssh_command(self) -> list[str]:
         """ssh with all its options but no host."""
         return ["ssh", *(word for key, value in self.ssh_options().items() for word in ("-o", f"{key}={value}"))]

@@ -5,6 +5,7 @@ Before: `lab.vm` booted the machine. Next: tests/vm walks it through a node's li
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from lab.containerd_config import PAUSE_IMAGE
+from lab.local_api import get_json
 from lab.machine import LabError, wait_until
 from lab.manifests import Json, is_ready
 from lab.vm import VirtualMachine
@@ -24,6 +26,7 @@ from lab.vm_image import IMAGES_IN_MACHINE
 
 ROOT = Path(__file__).parents[1]
 SERVICE_NETWORK = "10.96.0.0/12"
+AGENT_SOCKET = "/var/lib/longshore/agent.sock"
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
 
 
@@ -90,12 +93,21 @@ class VmNode:
 
     def pods(self) -> dict[str, Json]:
         """Pod objects by name without the node's suffix; empty while the agent does not answer."""
-        done = self.machine.run(["longshore", "pods", "-o", "json"], check=False)
-        if done.returncode != 0:
-            return {}
         suffix = f"-{self.machine.name}"
-        pods = (entry["pod"] for entry in json.loads(done.stdout)["pods"])
+        pods = (entry["pod"] for entry in self._ask_agent("/v1/pods").get("pods", ()))
         return {pod["metadata"]["name"].removesuffix(suffix): pod for pod in pods}
+
+    def _ask_agent(self, path: str) -> Json:
+        """Its local API's answer; empty where there is none."""
+        socket = self.machine.root / "agent.sock"
+        for _ in range(2):
+            try:
+                return get_json(socket, path)
+            except (FileNotFoundError, ConnectionRefusedError):  # not yet, or no longer since the machine went down
+                self.machine.forward(socket, AGENT_SOCKET)
+            except (OSError, http.client.HTTPException):
+                break
+        return {}
 
     def wait_ready(self, *names: str, timeout_s: float = 300.0) -> dict[str, Json]:
         """Until every named pod is Ready; all pods. LabError with the agent's journal."""
@@ -125,10 +137,10 @@ class VmNode:
         """Until the unit is active (ready, as it says itself) in another process than `not_pid`; its main process."""
 
         def active() -> int | None:
-            if self.machine.run(["systemctl", "is-active", unit], check=False).stdout.strip() != "active":
-                return None
-            pid = self.main_pid(unit)
-            return pid if pid not in (0, not_pid) else None
+            shown = self.machine.run(["systemctl", "show", "-p", "ActiveState,MainPID", unit], check=False).stdout
+            facts = dict(line.split("=", 1) for line in shown.splitlines())
+            pid = int(facts.get("MainPID", 0))
+            return pid if facts.get("ActiveState") == "active" and pid not in (0, not_pid) else None
 
         return wait_until(active, f"{unit} to be active", timeout_s=timeout_s, every_s=0.3)
 

@@ -18,7 +18,7 @@ from lightkube.models.core_v1 import Pod
 
 from agent.cgroups.hierarchy import CgroupError, controller_places, read_limits, read_mountinfo, write_v1, write_v2
 from agent.cgroups.names import CgroupSettings, cgroup_name, pod_cgroup_parent
-from agent.cgroups.removal import pod_cgroup_exists, remove_pod_cgroup
+from agent.cgroups.removal import pod_cgroup_exists, remove_other_drivers, remove_pod_cgroup
 from agent.cgroups.values import (
     CgroupValues,
     PodRules,
@@ -146,7 +146,11 @@ class CgroupKeeper:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write the cgroups of node and QoS classes now, when the pods change, and once a minute, for ever."""
+        """Write the cgroups of node and QoS classes now, when the pods change, and once a minute, for ever.
+
+        Now and once a minute, what was made for the other driver is removed where it is empty.
+        """
+        await remove_other_drivers(self._settings.config)
         while True:
             await self._renew_or_complain()
             self._wake.clear()
@@ -156,6 +160,7 @@ class CgroupKeeper:
                     await asyncio.sleep(_GATHER_S)  # several pods start and end together
             except TimeoutError:
                 self._written.clear()
+                await remove_other_drivers(self._settings.config)
 
     def exists(self, uid: str) -> bool:
         """Whether the pod has left a cgroup."""

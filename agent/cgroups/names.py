@@ -45,9 +45,18 @@ def pod_cgroup_names(config: CgroupSettings, uid: str) -> list[str]:
 
 def cgroup_name(config: CgroupSettings, *below_kubepods: str) -> str:
     """Path below a hierarchy's mount point; without further parts it is that of all pods."""
-    root = tuple(part for part in config.cgroup_root.split("/") if part)
+    return _name_for(config.cgroup_driver, config.cgroup_root, *below_kubepods)
+
+
+def other_drivers_name(config: CgroupSettings) -> str:
+    """That of all pods for the driver that is not configured: an agent configured before may have made it."""
+    return _name_for("cgroupfs" if config.cgroup_driver == "systemd" else "systemd", config.cgroup_root)
+
+
+def _name_for(driver: str, cgroup_root: str, *below_kubepods: str) -> str:
+    root = tuple(part for part in cgroup_root.split("/") if part)
     parts = (*root, "kubepods", *below_kubepods)
-    if config.cgroup_driver != "systemd":
+    if driver != "systemd":
         return "/" + "/".join(parts)
     escaped = [part.removesuffix(".slice").replace("-", "_") for part in parts]
     slices = ["-".join(escaped[: depth + 1]) + ".slice" for depth in range(len(escaped))]

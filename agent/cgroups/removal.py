@@ -1,4 +1,5 @@
-"""What is left of a pod's cgroups when the pod has ended is killed and removed, in every hierarchy. I/O.
+"""What is left of a pod's cgroups when the pod has ended is killed and removed, in every hierarchy, and so is what was
+made for the other cgroup driver before the configuration changed. I/O.
 
 Before: the runtime has removed the cgroups of the containers.  Next: nothing.  Sources: cgroups(7), systemd.slice(5),
 Documentation/admin-guide/cgroup-v2.rst (cgroup.kill).
@@ -7,16 +8,18 @@ Documentation/admin-guide/cgroup-v2.rst (cgroup.kill).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent.cgroups.hierarchy import CgroupError, hierarchies, read_mountinfo
-from agent.cgroups.names import CgroupSettings, pod_cgroup_names
+from agent.cgroups.names import CgroupSettings, other_drivers_name, pod_cgroup_names
 
 _RETRIES = 50
 _RETRY_S = 0.1
+_log = logging.getLogger(__name__)
 
 
 def pod_cgroup_exists(config: CgroupSettings, uid: str) -> bool:
@@ -47,6 +50,30 @@ async def remove_pod_cgroup(config: CgroupSettings, uid: str) -> None:
 
 def _those_there(config: CgroupSettings, uid: str) -> list[str]:
     return [path for path in _pod_cgroups(config, uid) if os.path.isdir(path)]
+
+
+async def remove_other_drivers(config: CgroupSettings) -> None:
+    """Remove what an agent that was configured for the other driver has left, once no process is in it.
+
+    What cannot be removed now is left for the next time.
+    """
+    name = other_drivers_name(config)
+    there = _empty_ones(name)
+    if not there:
+        return
+    if name.endswith(".slice"):
+        from agent.cgroups.systemd import stop_slices
+
+        await stop_slices([os.path.basename(name)])
+    causes = [_try_remove(Path(path)) for path in there]
+    if not any(causes):
+        _log.info("removed cgroup %s of the other cgroup driver", name)
+
+
+def _empty_ones(name: str) -> list[str]:
+    """Where the cgroup is, in every hierarchy; nothing when a process is in one of them, or below."""
+    there = [path for path in (place + name for place in hierarchies(read_mountinfo())) if os.path.isdir(path)]
+    return [] if any(True for path in there for _ in _processes(Path(path))) else there
 
 
 async def _remove_tree(top: Path) -> None:

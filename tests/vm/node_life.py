@@ -93,7 +93,7 @@ def assert_service_answers(node: VmNode) -> None:
 def steady_load(node: VmNode) -> Iterator[None]:
     """Requests to the VIP from off the node, all the while; none may be lost."""
     load = node.machine.host.start(
-        [sys.executable, str(_LOAD), f"http://{VIP}/", "10"], log=node.machine.root / "load.log"
+        [sys.executable, str(_LOAD), f"http://{VIP}/", "5"], log=node.machine.root / "load.log"
     )
     assert load.log is not None
     load.log.write_text("")
@@ -104,7 +104,7 @@ def steady_load(node: VmNode) -> Iterator[None]:
     finally:
         load.stop(40)
     result: dict[str, Any] = json.loads(load.log_text().splitlines()[-1])
-    assert result["errors"] == []
+    assert result["errors"] == [], result
     assert result["answered"] > 10
 
 

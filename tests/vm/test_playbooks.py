@@ -35,7 +35,8 @@ def node(bare_node: VmNode, as_new: dict[str, str]) -> VmNode:
 
 @pytest.fixture(scope="module")
 def as_new(bare_node: VmNode) -> dict[str, str]:
-    """What was on the machine before anything of ours."""
+    """What was on the machine before anything of ours. Nobody cuts its power: dpkg need not wait for the disk."""
+    bare_node.machine.shell("echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/lab")
     return take(bare_node.machine)
 
 
@@ -64,10 +65,50 @@ def test_the_playbook_installs_a_node_and_changes_nothing_the_second_time(node: 
 
 def test_pods_run_and_the_service_answers(node: VmNode) -> None:
     run_pods(node)
-    # The kubelet's hierarchy in systemd's names, and the driver that containerd was configured with.
-    best_effort = "/sys/fs/cgroup/kubepods.slice/kubepods-besteffort.slice"
-    assert node.machine.shell(f"ls -d {best_effort}/*.slice | wc -l").strip() != "0"
     assert "SystemdCgroup = true" in node.machine.shell("cat /etc/containerd/config.toml")
+
+
+def test_the_cgroups_of_pods_hold_what_the_kubelet_gives_them(node: VmNode) -> None:
+    """In systemd's names. Weights 100, 35 and 1 are those of 1000m (this machine), 250m and nothing."""
+    small = noting_pod("small", 0)
+    small["spec"]["containers"][0]["resources"] = {
+        "requests": {"cpu": "250m", "memory": "32Mi"},
+        "limits": {"cpu": "500m", "memory": "64Mi"},
+    }
+    even = noting_pod("even", 0)
+    even["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "250m", "memory": "32Mi"}}
+    for pod in (small, even):
+        node.put_pod(pod)
+    node.wait_ready("small", "even")
+    facts = node.machine.shell("grep MemTotal /proc/meminfo; cat /proc/sys/kernel/pid_max /proc/sys/kernel/threads-max")
+    _, memory_kib, _, *most_processes = facts.split()
+    uid = {name: pod["metadata"]["uid"].replace("-", "_") for name, pod in node.pods().items()}
+    burstable, best_effort = "kubepods-burstable.slice", "kubepods-besteffort.slice"
+    wanted = {
+        "": {
+            "cpu.weight": "100", "memory.max": str(int(memory_kib) * 1024),
+            "pids.max": str(min(map(int, most_processes))),
+        },
+        burstable: {"cpu.weight": "35", "memory.max": "max"},
+        best_effort: {"cpu.weight": "1", "memory.max": "max"},
+        f"{burstable}/kubepods-burstable-pod{uid['small']}.slice": {
+            "cpu.weight": "35", "cpu.max": "50000 100000", "memory.max": str(64 << 20),
+        },
+        f"kubepods-pod{uid['even']}.slice": {
+            "cpu.weight": "35", "cpu.max": "25000 100000", "memory.max": str(32 << 20),
+        },
+        f"{best_effort}/kubepods-besteffort-pod{uid[WEB[0]]}.slice": {
+            "cpu.weight": "1", "cpu.max": "max 100000", "memory.max": "max", "pids.max": "max",
+        },
+    }  # fmt: skip
+    found = {}
+    for place, files in wanted.items():
+        names = " ".join(files)
+        lines = node.machine.shell(f"cd /sys/fs/cgroup/kubepods.slice/{place} && cat {names}").splitlines()
+        found[place] = dict(zip(files, lines, strict=True))
+    assert found == wanted
+    for name in ("small", "even"):
+        node.remove_pod(name)
 
 
 def test_pods_that_eat_all_memory_do_not_take_the_node_with_them(node: VmNode) -> None:
@@ -119,7 +160,7 @@ def test_a_backup_is_brought_to_the_controller(node: VmNode, tmp_path: Path) -> 
     with tarfile.open(archive) as tar:
         names = tar.getnames()
     assert any(name.endswith(f"manifests/{WEB[0]}.yaml") for name in names), names
-    assert node.machine.shell("ls /var/lib/longshore-ansible").split() == ["before.json"]
+    assert node.machine.shell("ls /var/lib/longshore-ansible").split() == ["before.json", "came"]
 
 
 def test_reset_leaves_the_machine_as_it_was(node: VmNode, as_new: dict[str, str], timing: Timing) -> None:

@@ -2,7 +2,8 @@
 
 Run by the role's tasks through `python3 - QUESTIONS`, on the node's own Python (3.10 or newer, standard library only).
 QUESTIONS is a JSON object: `modules` (names), `sysctls` (dotted names), `ports` (numbers), `directories` (to be written
-to), `paths` (there or not). Next: the role compares the answer with what a node needs, on the controller.
+to), `paths` (there or not), `units` (of systemd). Next: the role compares the answer with what a node needs, on the
+controller.
 """
 
 import json
@@ -31,6 +32,7 @@ def look(questions):
         "directories": {name: directory_state(name) for name in questions.get("directories", ())},
         "listeners": listeners(set(questions.get("ports", ()))),
         "paths": {name: os.path.lexists(name) for name in questions.get("paths", ())},
+        "running": running(questions.get("units", ())),
         "dpkg_problems": dpkg_problems(),
         "packages": {name: one["version"] for name, one in packages().items() if one["status"] == "installed"},
         "longshore_version": packages().get(OURS, {}).get("version", ""),
@@ -96,6 +98,14 @@ def directory_state(name):
         "free_inodes": facts.f_favail if facts.f_files else None,
         "read_only": bool(facts.f_flag & os.ST_RDONLY),
     }
+
+
+def running(units):
+    """Those of the units that are active, and enabled for the next boot."""
+    shown = run("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)[1] if units else ""
+    facts = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n") if block]
+    wanted = ("active", "enabled")
+    return sorted(one["Id"] for one in facts if (one.get("ActiveState"), one.get("UnitFileState")) == wanted)
 
 
 def listeners(ports):

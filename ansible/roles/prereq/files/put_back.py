@@ -17,6 +17,7 @@ MEMORY = Path("/var/lib/longshore-ansible")
 NETFILTER = r"ip6?table_|ip6?_tables|x_tables|xt_|ipt_|ip6t_|nf_|nft_|nfnetlink|bpfilter"
 FAMILY = rf"({NETFILTER}|br_netfilter|bridge|stp|llc|veth|overlay)"
 SLICES = ("kubepods.slice", "longshore.slice")
+CGROUPS = ("kubepods", *SLICES)  # the first one is what the cgroupfs driver makes
 
 
 def quiet(*command):
@@ -58,9 +59,9 @@ def put_iptables_back(backend):
 
 
 def remove_cgroups():
-    """The slices of pods and of the node's services, once they are empty."""
-    for name in SLICES:
-        quiet("systemctl", "stop", name)
+    """Those of pods and of the node's services, once they are empty."""
+    quiet("systemctl", "stop", *SLICES)
+    for name in CGROUPS:
         remove_empty(f"/sys/fs/cgroup/{name}")
 
 

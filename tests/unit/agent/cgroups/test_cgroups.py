@@ -22,8 +22,8 @@ from agent.cgroups.hierarchy import (
     write_v1,
     write_v2,
 )
-from agent.cgroups.names import pod_cgroup_parent
-from agent.cgroups.removal import remove_pod_cgroup
+from agent.cgroups.names import other_drivers_name, pod_cgroup_parent
+from agent.cgroups.removal import remove_other_drivers, remove_pod_cgroup
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ def pod(**quantities: str) -> core_v1.Pod:
 )
 def test_names(settings: Settings, quantities: dict[str, str], name: str) -> None:
     assert pod_cgroup_parent(settings, pod(**quantities)) == name
+
+
+def test_the_other_drivers_name() -> None:
+    assert other_drivers_name(Settings("systemd", "/")) == "/kubepods"
+    assert other_drivers_name(Settings(cgroup_root="/a")) == "/a.slice/a-kubepods.slice"
 
 
 def test_hierarchies_of_a_hybrid_host_and_of_a_unified_one() -> None:
@@ -110,17 +115,35 @@ async def test_all_hierarchies_are_cleaned_of_the_pod_and_of_nothing_else(real_r
 async def test_what_still_runs_in_the_pods_cgroup_is_killed(real_root: str) -> None:
     made = make_everywhere(f"{real_root}/kubepods/besteffort/podu1/container")
     sleeper = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(600)")
-    joined = 0
-    for path in made:
-        try:
-            await asyncio.to_thread((path / "cgroup.procs").write_text, str(sleeper.pid))
-        except OSError:
-            continue  # cpuset without CPUs takes nobody
-        joined += 1
-    assert joined
+    assert [path for path in made if enters(path, sleeper.pid)]
     await remove_pod_cgroup(Settings(cgroup_root=real_root), "u1")
     assert not [path for path in made if path.parent.exists()]
     assert await sleeper.wait() == -9
+
+
+async def test_what_the_other_driver_left_is_removed_once_nobody_is_in_it(real_root: str) -> None:
+    made = make_everywhere(f"{real_root}/kubepods/burstable/podu1")
+    settings = Settings("systemd", real_root)
+    sleeper = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(600)")
+    try:
+        entered = [path for path in made if enters(path, sleeper.pid)]
+        await remove_other_drivers(settings)
+        assert entered
+        assert all(path.exists() for path in made), "a pod that runs there goes on"
+    finally:
+        sleeper.kill()
+        await sleeper.wait()
+    await remove_other_drivers(settings)
+    assert not [path for path in made if path.parents[1].exists()]
+    await remove_other_drivers(settings)
+
+
+def enters(cgroup: Path, pid: int) -> bool:
+    try:
+        (cgroup / "cgroup.procs").write_text(str(pid))
+    except OSError:
+        return False  # cpuset without CPUs takes nobody
+    return True
 
 
 def test_files_of_a_real_cgroup_are_written_and_one_that_is_missing_is_told(real_root: str) -> None:
