@@ -142,6 +142,11 @@ class VirtualMachine:
             psutil.wait_procs(parts, timeout=30)
         self.process = None
 
+    def check_disk(self) -> None:
+        """Replay the journal of the disk as the next boot would, then fsck it whole; LabError when not all is well."""
+        self.host.run(["e2fsck", "-p", str(self.disk)], check=False)
+        self.host.run(["e2fsck", "-f", "-n", str(self.disk)])
+
     def boot_id(self) -> str:
         """Another one after each boot."""
         return self.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()

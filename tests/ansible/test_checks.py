@@ -119,6 +119,27 @@ def test_lets_pass_what_will_do(name: str, said: dict[str, str]) -> None:
     assert said[name] == "fit"
 
 
+@pytest.mark.parametrize(("version", "message"), [("1.5.9", "version 1.5.9 is older than 1.6.0"), ("1.6.0", None)])
+def test_an_old_containerd_is_not_used(version: str, message: str | None, tmp_path: Path) -> None:
+    packages = dict.fromkeys(("containernetworking-plugins", "iptables"), "1")
+    found = {"containerd": {"version": version, "config": "ours"}, "packages": packages, "iptables": "nft"}
+    play = {
+        "hosts": "here",
+        "gather_facts": False,
+        "vars": {"longshore_found": found, "longshore_containerd_manage": False, "longshore_cni_manage": False},
+        "tasks": [{"ansible.builtin.include_role": {"name": str(ANSIBLE / "roles" / "containerd")}}],
+    }
+    playbook = tmp_path / "play.json"
+    playbook.write_text(json.dumps([play]))
+    inventory = {"all": {"hosts": {"here": {"ansible_connection": "local"}}}}
+    done = run_playbook(playbook, tmp_path, inventory=inventory)
+    said = failures(done).get("here", "")
+    assert (message or "") in said
+    assert (done.returncode == 0) == (message is None), done.stdout
+    if message:
+        assert "install a newer one" in said
+
+
 def look(**questions: object) -> dict[str, Any]:
     with LOOK.open() as script:
         argv = [sys.executable, "-", json.dumps(questions)]

@@ -60,6 +60,19 @@ def test_configuration_is_the_administrators(tree: Path) -> None:
     assert (tree / "etc/longshore/services").stat().st_mode & 0o777 == 0o755
 
 
+def test_tables_need_nothing_of_what_is_left_out(tree: Path) -> None:
+    """What venv.py takes out of the environment again."""
+    site = environment(tree)
+    assert not [one for one in ("pygments", "markdown_it", "mdurl") if (site / one).exists()]
+    program = (
+        f"import sys; sys.path = [p for p in sys.path if 'packages' not in p] + [{str(site)!r}]\n"
+        "from rich.console import Console\nfrom rich.table import Table\nfrom rich.text import Text\n"
+        "table = Table('a'); table.add_row(Text('b', style='red')); Console(force_terminal=True).print(table, {'c': 1})"
+    )
+    done = subprocess.run(["/usr/bin/python3", "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_programs_run_the_environments_python(tree: Path) -> None:
     for name in ("longshore", "longshore-agent", "longshore-proxy"):
         program = tree / "opt/longshore/bin" / name

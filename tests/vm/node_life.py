@@ -48,7 +48,7 @@ def noting_pod(name: str, priority: int, policy: str = "Always") -> Json:
         "containers": [container],
         "priority": priority,
         "restartPolicy": policy,
-        "terminationGracePeriodSeconds": 8,
+        "terminationGracePeriodSeconds": 40,
         "volumes": [{"name": "notes", "hostPath": {"path": NOTES, "type": "DirectoryOrCreate"}}],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}

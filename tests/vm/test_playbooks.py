@@ -35,8 +35,7 @@ def node(bare_node: VmNode, as_new: dict[str, str]) -> VmNode:
 
 @pytest.fixture(scope="module")
 def as_new(bare_node: VmNode) -> dict[str, str]:
-    """What was on the machine before anything of ours. Nobody cuts its power: dpkg need not wait for the disk."""
-    bare_node.machine.shell("echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/lab")
+    """What was on the machine before anything of ours."""
     return take(bare_node.machine)
 
 
@@ -115,8 +114,10 @@ def test_pods_that_eat_all_memory_do_not_take_the_node_with_them(node: VmNode) -
     units = ("longshore-agent", "longshore-proxy", "containerd")
     before = {unit: node.main_pid(unit) for unit in units}
     for number in range(2):
-        hog = noting_pod(f"hog-{number}", 0)
-        hog["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", "tail /dev/zero"]
+        hog = noting_pod(f"hog-{number}", 0, "Never")
+        # More than is left of the machine, until the kernel ends it.
+        eat = "while dd if=/dev/zero of=/dev/null bs=900M count=1; do :; done"
+        hog["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", eat]
         node.put_pod(hog)
     wait_until(lambda: _oom_kills(node) >= 2, "the kernel to end what eats all memory")
     for number in range(2):
