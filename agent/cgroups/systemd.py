@@ -32,7 +32,10 @@ async def _manager(what: str) -> AsyncIterator[Bus]:
 
 
 async def set_slices(slices: Iterable[tuple[str, Sequence[Property]]], cgroup_version: int) -> None:
-    """Have each slice started with its properties; one that is there gets them anew. Raises CgroupError."""
+    """Have each slice started with its properties; one that is there gets them anew. Raises CgroupError.
+
+    One that is about to be stopped is not started: that would take back the shutdown of the machine.
+    """
     io_accounting = "IOAccounting" if cgroup_version == 2 else "BlockIOAccounting"
     async with _manager("set the slices of pods") as bus:
         for name, properties in slices:
@@ -45,7 +48,7 @@ async def set_slices(slices: Iterable[tuple[str, Sequence[Property]]], cgroup_ve
             ]
             try:
                 await bus.call(
-                    _NAME, _PATH, _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "replace", whole, []
+                    _NAME, _PATH, _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", whole, []
                 )
             except BusError:  # most likely it is there; if not, this says why
                 await bus.call(_NAME, _PATH, _MANAGER, "SetUnitProperties", "sba(sv)", name, True, list(properties))
