@@ -149,14 +149,14 @@ def _worth(endpoint: EndpointFacts) -> tuple[bool, bool, bool, bool]:
     return (endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint.local)
 
 
-def refuse_address(ip: str) -> str | None:
-    """Why no traffic may be sent to this address, or None.
+def refuse_address(ip: str, parsed: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None) -> str | None:
+    """Why no traffic may be sent to this address, or None.  `parsed` is the same, for those who have read it already.
 
     A rule that sends service traffic to the node's loopback or link-local addresses would hand out what listens only
     there.  Source: CVE-2021-25737.
     """
     try:
-        address = ipaddress.ip_address(ip)
+        address = parsed or ipaddress.ip_address(ip)
     except ValueError:
         return f"{ip!r} is not an IP address"
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):

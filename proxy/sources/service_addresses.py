@@ -112,7 +112,7 @@ def _service_address(text: str, path: Path) -> str:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise Invalid(path, f"{text!r} is not an IP address") from None
-    if problem := refuse_address(text):
+    if problem := refuse_address(text, address):
         refuse(path, f"{problem}, which no service may have")
     return str(address)
 

@@ -87,9 +87,10 @@ def _endpoint(endpoint: SliceEndpoint, index: int, family: int) -> SliceEndpoint
 def _address(text: str, path: Path, family: int) -> str:
     """Canonical text."""
     try:
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address
         address = ipaddress.IPv4Address(text) if family == 4 else ipaddress.IPv6Address(text)
     except ValueError:
         raise Invalid(path, f"{text!r} is not an IPv{family} address") from None
-    if problem := refuse_address(text):
+    if problem := refuse_address(text, address):
         refuse(path, f"{problem}, which no endpoint may have")
     return str(address)
