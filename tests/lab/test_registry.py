@@ -51,8 +51,13 @@ def waiting_state(node: LabNode, name: str) -> Json:
 
 def await_reason(node: LabNode, name: str, reason: str) -> str:
     """The message that goes with it."""
-    node.wait(lambda: waiting_state(node, name).get("reason") == reason, f"{name} to say {reason}")
-    return str(waiting_state(node, name).get("message"))
+
+    def message() -> str:
+        state = waiting_state(node, name)
+        return str(state.get("message", "")) if state.get("reason") == reason else ""
+
+    found: str = node.wait(message, f"{name} to say {reason}")
+    return found
 
 
 def test_kep_2535_an_image_is_only_for_pods_that_may_pull_it(node: LabNode, registry: Registry) -> None:
