@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -35,20 +34,16 @@ async def served(node: Node, daemon: ProxyProcess, *flags: str, **spec: Any) -> 
     assert answers(node) == pod.name
 
 
-async def test_what_somebody_flushed_is_back_in_under_a_second(node: Node, daemon: ProxyProcess) -> None:
+async def test_what_somebody_flushed_is_back_long_before_the_next_resync(node: Node, daemon: ProxyProcess) -> None:
     await served(node, daemon)
-    took_s = []
     for number, damage in enumerate(
         ("flush ruleset", "delete table ip longshore-proxy", "flush map ip longshore-proxy services")
     ):
         sh("nft -f -", damage)
-        started_s = time.monotonic()
         await eventually(lambda: "goto spread-1" in node.save(), "the services map is back")
-        took_s.append(time.monotonic() - started_s)
         assert answers(node) == "pod-0"
         await daemon.until_repaired(more_than=number)
     assert daemon.log.read_text().count("(IPv4) were changed by somebody else") == 1, "once a minute at most"
-    assert min(took_s) < 1.0, took_s  # a busy machine may hold up one or another
 
 
 async def test_node_ports_answer_on_the_primary_address_and_never_on_localhost(
