@@ -94,7 +94,8 @@ def test_process_of_a_host_is_killed_itself_not_only_its_launcher() -> None:
     with LabHost("kill") as host:
         process = host.start(["sleep", "1000"], log=host.base / "log")
         assert process.pid != process.launcher.pid
-        assert Path(f"/proc/{process.pid}/comm").read_text().strip() == "sleep"
+        comm = Path(f"/proc/{process.pid}/comm")
+        wait_until(lambda: comm.read_text() == "sleep\n", "nsenter's child to become the program")
         process.kill()
         assert process.returncode not in (None, 0)
         assert not Path(f"/proc/{process.pid}").exists()

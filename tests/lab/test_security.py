@@ -244,8 +244,12 @@ def test_cve_2019_11245_the_images_user_holds_each_time(
     agent.wait_ready("plain")
     agent.wait(lambda: f"uid {uid}" in said(agent, "plain"), "the user to be told")
     if refusal:
-        agent.wait(lambda: refusal in waiting(agent, "safe").get("message", ""), "the pod to be refused")
-        assert waiting(agent, "safe")["reason"] == "CreateContainerConfigError"
+
+        def refused() -> bool:
+            found = waiting(agent, "safe")
+            return found.get("reason") == "CreateContainerConfigError" and refusal in found.get("message", "")
+
+        agent.wait(refused, "the pod to be refused")
         assert agent.container_id("safe") == ""
         return
     agent.wait_ready("safe")
