@@ -104,7 +104,8 @@ def _hold_back(
     """Leave out the steps whose last failure is too fresh, and those that depend on them, and say so.
 
     In a strict plan everything depends on every earlier step, except that all containers are stopped together; those
-    that are to end before another must not be missing from it.
+    that are to end before another must not be missing from it. Why a step failed that is now tried again stays said
+    until it has succeeded.
     """
     steps = tuple(steps)
     missing = {step.container_id for step in steps if isinstance(step, StopContainer) and _is_held(step, facts, now_s)}
@@ -126,7 +127,8 @@ def _hold_back(
     while kept and _only_prepares(kept[-1]):
         kept.pop()
     wakes = [one.until_s for one in waits if one.until_s is not None]
-    return Plan(tuple(kept), tuple(waits), min(wakes) if wakes else None, strict)
+    again = [Waiting.held(step.key, step.scope, facts.held[step.key]) for step in kept if step.key in facts.held]
+    return Plan(tuple(kept), (*waits, *again), min(wakes) if wakes else None, strict)
 
 
 def _only_prepares(step: Step) -> bool:

@@ -269,6 +269,17 @@ def test_one_container_that_waits_for_its_image_does_not_hold_up_the_other() -> 
     assert [wait.container for wait in model.plan(wish).waiting] == ["a"]
 
 
+def test_a_failure_stays_said_while_the_step_is_tried_again_and_until_it_has_succeeded() -> None:
+    model = PodModel()
+    wish = wanted(make_pod("a"))
+    for step in model.plan(wish).steps:
+        model.apply(step)
+    model.facts = replace(model.facts, held={"PullImage/a": Held("ErrImagePull", "refused", model.now_s - 1)})
+    plan = model.plan(wish)
+    assert (names(plan)[0], plan.wake_at_s) == ("PullImage", None)
+    assert [(wait.container, wait.reason, wait.message) for wait in plan.waiting] == [("a", "ErrImagePull", "refused")]
+
+
 def test_a_call_whose_answer_was_lost_is_never_repeated_under_the_same_name() -> None:
     model = PodModel()
     model.facts = replace(model.facts, volumes_ready=True, attempts_used={"": 0, "web": 4})
