@@ -23,9 +23,10 @@ demo: deps venv ## Three pods, a Service, failures and recovery on this machine;
 TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
 	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0
 
-# The machines' disk is made beside what the first tests need; test-vm, which follows in any case, says it when that failed.
+# Beside what the first tests need, the control plane is built and the machines' disk made, each once. Who wants them says it when
+# that failed: tests/cluster is skipped then, test-vm fails.
 test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables; with ARGS all but test-vm.
-	@$(if $(ARGS),,$(BIN)/python -m lab.vm_image &) $(BIN)/python -m lab.build && $(BIN)/python -m lab.package; status=$$?; wait; exit $$status
+	@$(if $(ARGS),,{ $(BIN)/python -m lab.control_plane_build; $(BIN)/python -m lab.vm_image; } &) $(BIN)/python -m lab.build && $(BIN)/python -m lab.package; status=$$?; wait; exit $$status
 	@status=0; $(BIN)/pytest $(SIDE_BY_SIDE) --ignore=tests/vm $(ARGS) || status=$$?; \
 	$(if $(ARGS),,{ $(TEST_VM); } || status=$$?;) exit $$status
 
@@ -35,7 +36,7 @@ unit: venv ## The fast tests, which need no root.
 test-vm: deps venv ## A node's life on two machines at a time: systemd, reboot, upgrade, reset; the end of make test.
 	@$(TEST_VM) $(ARGS)
 
-test-cluster: deps venv ## The tests with a real API server; builds etcd and the control plane once, then `make test` has them too.
+test-cluster: deps venv ## The tests with a real API server; etcd and the control plane are built once.
 	@$(BIN)/python -m lab.control_plane_build
 	@$(BIN)/pytest tests/cluster $(ARGS)
 

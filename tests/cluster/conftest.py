@@ -1,8 +1,8 @@
 """One real control plane for the session, on loopback ports that were free, and a node's network namespace per test.
 
-Building it takes minutes of two cores, so where the cache has no build these tests skip and say how to make one:
-`make test-cluster`. Where it is built, they are part of `make test`. Nothing else on the machine is touched, so they
-may run beside other tests.
+Building it takes minutes of two cores, which is done before the tests begin (`make test`, `make test-cluster`); where
+the cache has no build they skip and say how to make one. Nothing else on the machine is touched, so they may run beside
+other tests.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def cluster() -> Iterator[Cluster]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     if not is_built():
-        pytest.skip("the control plane is not built on this machine: run `make test-cluster` once")
+        pytest.skip("the control plane is not built on this machine: `make test-cluster` builds it, or says why not")
     base = Path(tempfile.mkdtemp(prefix="longshore-cluster-"))
     try:
         with ThreadPoolExecutor(1) as outside, ControlPlane(base, control_plane_directory()) as plane:
