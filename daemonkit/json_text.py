@@ -30,10 +30,10 @@ def plain_json(
         value: dict[str, object] = json.loads(
             text, object_pairs_hook=_unique, parse_int=integer, parse_float=number, parse_constant=_refuse
         )
+        flat = text.count("{") + text.count("[") < _SURELY_FLAT or _depth(value) < _SURELY_FLAT
     except (ValueError, RecursionError):
         return None
-    flat = text.count("{") + text.count("[") < _SURELY_FLAT
-    return value if flat or _depth(value) < _SURELY_FLAT else None
+    return value if flat else None
 
 
 class LaterLines(Mapping[Path, int]):

@@ -20,7 +20,7 @@ import aiohttp
 
 from kube_client.config import ApiConfig
 from kube_client.credentials import Credentials
-from kube_client.errors import ApiError, StatusError, UnreachableError
+from kube_client.errors import ApiError, SilentError, StatusError, UnreachableError
 from kube_client.messages import read_status
 from kube_client.rate import TokenBucket
 
@@ -93,15 +93,19 @@ class KubeClient:
         """The body of a good answer as it comes.  Raises ApiError, out of the block too when the stream breaks off."""
         what = f"watch {path}"
 
-        async def once(server: str) -> aiohttp.ClientResponse:
+        async def once(server: str) -> tuple[str, aiohttp.ClientResponse]:
             async with asyncio.timeout(self._answer_s):
-                return await self._open("GET", server, path, params, {}, None)
+                return server, await self._open("GET", server, path, params, {}, None)
 
-        response = await self._on_some_server(once, what, repeatable=True)
+        server, response = await self._on_some_server(once, what, repeatable=True)
         try:
             _keep_alive(response)
             yield response.content
+        except SilentError:
+            self._turn_from(server)
+            raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._turn_from(server)
             raise UnreachableError(f"cannot {what} on {response.url.origin()}: {_cause(error)}") from None
         finally:
             response.close()
@@ -112,8 +116,7 @@ class KubeClient:
         servers = self._config.servers
         last: ApiError = UnreachableError(f"cannot {what}: there is no server")
         for _ in servers:
-            server, tried = servers[self._first], self._first
-            sent = True
+            server, sent = servers[self._first], True
             try:
                 return await once(server)
             except StatusError as error:
@@ -125,11 +128,16 @@ class KubeClient:
             except (aiohttp.ClientError, OSError) as error:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 last = UnreachableError(f"cannot {what} on {server}: {_cause(error)}")
-            if self._first == tried:  # another request may have moved on meanwhile
-                self._first = (tried + 1) % len(servers)
+            self._turn_from(server)
             if sent and not repeatable:
                 break
         raise last
+
+    def _turn_from(self, server: str) -> None:
+        """Ask the next one first, unless another request has moved on meanwhile."""
+        servers = self._config.servers
+        if servers[self._first] == server:
+            self._first = (self._first + 1) % len(servers)
 
     async def _open(
         self,

@@ -116,7 +116,7 @@ class ListWatch:
             return None
         items = tuple(item for each in self._pages for item in each.items)
         self._pages, self._list_from = [], None
-        self._failures = self._fruitless = 0
+        self._fruitless = 0  # and `_failures` stays: a version that is forgotten as soon as it is listed is no success
         self._resource_version = page.resource_version
         return Replaced(items)
 
@@ -131,9 +131,11 @@ class ListWatch:
 
     def take_end(self, *, told: bool) -> None:
         """The watch ended in good order; `told` when a line had come, or it lasted as long as it should."""
-        if not told:
-            self._fruitless += 1
-            self._fail(0, "", None)
+        if told:
+            self._failures = self._fruitless = 0
+            return
+        self._fruitless += 1
+        self._fail(0, "", None)
 
     def take_error(self, error: ApiError) -> None:
         """The step failed."""

@@ -14,6 +14,7 @@ import msgspec
 from kube_client.errors import MalformedError
 
 T = TypeVar("T")
+_BROKEN = (msgspec.DecodeError, RecursionError)
 Key = tuple[str, str]
 """(namespace, name); namespace is "" for what has none."""
 
@@ -97,7 +98,7 @@ def read_page(data: bytes) -> Page:
     """A page of a list.  Raises MalformedError; objects in it that are no objects are counted as nameless."""
     try:
         found = _LISTS.decode(data)
-    except msgspec.DecodeError as error:
+    except _BROKEN as error:
         raise MalformedError(f"cannot read the list: {error}") from None
     if not (found.kind or "").endswith("List") or found.metadata is None:
         raise MalformedError(f"cannot read the list: it is a {found.kind or 'nameless thing'}")
@@ -117,7 +118,7 @@ def read_line(data: bytes) -> Line:
         if event.type == "BOOKMARK":
             meta = _OBJECTS.decode(event.object).metadata
             return Line("BOOKMARK", None, (meta.resource_version if meta else "") or "")
-    except msgspec.DecodeError as error:
+    except _BROKEN as error:
         raise MalformedError(f"cannot read the watch: {error}") from None
     if event.type not in ("ADDED", "MODIFIED", "DELETED"):
         raise MalformedError(f"cannot read the watch: an event of type {event.type!r}")
@@ -129,7 +130,7 @@ def read_status(data: bytes) -> Status:
     """The Status in the body of an error; an empty one where there is none."""
     try:
         return _STATUSES.decode(data)
-    except msgspec.DecodeError:
+    except _BROKEN:
         return Status()
 
 
@@ -155,7 +156,7 @@ def _without_nulls(value: Any) -> Any:
 def _item(raw: msgspec.Raw) -> Item | None:
     try:
         meta = _OBJECTS.decode(raw).metadata
-    except msgspec.DecodeError:
+    except _BROKEN:
         return None
     if meta is None or not meta.name:
         return None

@@ -57,7 +57,7 @@ class Store(Generic[T]):
         self.problems.pop(key, None)
         try:
             found = self._read(item)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.problems[key] = str(error)
             return
         if found is None:

@@ -27,9 +27,14 @@ def find_api(config: ProxyConfig, environment: Mapping[str, str]) -> ApiConfig |
             load_identity(found)
     except ApiConfigError as error:
         raise ConfigError(str(error)) from None
-    if found is None and config.detect_local_mode == "NodeCIDR":
-        raise ConfigError("detectLocalMode NodeCIDR needs the Node object of an API server: set --kubeconfig")
+    check_local_mode(config, found)
     return found
+
+
+def check_local_mode(config: ProxyConfig, api: ApiConfig | None) -> None:
+    """Raises ConfigError for a detectLocalMode that wants an API server where there is none."""
+    if api is None and config.detect_local_mode == "NodeCIDR":
+        raise ConfigError("detectLocalMode NodeCIDR needs the Node object of an API server: set --kubeconfig")
 
 
 def reads_directory(config: ProxyConfig, api: ApiConfig | None) -> bool:

@@ -26,7 +26,7 @@ from daemonkit.notify import Notifier
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError, serve_unix
 from kube_client.config import ApiConfig
-from proxy.api_access import find_api, reads_directory
+from proxy.api_access import check_local_mode, find_api, reads_directory
 from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.explain import explain, parse_question
@@ -219,6 +219,9 @@ class ProxyDaemon:
             new = load_config(self._argv)
             if new.manifest_dir != self._config.manifest_dir and reads_directory(new, self._api):
                 check_directories(new)
+            check_local_mode(new, self._api)
+            if new.detect_local_mode == "NodeCIDR" != self._config.detect_local_mode and not self._node.pod_cidrs:
+                raise ConfigError(f"detectLocalMode NodeCIDR needs spec.podCIDRs of Node {self._config.node_name}")
         except ConfigError as error:
             _log.error("%s; the old configuration stays", error)
             return

@@ -78,12 +78,11 @@ async def _read_api(api: ApiConfig, config: ProxyConfig) -> ApiView:
         needs_pod_cidrs = config.detect_local_mode == "NodeCIDR"
         source = ApiSource(client, config.node_name, take, needs_pod_cidrs=needs_pod_cidrs)
         following = spawn(group, source.run(), name="api server")
-        try:
-            await asyncio.wait_for(whole.wait(), _API_WAIT_S)
-        except TimeoutError:
-            raise OSError(f"cannot read {'; '.join(newest.waiting_for)}") from None
-        finally:
-            following.cancel()
+        await asyncio.wait((spawn(group, whole.wait(), name="whole"),), timeout=_API_WAIT_S)
+        following.cancel()
+        whole.set()
+    if newest.waiting_for:
+        raise OSError(f"cannot read {'; '.join(newest.waiting_for)}")
     return newest
 
 

@@ -28,11 +28,11 @@ def reindex(
     changed = [(old, new) for old, new in zip(before, now, strict=True) if old is not new]
     if len(changed) > _MOST or any(_key(old) != _key(new) for old, new in changed):
         return None
-    slices = dict(index.slices)
-    for old, new in changed:
-        if new.service:
-            slices[_key(new)] = tuple(new if piece is old else piece for piece in slices[_key(new)])
-    return EndpointIndex(slices, index.pods), frozenset(_key(new) for _, new in changed if new.service)
+    # All at once: where one slice left and one came, a slice may be the old one of a pair and the new one of another.
+    successors = {id(old): new for old, new in changed}
+    keys = frozenset(_key(new) for _, new in changed if new.service)
+    moved = {key: tuple(successors.get(id(piece), piece) for piece in index.slices[key]) for key in keys}
+    return EndpointIndex({**index.slices, **moved}, index.pods), keys
 
 
 def replaced_routes(

@@ -74,7 +74,7 @@ def resolve(
     ordered, slices, pods = tuple(services), tuple(slices), tuple(pods)
     clashes = previous.clashes
     if ordered != previous.services:
-        clashes = find_clashes(ordered, deny_external_ips=node.deny_external_ips)
+        clashes = find_clashes(_first_of_each(ordered), deny_external_ips=node.deny_external_ips)
     elif pods is previous.pods and (found := reindex(previous.index, previous.slices, slices)) is not None:
         again = _resolve_some(replace(previous, slices=slices, index=found[0]), found[1], node)
         if again is not None:  # endpoints change a thousand times as often as services
@@ -87,6 +87,7 @@ def resolve(
     routes = [route for part in parts.values() for route in part.routes]
     routes.sort(key=_order)
     errors = [*clashes.problems, *(problem for part in parts.values() for problem in part.problems)]
+    errors += [_second(each) for each in ordered if parts[each.key].service is not each]
     checks = sorted(check for part in parts.values() for check in part.health_checks)
     table = RoutingTable(tuple(routes), tuple(sorted(errors)), tuple(checks))
     return Resolution(table, parts, ordered, clashes, slices, pods, index)
@@ -109,6 +110,19 @@ def _resolve_some(previous: Resolution, keys: Iterable[ServiceKey], node: NodeFa
     if routes is None:
         return None
     return replace(previous, table=replace(previous.table, routes=routes), parts=parts)
+
+
+def _first_of_each(services: Iterable[ServiceFacts]) -> Iterable[ServiceFacts]:
+    """Of two sources that know the same Service the first has it."""
+    found: dict[ServiceKey, ServiceFacts] = {}
+    for service in services:
+        found.setdefault(service.key, service)
+    return found.values()
+
+
+def _second(service: ServiceFacts) -> ServiceProblem:
+    message = "a Service of this name comes from another source, which is used; this one is not"
+    return ServiceProblem(*service.key, "metadata.name", message, service.source)
 
 
 def _order(route: ServiceRoute) -> tuple[str, str, str, str, int]:

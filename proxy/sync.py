@@ -75,6 +75,8 @@ class Synchronizer:
         self._api = ApiView(waiting_for=("the API server",) if limits.has_api else ())
         self._agent = AgentView()
         self._resolution: Resolution = NOTHING_RESOLVED
+        self._judged_anew = False
+        """The next resolution takes nothing over: which endpoints are local and near was judged for another node."""
         self._held_back: tuple[ServiceProblem, ...] = ()
         self._refused: tuple[RefusedRoute, ...] = ()
         self._stale = True
@@ -135,7 +137,7 @@ class Synchronizer:
     def set_limits(self, limits: SyncLimits) -> None:
         """The configuration was read again."""
         if limits.node != self._limits.node:
-            self._resolution = NOTHING_RESOLVED  # which endpoints are local and near was judged for what it was
+            self._judged_anew = True
         self._limits = limits
         self._touch()
 
@@ -217,8 +219,10 @@ class Synchronizer:
         services, self._held_back = self._ready_services(self._directory)
         # The API server's come first: its allocators gave out the addresses.
         slices = (*self._api.slices, *self._directory.slices)
+        previous = NOTHING_RESOLVED if self._judged_anew else self._resolution
+        self._judged_anew = False
         self._resolution = resolve(
-            (*self._api.services, *services), slices, self._agent.pods or (), self._limits.node, self._resolution
+            (*self._api.services, *services), slices, self._agent.pods or (), self._limits.node, previous
         )
         if self._resolution.table.routes != before:
             self._retry_at_s = 0.0  # what failed may have been the old rules' fault

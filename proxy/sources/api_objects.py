@@ -19,8 +19,8 @@ from daemonkit.strict import field_path
 from kube_client.messages import Item, decode_object
 from proxy.endpoints import SliceEndpointFacts, SliceFacts
 from proxy.services import ServiceFacts, family_of
-from proxy.sources.api_types import EndpointSlice, Node, NodeAddress, Service
-from proxy.sources.invalid import Invalid
+from proxy.sources.api_types import EndpointSlice, Node, NodeAddress, Service, ServiceStatus
+from proxy.sources.invalid import Invalid, Path
 from proxy.sources.service_manifest import DISTRIBUTIONS, service_facts
 from proxy.sources.slice_manifest import SERVICE_LABEL, slice_facts
 
@@ -62,9 +62,9 @@ def read_service(item: Item) -> Known[ServiceFacts] | None:
     if spec.trafficDistribution not in DISTRIBUTIONS:
         spec = msgspec.structs.replace(spec, trafficDistribution=None)  # hints in the slices are what counts
     status = service.status if spec.type == "LoadBalancer" else None
-    facts = _judged(lambda: service_facts(msgspec.structs.replace(service, spec=spec, status=status), SOURCE, True))
+    known = _without_bad_addresses(msgspec.structs.replace(service, spec=spec, status=status))
     # The endpoints are in slices, whoever made those.
-    return Known(replace(facts, selector=()), service.metadata.creationTimestamp or "")
+    return replace(known, facts=replace(known.facts, selector=()), created=service.metadata.creationTimestamp or "")
 
 
 def read_slice(item: Item) -> Known[SliceFacts] | None:
@@ -90,6 +90,41 @@ def read_node(item: Item) -> Known[NodeObject] | None:
         leaving=bool(node.metadata.deletionTimestamp) or any(t.key == _TO_BE_DELETED for t in node.spec.taints or ()),
     )
     return Known(found, node.metadata.creationTimestamp or "")
+
+
+def _without_bad_addresses(service: Service) -> Known[ServiceFacts]:
+    """One bad address of a balancer must not take the cluster IP away."""
+    problem = ""
+    while True:
+        try:
+            return Known(service_facts(service, SOURCE, True), problem=problem)
+        except Invalid as error:
+            said = f"{field_path(error.path)}: {error.message}"
+            less, what = _with_less(service, error.path)
+            if less is None:
+                raise ValueError(said) from None
+            problem = problem or f"{said}; {what} left out"
+            service = less
+
+
+def _with_less(service: Service, path: Path) -> tuple[Service | None, str]:
+    """The service without the address at `path`, and what that leaves out; None where it is no such address."""
+    spec, balancer = service.spec, service.status.loadBalancer if service.status else None
+    match path:
+        case ("status", "loadBalancer", "ingress", int(index), *_) if balancer and balancer.ingress:
+            ingress = [*balancer.ingress[:index], *balancer.ingress[index + 1 :]]
+            status = ServiceStatus(loadBalancer=msgspec.structs.replace(balancer, ingress=ingress))
+            return msgspec.structs.replace(service, status=status), "the address is"
+        case ("spec", "externalIPs", int(index)) if spec.externalIPs:
+            others = [*spec.externalIPs[:index], *spec.externalIPs[index + 1 :]]
+            return msgspec.structs.replace(
+                service, spec=msgspec.structs.replace(spec, externalIPs=others)
+            ), "the address is"
+        case ("spec", "loadBalancerSourceRanges", *_) if spec.loadBalancerSourceRanges:
+            # To leave out the range alone could let everybody in.
+            spec = msgspec.structs.replace(spec, loadBalancerSourceRanges=None)
+            return msgspec.structs.replace(service, spec=spec, status=None), "the load balancer's addresses are"
+    return None, ""
 
 
 def _without_bad_endpoints(piece: EndpointSlice) -> Known[SliceFacts]:

@@ -96,7 +96,7 @@ class ApiSource:
     def _take_node(self) -> None:
         found = self._nodes.objects.get(("", self._node_name))
         if found is not None:
-            self.view = replace(self.view, node=found.facts)
+            self.view = replace(self.view, node=_kept(self.view.node, found.facts))
         elif self.view.node is not None and self._nodes.listed and not self._nodes.problems:
             self.view = replace(self.view, node=replace(self.view.node, leaving=True))  # deleted
         self._problems["Node"] = _problems("Node", self._nodes)
@@ -129,6 +129,13 @@ class ApiSource:
         if self._needs_pod_cidrs and not node.pod_cidrs:
             return (f"spec.podCIDRs of Node {self._node_name}, which detectLocalMode NodeCIDR needs",)
         return ()
+
+
+def _kept(before: NodeObject | None, now: NodeObject) -> NodeObject:
+    """A Node that was made again gets its addresses and CIDRs later; until then it has those it had."""
+    if before is None:
+        return now
+    return replace(now, addresses=now.addresses or before.addresses, pod_cidrs=now.pod_cidrs or before.pod_cidrs)
 
 
 def _problems(kind: str, store: Store[Known[Any]]) -> tuple[Problem, ...]:

@@ -155,6 +155,7 @@ def test_json_that_nobody_may_use_is_refused_as_yaml_is(text: str) -> None:
         parse_documents(text.encode())
 
 
-def test_json_nested_too_deeply_is_refused() -> None:
+@pytest.mark.parametrize("depth", [150, 700, 900, 5000])
+def test_json_nested_too_deeply_is_refused(depth: int) -> None:
     with pytest.raises(TextError, match="nested"):
-        parse_documents(b'{"a": ' + b"[" * 150 + b"]" * 150 + b"}")
+        parse_documents(b'{"a": ' + b"[" * depth + b"]" * depth + b"}")

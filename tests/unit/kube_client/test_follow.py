@@ -10,10 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
+from kube_client.errors import MalformedError, StatusError
 from kube_client.follow import Resource, StreamState, follow
-from kube_client.messages import Item, Key
+from kube_client.list_watch import ListStep, ListWatch, PauseStep, WatchStep
+from kube_client.messages import Item, Key, Page, read_line, read_page
 from kube_client.store import Store
 from tests.unit.kube_client.scripted_server import (
     Answer,
@@ -223,6 +227,38 @@ async def test_another_server_takes_over_and_the_watch_goes_on_where_it_was() ->
         async with following(both) as told:
             await told.until_holds(a="1", b="2", c="3")
             assert query(second.targets[0])["resourceVersion"] == "2"
+
+
+async def test_a_server_that_accepts_a_watch_and_says_nothing_gives_way() -> None:
+    more = stream(event("ADDED", thing("b", 2)), then="stall")
+    async with serving(more) as second, serving(answer(listing(1, thing("a", 1))), STALL) as first:
+        both = ApiConfig(servers=(first.url, second.url))
+        async with following(both, silence_s=0.3) as told:
+            await told.until_holds(a="1", b="2")
+
+
+def test_a_place_that_is_forgotten_as_soon_as_it_is_listed_is_not_listed_without_a_pause() -> None:
+    machine, pauses_s = ListWatch(lambda: 0.5), []
+    for number in range(6):
+        step = machine.next_step()
+        if isinstance(step, PauseStep):
+            pauses_s.append(step.seconds)
+            step = machine.next_step()
+        assert isinstance(step, ListStep)
+        machine.take_page(Page((), 0, str(number + 1), ""))
+        assert isinstance(machine.next_step(), WatchStep)
+        machine.take_error(StatusError("too old", 410, "Expired"))
+    assert len(pauses_s) == 4
+    assert pauses_s == sorted(pauses_s)
+
+
+def test_what_is_nested_too_deeply_is_no_object_and_ends_nothing() -> None:
+    deep = b'{"a":' * 5000 + b"1" + b"}" * 5000
+    whole = b'{"kind":"ThingList","metadata":{"resourceVersion":"1"},"items":[%b]}' % deep
+    with pytest.raises(MalformedError):
+        read_page(whole)
+    with pytest.raises(MalformedError):
+        read_line(b'{"type":"ADDED","object":%b}' % deep)
 
 
 async def test_a_server_that_was_away_for_long_is_not_met_by_a_list_of_everything() -> None:

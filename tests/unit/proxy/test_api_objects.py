@@ -62,7 +62,6 @@ def test_what_a_newer_server_says_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (service(externalIPs=["127.0.0.1"]), r"spec.externalIPs\[0\]: 127.0.0.1 is a loopback address"),
         (service(ports=[{"port": "http"}]), r"Expected `int`, got `str` - at `\$.spec.ports\[0\].port`"),
         (service(clusterIP="ten"), "spec.clusterIP: 'ten' is not an IP address"),
     ],
@@ -70,6 +69,28 @@ def test_what_a_newer_server_says_is_left_alone() -> None:
 def test_a_service_that_cannot_be_used_is_named(found: Item, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_service(found)
+
+
+def test_one_bad_address_does_not_take_the_cluster_ip_away() -> None:
+    bad = [{"ip": "127.0.0.1"}, {"ip": "192.0.2.9"}, {"ip": "192.0.2.8", "ipMode": "Mars"}]
+    known = read_service(
+        service({"loadBalancer": {"ingress": bad}}, type="LoadBalancer", externalIPs=["192.0.2.7", "169.254.0.1"])
+    )
+    assert known is not None
+    assert (known.facts.cluster_ips, known.facts.external_ips) == (("10.96.0.10",), ("192.0.2.7",))
+    assert known.facts.load_balancer_ips == ("192.0.2.9",)
+    assert known.problem == (
+        "spec.externalIPs[1]: 169.254.0.1 is a link-local address, which no service may have; the address is left out"
+    )
+    guarded = service(
+        {"loadBalancer": {"ingress": bad[1:2]}},
+        type="LoadBalancer",
+        loadBalancerSourceRanges=["10.0.0.0/8", "010.0.0.0/8"],
+    )
+    known = read_service(guarded)
+    assert known is not None
+    assert (known.facts.load_balancer_ips, known.facts.source_ranges) == ((), ()), "nobody is let in by mistake"
+    assert known.problem.endswith("the load balancer's addresses are left out")
 
 
 def test_one_bad_endpoint_does_not_take_the_slice_away() -> None:

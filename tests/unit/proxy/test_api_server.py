@@ -127,8 +127,9 @@ async def test_a_deleted_node_leaves_and_keeps_what_it_said() -> None:
         assert source.view.node is not None
         assert source.view.node.addresses == ("10.0.0.5",)
         assert source.view.waiting_for == ()
-        objects.tell("nodes", "ADDED", node())
+        objects.tell("nodes", "ADDED", node(status={}))
         await source.until(lambda view: not view.node.leaving)
+        assert source.view.node.addresses == ("10.0.0.5",), "made again, it does not have its addresses yet"
 
 
 async def test_the_older_service_comes_first_and_a_bad_one_is_named() -> None:

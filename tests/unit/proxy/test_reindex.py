@@ -29,8 +29,9 @@ def test_any_sequence_of_changes_gives_what_resolving_from_nothing_gives() -> No
     for _ in range(60):
         at = dice.randrange(len(slices))
         changed = [*slices[:at], some_slice(dice, dice.randrange(12)), *slices[at + 1 :]]
-        if dice.random() < 0.1:
-            changed.pop()
+        if dice.random() < 0.2:
+            del changed[dice.randrange(len(changed))]
+            changed += [some_slice(dice, dice.randrange(12))] if dice.random() < 0.5 else []
         elif dice.random() < 0.1:
             changed.append(some_slice(dice, dice.randrange(12)))
         if not changed:
@@ -39,6 +40,13 @@ def test_any_sequence_of_changes_gives_what_resolving_from_nothing_gives() -> No
         after = resolve(SERVICES, slices, (), NODE, before)
         assert after.table == resolve(SERVICES, slices, (), NODE, NOTHING_RESOLVED).table
         before = after
+
+
+def test_a_slice_that_goes_while_another_of_its_service_comes() -> None:
+    a, b, d = (piece(slice_endpoint(f"10.0.0.{number}"), name=f"web-{number}") for number in (1, 2, 3))
+    before = resolve((service(),), (a, b), (), NODE)
+    after = resolve((service(),), (b, d), (), NODE, before)
+    assert [one.ip for one in after.table.routes[0].endpoints] == ["10.0.0.2", "10.0.0.3"]
 
 
 def test_a_changed_slice_leaves_the_routes_of_all_others_the_same_objects() -> None:

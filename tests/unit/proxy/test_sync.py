@@ -12,7 +12,7 @@ import pytest
 from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
 from proxy.endpoints import PodFacts
 from proxy.routes import NodeFacts, PortName, RoutingTable
-from proxy.services import ServiceFacts
+from proxy.services import ServiceFacts, ServicePortFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState, ManifestFile
@@ -255,6 +255,27 @@ async def test_rules_changed_by_somebody_else_are_back_within_a_second() -> None
         assert (sync.status.repairs, sync.status.pending_since_s) == (1, None)
 
 
+async def test_a_node_that_changes_during_a_verification_does_not_empty_the_rules() -> None:
+    class Slow(FakeBackend):
+        async def verify(self) -> bool:
+            await asyncio.sleep(0.2)
+            return self.intact
+
+    backend = Slow()
+    async with running(backend) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(3)
+        backend.intact = False
+        await asyncio.sleep(0.4)
+        for zone in "abc":  # at some moment of the looks and the repair
+            sync.set_limits(replace(LIMITS, node=NodeFacts("node-a", zone=zone)))
+            assert sync.table.routes
+            await asyncio.sleep(0.15)
+        await asyncio.sleep(3)
+    assert len(backend.applied) >= 2
+    assert all(table.routes for _, table in backend.applied)
+
+
 async def test_the_slow_resync_forgets_and_counts_what_events_had_missed() -> None:
     backend = FakeBackend()
     async with running(backend) as sync:
@@ -355,3 +376,20 @@ async def test_of_a_file_and_an_object_with_one_address_the_object_has_it() -> N
         sync.put_api(ApiView(services=(service("object"),), waiting_for=()))
         await asyncio.sleep(1)
         assert [route.name.service for route in backend.applied[0][1].routes] == ["object"]
+
+
+async def test_of_a_file_and_an_object_of_one_name_the_file_is_named_and_takes_nothing() -> None:
+    def port(node_port: int) -> ServicePortFacts:
+        return ServicePortFacts("", "TCP", 80, 8080, node_port)
+
+    backend = FakeBackend()
+    async with running(backend, replace(API, has_directory=True)) as sync:
+        sync.put_directory(directory(service("web", "10.96.0.77", port=port(30002))))
+        other = service("other", "10.96.0.12", port=port(30002))
+        sync.put_api(ApiView(services=(service("web", port=port(30001)), other), waiting_for=()))
+        await asyncio.sleep(1)
+        (_, table), *_ = backend.applied
+        assert {route.name.service: route.node_port for route in table.routes} == {"web": 30001, "other": 30002}
+        (problem,) = table.errors
+        assert (problem.service, problem.field) == ("web", "metadata.name")
+        assert "comes from another source" in problem.message
