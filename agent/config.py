@@ -140,7 +140,11 @@ def load_config(argv: Sequence[str], *, host_name: Callable[[], str] = socket.ge
     if config_file is not None and config_file.value:
         path = str(config_file.value)
         settings.update(parse_config_file(_read(path, config_file), path))
+    gates = [one["featureGates"].value for one in (settings, flags) if "featureGates" in one]
     settings.update(flags)
+    if len(gates) == 2:  # a flag says it for the gates that it names, as in the kubelet
+        named = {name: value for each in gates if isinstance(each, dict) for name, value in each.items()}
+        settings["featureGates"] = dataclasses.replace(flags["featureGates"], value=named)
     return _build(settings, host_name)
 
 

@@ -60,7 +60,9 @@ class PullRecords:
         """An image (its name as the pod has it) is about to be pulled.  Raises OSError."""
         async with self._turn:
             intent = ImagePullIntent(image=image)
-            await asyncio.to_thread(_write, self._pulling / _file_name(image), intent)
+            path = self._pulling / _file_name(image)
+            await asyncio.to_thread(_write, path, intent)
+            self._broken.discard(path.name)
             self._intents.add(image)
             self._under_way[image] += 1
 
@@ -79,7 +81,7 @@ class PullRecords:
     async def must_pull(self, image: str, image_ref: str, shown: Iterable[Credential]) -> bool:
         """Whether a pod that has `shown` must pull an image that is here, because nothing says that it may use it."""
         record = self._records.get(image_ref)
-        broken = _file_name(image_ref) in self._broken
+        broken = not self._broken.isdisjoint((_file_name(image_ref), _file_name(image)))
         pulled_here = broken or record is not None or image in self._intents
         if not self._policy.must_verify(image, pulled_here=pulled_here):
             return False
@@ -140,27 +142,30 @@ class PullRecords:
 
     def _read(self) -> None:
         for directory in (self._pulling, self._pulled):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             remove_half_written(directory)
-        for path, intent in self._read_all(self._pulling, ImagePullIntent):
-            if path.name == _file_name(intent.image):
-                self._intents.add(intent.image)
-        for path, record in self._read_all(self._pulled, ImagePulledRecord):
-            if path.name == _file_name(record.image_ref):
-                self._records[record.image_ref] = record
+        self._intents = {
+            intent.image for intent in self._read_all(self._pulling, ImagePullIntent, lambda one: one.image)
+        }
+        records = self._read_all(self._pulled, ImagePulledRecord, lambda one: one.image_ref)
+        self._records = {record.image_ref: record for record in records}
 
-    def _read_all(self, directory: Path, kind: type[T]) -> Iterable[tuple[Path, T]]:
+    def _read_all(self, directory: Path, kind: type[T], name: Callable[[T], str]) -> Iterable[T]:
         for path in sorted(directory.glob("sha256-*")):
             if path.name.endswith(".tmp") or not path.is_file():
                 continue
             try:
-                yield path, msgspec.json.decode(path.read_bytes(), type=kind)
+                found = msgspec.json.decode(path.read_bytes(), type=kind)
+                if path.name != _file_name(name(found)):
+                    raise ValueError(f"it is about {name(found)!r}, which has another file")
             except (OSError, ValueError) as error:  # what msgspec raises is one
                 self._broken.add(path.name)
                 _log.warning("cannot read %s: %s; the image will be verified again", path, error)
+            else:
+                yield found
 
 
 def _write(path: Path, value: ImagePullIntent | ImagePulledRecord) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(path, msgspec.json.encode(value) + b"\n")
 
 

@@ -284,6 +284,10 @@ class ImagePuller:
         except CriError as error:
             future.set_exception(error)
             future.exception()  # read, so that nobody complains when no waiter is left
+        except Exception as error:  # a mistake of ours with one image must not end the agent
+            _log.exception("cannot bring an image to the node")
+            future.set_exception(CriError("PullImage", f"{type(error).__name__}: {error}"))
+            future.exception()
         except BaseException:
             future.cancel()
             raise

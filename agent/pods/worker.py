@@ -63,7 +63,7 @@ class PodWorker:
         self._urgent = asyncio.Event()
         self._hurried = False
         self._same_plan: tuple[tuple[str, ...], int] = ((), 0)
-        self._waiting: tuple[Waiting, ...] = ()
+        self._plan_in_hand = Plan(())
         self._hands = StepTaker(
             memory,
             shared,
@@ -151,7 +151,7 @@ class PodWorker:
             return
         if self.phase is not Phase.TERMINATED:
             await keep_verdicts(self._shared, self.memory, self.wish, seen)
-        self._waiting = plan.waiting
+        self._plan_in_hand = plan
         self._publish(seen, plan.waiting)
         if plan.empty or self.wish.ending is not None:
             self._hands.give_back_slot()
@@ -307,8 +307,10 @@ class PodWorker:
             self._turn_to(Turn.NOTHING_RUNS)
 
     def _show(self, waiting: tuple[Waiting, ...]) -> None:
-        """Publish between two looks; what the plan in hand waits for it goes on to wait for."""
-        self._publish(self.seen or PodObservation(self.uid), (*waiting, *self._waiting))
+        """Publish between two looks; what the plan in hand waits for is waited for still, unless its step is done."""
+        tried = {step.key for step in self._plan_in_hand.steps}
+        still = (one for one in self._plan_in_hand.waiting if one.what not in tried or one.what in self.memory.held)
+        self._publish(self.seen or PodObservation(self.uid), (*waiting, *still))
 
     def _target(self, seen: PodObservation) -> Target:
         memory = self.memory

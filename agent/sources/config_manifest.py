@@ -108,6 +108,8 @@ def _metadata(metadata: meta_v1.ObjectMeta | None) -> Iterator[Problem]:
     yield from validate_metadata(found)
     for name in sorted(to_json(found).keys() - _IDENTITY - _BOOKKEEPING):
         yield ("metadata", name), "not supported yet"
+    if found.uid and not found.uid.isprintable():
+        yield ("metadata", "uid"), "must be printable text"
 
 
 def _names(metadata: meta_v1.ObjectMeta | None) -> tuple[str, str]:

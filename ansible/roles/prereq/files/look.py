@@ -39,7 +39,7 @@ def look(questions):
         "users": sorted(entry.pw_name for entry in pwd.getpwall()),
         "containerd": containerd(),
         "iptables": iptables_backend(),
-        "before": BEFORE.exists(),
+        "before": BEFORE.exists() and BEFORE.stat().st_size > 0,
     }
 
 
@@ -103,9 +103,9 @@ def directory_state(name):
 def running(units):
     """Those of the units that are active, and enabled for the next boot."""
     shown = run("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)[1] if units else ""
-    facts = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n") if block]
+    facts = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
     wanted = ("active", "enabled")
-    return sorted(one["Id"] for one in facts if (one.get("ActiveState"), one.get("UnitFileState")) == wanted)
+    return sorted(one.get("Id", "") for one in facts if (one.get("ActiveState"), one.get("UnitFileState")) == wanted)
 
 
 def listeners(ports):

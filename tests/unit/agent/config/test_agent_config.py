@@ -69,6 +69,7 @@ def test_feature_gates_at_their_defaults_change_nothing_and_memory_qos_may_be_on
     assert load(tmp_path, on).memory_qos == MemoryQos(0.8, tiered=True)
     assert load(tmp_path, "", ["--feature-gates=MemoryQoS=true,NodeSwap=true"]).memory_qos == MemoryQos(0.9)
     assert load(tmp_path, on[: on.index("memory")], ["--feature-gates=MemoryQoS=false"]).memory_qos is None
+    assert load(tmp_path, on[: on.index("memory")], ["--feature-gates=NodeSwap=true"]).memory_qos == MemoryQos(0.9)
     assert "MemoryQoS" not in refusal(["--feature-gates=Nope=true"])
     assert "must be true or false, not 'maybe'" in refusal(["--feature-gates=MemoryQoS=maybe"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,28 @@ async def test_a_pull_that_never_ended_keeps_its_intent_until_one_does(tmp_path:
     await after.begin(IMAGE)
     await after.failed(IMAGE)
     assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"kind": "ImagePullIntent", "apiVersion": "kubelet.config.k8s.io/v9", "image": "a"}']
+)
+async def test_an_intent_that_cannot_be_read_lets_nobody_use_the_image(tmp_path: Path, text: str) -> None:
+    await opened(tmp_path).begin(IMAGE)
+    (path,) = (tmp_path / "image_manager" / "pulling").iterdir()
+    path.write_text(text)
+    records = opened(tmp_path)
+    assert await records.must_pull(IMAGE, REF, [shown()])
+    await records.begin(IMAGE)
+    await records.succeeded(IMAGE, REF, None)
+    assert not await records.must_pull(IMAGE, REF, [])
+
+
+async def test_directories_that_somebody_removes_are_made_again(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    for _ in range(2):
+        await records.begin(IMAGE)
+        await records.succeeded(IMAGE, REF, None)
+        shutil.rmtree(tmp_path / "image_manager")
 
 
 async def test_two_pulls_of_an_image_share_an_intent(tmp_path: Path) -> None:

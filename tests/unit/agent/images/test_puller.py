@@ -323,11 +323,23 @@ async def test_two_failures_have_a_name_of_their_own(text: str, reason: str, mes
 
 async def test_a_disk_that_takes_no_intent_stops_the_pull() -> None:
     async with opened() as (puller, store):
-        os.rmdir("image_manager/pulling")
+        os.mknod("image_manager")  # no directory can be made there, as on a full disk
         waiting = await refused(puller, "web:1")
         assert waiting.reason == "ErrImagePull"
-        assert 'Failed to record image pull intent for container image "web:1": No such file' in waiting.message
+        assert 'Failed to record image pull intent for container image "web:1": ' in waiting.message
         assert store.pulls == []
+
+
+async def test_a_mistake_of_ours_with_one_image_ends_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wrong(*_: object) -> None:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    async with opened() as (puller, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(PullRecords, "succeeded", wrong)
+            waiting = await refused(puller, "web:1")
+            assert (waiting.reason, "UnicodeEncodeError" in waiting.message) == ("ErrImagePull", True)
+        assert (await puller.pull_if_needed("web:2", "IfNotPresent", "u")).image_ref == "sha256:web:2"
 
 
 def test_so_many_pulls_at_once_and_then_so_many_a_second() -> None:
