@@ -1,7 +1,8 @@
 """Slices of the systemd driver: made, set and stopped through systemd's manager on the message bus. I/O.
 
 Before: values.py has computed the properties.  Next: systemd makes the cgroup and keeps the settings over a reload of
-its own.  Only imported where the driver is systemd.  Sources: org.freedesktop.systemd1(5), systemd.slice(5).
+its own.  Imported only where there are slices to make or to stop.  Sources: org.freedesktop.systemd1(5),
+systemd.slice(5).
 """
 
 from __future__ import annotations

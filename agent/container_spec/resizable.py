@@ -80,6 +80,11 @@ def pod_digest(pod: core_v1.Pod) -> str:
     return " ".join(parts)
 
 
+def unsure(digest: str) -> str:
+    """What is to be changed now: equal to no digest, with the amounts there were."""
+    return digest if digest.endswith(" ?") else f"{digest} ?"
+
+
 def parse_digest(text: str) -> dict[str, tuple[int, int]]:
     """Name -> request and limit; empty for what is none of ours."""
     found: dict[str, tuple[int, int]] = {}

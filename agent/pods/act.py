@@ -26,6 +26,8 @@ from agent.pods.steps import (
     RemoveContainer,
     RemoveRecord,
     RemoveSandbox,
+    ResizeContainer,
+    ResizePodCgroup,
     RunPostStart,
     Step,
     StopContainer,
@@ -140,6 +142,8 @@ class StepTaker:
             except OSError as error:
                 raise StepFailed("FailedCleanup", f"cannot remove the pod's record: {error}") from error
             return ""
+        if isinstance(step, (ResizeContainer, ResizePodCgroup)) and self._memory.note_resizing(step, target.seen):
+            await self._shared.saver.at_once(target.uid)
         return await self._shared.executor.run_step(step, target)
 
     async def _record_outcome(self, step: RecordOutcome) -> None:

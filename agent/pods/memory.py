@@ -13,7 +13,7 @@ from lightkube.models.core_v1 import ContainerStateTerminated, EphemeralContaine
 
 from agent.container_spec.hashing import container_hash
 from agent.container_spec.references import has_config_volumes
-from agent.container_spec.resizable import Allocation, allocation_of, with_allocation
+from agent.container_spec.resizable import Allocation, allocation_of, unsure, with_allocation
 from agent.pods.backoff import BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
@@ -215,6 +215,18 @@ class PodMemory:
             self.restart_wanted.add(step.container_id)
         if isinstance(step, StopContainer) and step.innocent:
             self.innocent.add(step.container_id)
+
+    def note_resizing(self, step: ResizeContainer | ResizePodCgroup, seen: PodObservation) -> bool:
+        """What the kernel has is unsure until the step is done, also for the next agent; whether that is news."""
+        if isinstance(step, ResizePodCgroup):
+            changed = step.sandbox_id
+            made_with = seen.current_sandbox.resources if seen.current_sandbox is not None else ""
+        else:
+            changed = step.container_id
+            made_with = next((one.resources for one in seen.all_containers() if one.id == changed), "")
+        before = self.resized.get(changed, made_with)
+        self.resized[changed] = unsure(before)
+        return self.resized[changed] != before
 
     def note_reset(self, step: RecordReset, seen: PodObservation) -> None:
         """All containers are about to be removed: keep what only the runtime knew of them."""

@@ -1,8 +1,8 @@
 """One connection to the system's message bus, on the agent's own loop. I/O.
 
 Before: jeepney knows the protocol and passes file descriptors; its asyncio part does not, so its plain connection is
-read here whenever the loop sees bytes. Next: `logind` calls methods and waits for signals. Only imported where a grace
-period for shutdowns is configured: it costs a third of a megabyte.
+read here whenever the loop sees bytes. Next: `logind` calls methods and waits for signals, `cgroups.systemd` calls
+systemd. Imported only where one of them is needed: it costs a third of a megabyte.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from agent.container_spec.resizable import (
     with_allocation,
 )
 from agent.pods.facts import Held, PodFacts
+from agent.pods.memory import PodMemory
 from agent.pods.observe import ContainerDetail, ContainerObservation, PodObservation, SandboxObservation
 from agent.pods.resize import infeasible, judge_resize, plan_resize, resize_state, seen_allocation, wanted_digests
 from agent.pods.resize_status import resize_conditions, show_amounts
@@ -162,6 +163,19 @@ def test_a_plan_that_is_cut_off_anywhere_reaches_the_same_end(cut: int, remember
         "id-side": "cpu=50/0 memory=0/0",
         "box": "cpu=350/0 memory=67108864/0",
     }
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_an_agent_killed_in_a_resize_leaves_nothing_as_it_was_believed_to_be(done: int) -> None:
+    """What was done may be known nowhere; the manifest says the old amounts again."""
+    seen, memory = running(pod()), PodMemory("u", "boot", 900.0, 300.0)
+    steps = plan_resize(pod(MORE_CPU, "{requests: {cpu: 50m}}"), seen, facts(pod(MORE_CPU, "{requests: {cpu: 50m}}")))
+    news = [memory.note_resizing(step, seen) for step in steps[: done + 1]]  # type: ignore[arg-type]
+    assert news == [True, True, True, False][: done + 1]
+    back = plan_resize(pod(), seen, facts(pod(), memory.resized))
+    assert {step.scope for step in steps[: done + 1]} <= {step.scope for step in back}
+    shown = resize_state(pod(), seen, facts(pod(), memory.resized), None)
+    assert parse_digest(shown.actual["main"]) == parse_digest("cpu=100/200 memory=67108864/0")
 
 
 def test_what_a_new_agent_reads_off_the_containers_is_what_they_have() -> None:
