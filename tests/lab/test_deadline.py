@@ -41,6 +41,7 @@ def test_a_pod_past_its_deadline_fails_also_when_the_agent_was_killed(agent: Lab
     )
     agent.wait_ready("web")
     began = status(agent)["startTime"]
+    agent.wait(lambda: list((agent.root_dir / "records").glob("*.json")), "its start to be written down, soon after it")
     agent.kill_agent()
     agent.start_agent()
     agent.wait(lambda: status(agent).get("phase") == "Failed", "the deadline to pass")
