@@ -28,8 +28,7 @@ from bench.proxy_ground import Ground
 from bench.proxy_iptables import make_routes, manifests
 from bench.proxy_sides import OURS, THEIRS, Side
 from bench.table import Row, markdown, median, percentile
-from lab.kube_proxy_build import kube_proxy_binary
-from lab.kubernetes_build import KUBERNETES_VERSION
+from lab.kubernetes_build import KUBERNETES_VERSION, kubernetes_binary
 from proxy.nftables.diff import table_difference
 from proxy.nftables.model import EMPTY
 from proxy.nftables.render import render_parts, whole_table
@@ -249,7 +248,7 @@ def main() -> None:
             figures[what].update(sides)
     modes, sizes = arguments.modes.split(","), [int(size) for size in arguments.services.split(",") if size]
     if sizes or arguments.seconds:
-        kube_proxy_binary()
+        kubernetes_binary("kube-proxy")
     print(f"{os.cpu_count()} cores, kernel {platform.release()}, Python {platform.python_version()}", flush=True)
     print(f"kube-proxy {KUBERNETES_VERSION}, load {os.getloadavg()[0]:.1f} at the start\n", flush=True)
     with Ground() as ground:

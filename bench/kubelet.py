@@ -25,7 +25,7 @@ from bench.sides import OURS, THEIRS, Runtime, Side, both, clear
 from bench.table import Row, markdown, median, percentile
 from lab.cri_gate import CriGate
 from lab.images import WEB_IMAGE
-from lab.kubelet_build import KUBELET_VERSION, kubelet_binary
+from lab.kubernetes_build import KUBERNETES_VERSION, kubernetes_binary
 from lab.machine import wait_until
 from lab.node import LabNode
 
@@ -272,9 +272,9 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="file that collects the figures of several runs")
     arguments = parser.parse_args()
     figures = read_figures(arguments.figures)
-    kubelet_binary()
+    kubernetes_binary("kubelet")
     print(f"{os.cpu_count()} cores, kernel {platform.release()}, Python {platform.python_version()}", flush=True)
-    print(f"kubelet {KUBELET_VERSION}, load {os.getloadavg()[0]:.1f} at the start\n", flush=True)
+    print(f"kubelet {KUBERNETES_VERSION}, load {os.getloadavg()[0]:.1f} at the start\n", flush=True)
     if arguments.what in (None, "one"):
         measure_one(arguments.rounds, figures)
     if arguments.what in (None, "many"):

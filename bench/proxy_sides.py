@@ -1,6 +1,6 @@
 """The two that are measured, behind one face: our proxy and the real kube-proxy, with the same objects. I/O.
 
-Before: `lab.kube_proxy_build` has the binary, bench/proxy_ground.py the namespaces. Next: bench/kube_proxy.py asks both
+Before: `lab.kubernetes_build` has the binary, bench/proxy_ground.py the namespaces. Next: bench/kube_proxy.py asks both
 the same. Each reads them from a bench/api_stub.py of its own and is given the very same configuration.
 """
 
@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from bench.api_stub import NODE, ApiStub
-from lab.kube_proxy_build import kube_proxy_binary
+from lab.kubernetes_build import kubernetes_binary
 from lab.node import daemon_environment
 
 Json = dict[str, Any]
@@ -95,6 +95,6 @@ class Side:
     def _program(self, config: Path) -> tuple[list[str], dict[str, str]]:
         """Its command line and its environment."""
         if self.name == THEIRS:
-            return [str(kube_proxy_binary()), f"--config={config}"], dict(os.environ)
+            return [str(kubernetes_binary("kube-proxy")), f"--config={config}"], dict(os.environ)
         flags = [f"--config={config}", f"--api-socket={self.base / 'proxy.sock'}", "--agent-socket="]
         return [sys.executable, "-m", "proxy.daemon", *flags], daemon_environment()

@@ -1,7 +1,7 @@
 """The real kubelet beside our agent: the same containerd, the same machine, the same manifests, without an API server.
 I/O.
 
-Before: `lab.kubelet_build` has the binary, `lab.host` and `lab.containerd` made the ground. Next: bench/kubelet.py
+Before: `lab.kubernetes_build` has the binary, `lab.host` and `lab.containerd` made the ground. Next: bench/kubelet.py
 measures it. Only one of the two may run at a time, and neither may find pods of the other.
 """
 
@@ -22,7 +22,7 @@ import yaml
 from lab import cgroups, sandboxes
 from lab.containerd import PrivateContainerd
 from lab.host import NODE_IP, LabHost
-from lab.kubelet_build import kubelet_binary
+from lab.kubernetes_build import kubernetes_binary
 from lab.machine import LabError, LabProcess, wait_until
 from lab.manifests import put_manifest
 from lab.node import kubelet_configuration
@@ -56,7 +56,7 @@ class LabKubelet:
             (top / self.cgroup_root.lstrip("/")).mkdir(parents=True, exist_ok=True)
         config = self.base / "kubelet.yaml"
         config.write_text(yaml.safe_dump(self._config(), sort_keys=False))
-        argv = [str(kubelet_binary()), f"--config={config}", f"--root-dir={self.base / 'root'}"]
+        argv = [str(kubernetes_binary("kubelet")), f"--config={config}", f"--root-dir={self.base / 'root'}"]
         argv += [f"--hostname-override={self.name}", f"--node-ip={NODE_IP}", f"--cert-dir={self.base / 'pki'}"]
         process = self.machine.start(argv, log=self.base / "kubelet.log")
         self.process = process

@@ -1,7 +1,8 @@
 """Kubernetes' own programs built from their Go modules into the cache. I/O.
 
-Before: `lab.build` finds a Go. Next: `lab.kubelet_build` and `lab.control_plane_build` say which programs they want.
-The versions below are the only place that names them.
+Before: `lab.build` finds a Go. Next: `lab.kubelet` and bench/proxy_sides.py run what we are measured beside, and
+`lab.control_plane_build` says what it wants. The versions below are the only place that names them.
+`python -m lab.kubernetes_build kubelet` builds ahead of time (five to ten minutes of two cores, niced, once).
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab.build import find_go, run
+from lab.cache import cached
 from lab.machine import LabError
 
 KUBERNETES_VERSION = "1.36.3"
@@ -68,6 +71,19 @@ class GoModule:
         return Path(json.loads(done.stdout)["GoMod"]).read_text()
 
 
+def kubernetes_binary(command: str) -> Path:
+    """Path of one program, such as kubelet or kube-proxy; built first when the cache has none.
+
+    LabError carries the end of what the compiler said.
+    """
+
+    def build(place: Path, scratch: Path) -> None:
+        print(f"building {command} {KUBERNETES_VERSION} from its Go modules: five to ten minutes, once", flush=True)
+        build_kubernetes(place, scratch, [command])
+
+    return cached(command, KUBERNETES_VERSION, build)
+
+
 def build_kubernetes(place: Path, scratch: Path, commands: Sequence[str]) -> None:
     """Compile `commands` of Kubernetes' cmd/ into the file or existing directory `place`."""
     module = GoModule(scratch)
@@ -75,3 +91,8 @@ def build_kubernetes(place: Path, scratch: Path, commands: Sequence[str]) -> Non
     names = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     flags = " ".join(f"-X {name}.gitVersion=v{KUBERNETES_VERSION}" for name in names)
     module.build(place, [f"{_MODULE}/cmd/{command}" for command in commands], flags)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(kubernetes_binary(name))

@@ -74,20 +74,20 @@ def resolve(
     ordered, slices, pods = tuple(services), tuple(slices), tuple(pods)
     clashes = previous.clashes
     if ordered != previous.services:
-        clashes = find_clashes(_first_of_each(ordered), deny_external_ips=node.deny_external_ips)
+        clashes = find_clashes(_first_of_each(ordered).values(), deny_external_ips=node.deny_external_ips)
     elif pods is previous.pods and (found := reindex(previous.index, previous.slices, slices)) is not None:
         again = _resolve_some(replace(previous, slices=slices, index=found[0]), found[1], node)
         if again is not None:  # endpoints change a thousand times as often as services
             return again
     index = index_endpoints(slices, pods)
-    parts: dict[ServiceKey, ResolvedService] = {}
-    for service in ordered:
-        if service.key not in parts:
-            parts[service.key] = _resolve_or_keep(service, index, clashes, node, previous.parts.get(service.key))
+    firsts = _first_of_each(ordered)
+    parts = {
+        key: _resolve_or_keep(service, index, clashes, node, previous.parts.get(key)) for key, service in firsts.items()
+    }
     routes = [route for part in parts.values() for route in part.routes]
     routes.sort(key=_order)
     errors = [*clashes.problems, *(problem for part in parts.values() for problem in part.problems)]
-    errors += [_second(each) for each in ordered if parts[each.key].service is not each]
+    errors += [_second(each) for each in ordered if firsts[each.key] is not each]
     checks = sorted(check for part in parts.values() for check in part.health_checks)
     table = RoutingTable(tuple(routes), tuple(sorted(errors)), tuple(checks))
     return Resolution(table, parts, ordered, clashes, slices, pods, index)
@@ -112,12 +112,12 @@ def _resolve_some(previous: Resolution, keys: Iterable[ServiceKey], node: NodeFa
     return replace(previous, table=replace(previous.table, routes=routes), parts=parts)
 
 
-def _first_of_each(services: Iterable[ServiceFacts]) -> Iterable[ServiceFacts]:
+def _first_of_each(services: Iterable[ServiceFacts]) -> dict[ServiceKey, ServiceFacts]:
     """Of two sources that know the same Service the first has it."""
     found: dict[ServiceKey, ServiceFacts] = {}
     for service in services:
         found.setdefault(service.key, service)
-    return found.values()
+    return found
 
 
 def _second(service: ServiceFacts) -> ServiceProblem:

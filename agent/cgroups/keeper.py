@@ -193,8 +193,9 @@ class CgroupKeeper:
         reserved = add_up(config.kube_reserved, config.system_reserved)
         enforced = config.enforce_node_allocatable
         shares, qos = self._shares(), config.memory_qos
-        burstable_bytes = sum(one.burstable_bytes for one in shares) if qos is not None and qos.tiered else 0
-        guaranteed_bytes = sum(one.guaranteed_bytes for one in shares) if qos is not None and qos.tiered else 0
+        keeping = shares if qos is not None and qos.tiered else []
+        burstable_bytes = sum(one.burstable_bytes for one in keeping)
+        guaranteed_bytes = sum(one.guaranteed_bytes for one in keeping)
         all_pods = node_values(node, reserved, enforce="pods" in enforced)
         if qos is not None:  # what is kept for a cgroup must be kept for those above it, too
             all_pods = replace(all_pods, memory_min_bytes=guaranteed_bytes + burstable_bytes)
