@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
+from agent.config_cluster import ClusterConfig, parse_taints
 from agent.config_fields import FIELDS, FLAGS, Use
 from agent.config_flags import parse_flags
 from agent.config_values import ConfigError, Setting, default_of, parse_config_file
@@ -23,6 +24,7 @@ from agent.container_spec.sysctls import pattern_problem
 from agent.feature_gates import MEMORY_QOS, resolve_gates
 from agent.images.pull_policy import NEVER_VERIFY_ALLOWLISTED, VerificationPolicy, allowlist_problem
 from agent.logs.policy import LogPolicy
+from agent.node.labels import forbidden_labels_problem
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
 from kube_objects.names import is_dns_subdomain, is_label_value, is_qualified_name
 from kube_objects.quantity import parse_quantity
@@ -44,6 +46,7 @@ ENFORCEABLE = (
 )
 
 T = TypeVar("T")
+_UNSET = Setting("")
 
 
 def load_providers(path: str, programs: str) -> tuple[Provider, ...]:
@@ -77,7 +80,8 @@ class AgentConfig:
 
     `node_ip` is what --node-ip says, `node_ips` its parts ("0.0.0.0" and "::" only choose the family). `resolv_conf`
     is "" where pods get no resolver file.  `healthz_port` 0 is off.  Without `shutdown_periods` a shutdown of the node
-    is not noticed.  `notes` name the fields that were set and have no effect, for the daemon to log once.
+    is not noticed.  `cluster` counts where it names a kubeconfig.  `notes` name the fields that were set and have no
+    effect, for the daemon to log once.
     """
 
     config_file: Path | None
@@ -126,6 +130,7 @@ class AgentConfig:
     swap_behavior: str
     verbosity: int
     shutdown_periods: tuple[GroupPeriod, ...]
+    cluster: ClusterConfig
     notes: tuple[str, ...]
 
 
@@ -208,17 +213,24 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         swap_behavior=get.text("memorySwap.swapBehavior"),
         verbosity=get.typed("logging.verbosity", int),
         shutdown_periods=get.shutdown_periods(),
+        cluster=get.cluster(),
         notes=_notes(settings),
     )
 
 
 def _notes(settings: Mapping[str, Setting]) -> tuple[str, ...]:
     known = {**FIELDS, **FLAGS}
-    return tuple(
-        f"{name} has no effect here: {known[name].note}"
-        for name, setting in settings.items()
-        if known[name].use is Use.WITHOUT_EFFECT and setting.value != default_of(known[name])
-    )
+    alone = not settings.get("kubeconfig", _UNSET).value
+    notes = []
+    for name, setting in settings.items():
+        field = known[name]
+        if setting.value == default_of(field):
+            continue
+        if field.use is Use.WITHOUT_EFFECT:
+            notes.append(f"{name} has no effect here: {field.note}")
+        elif field.joined and alone:
+            notes.append(f"{name} has no effect here: there is no API server without --kubeconfig")
+    return tuple(notes)
 
 
 class _Getter:
@@ -310,6 +322,8 @@ class _Getter:
         for key, value in labels.items():
             if problem := is_qualified_name(key) or is_label_value(value):
                 raise setting.error(problem)
+        if problem := forbidden_labels_problem(labels):
+            raise setting.error(problem)
         return labels
 
     def sysctls(self, name: str) -> tuple[str, ...]:
@@ -353,6 +367,32 @@ class _Getter:
         if problem := is_dns_subdomain(name):
             raise Setting(name, setting.where or "host name").error(f"as the node's name it {problem}")
         return name
+
+    def cluster(self) -> ClusterConfig:
+        """How the node is joined to a cluster, if it is."""
+        taints, kubeconfig = self.setting("registerWithTaints"), self.absolute("kubeconfig")
+        report, update_s = self.setting("nodeStatusReportFrequency"), self.typed("nodeStatusUpdateFrequency", float)
+        update = self._settings.get("nodeStatusUpdateFrequency")
+        # As in the kubelet the file's value of the one is the default of the other; a flag's is not.
+        follows = "nodeStatusReportFrequency" not in self._settings and update is not None and update.line is not None
+        try:
+            parsed = parse_taints(taints.value)
+        except ValueError as error:
+            raise taints.error(str(error)) from None
+        return ClusterConfig(
+            kubeconfig=Path(kubeconfig) if kubeconfig else None,
+            register_node=self.typed("registerNode", bool),
+            taints=parsed,
+            external_cloud=self.text("cloud-provider") == "external",
+            provider_id=self.text("providerID"),
+            status_update_s=update_s,
+            status_report_s=update_s if follows else float(str(report.value)),
+            lease_duration_s=self.typed("nodeLeaseDurationSeconds", int),
+            max_images=self.typed("nodeStatusMaxImages", int),
+            qps=self.typed("kubeAPIQPS", int),
+            burst=self.typed("kubeAPIBurst", int),
+            attach_detach=self.typed("enableControllerAttachDetach", bool),
+        )
 
     def shutdown_periods(self) -> tuple[GroupPeriod, ...]:
         """The groups of pods that end together, lowest priority first."""

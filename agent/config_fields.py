@@ -45,9 +45,11 @@ class ConfigField:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    joined: bool = False
+    """Only with --kubeconfig; without it the agent notes that it has no effect."""
 
 
-_API = "there is no API server"
+_EVENTS = "no events are sent yet"
 _SERVER = "there is no HTTPS API on the node yet"
 _GC = "image garbage collection is not supported yet"
 _EVICTION = "eviction is not supported yet"
@@ -66,6 +68,11 @@ _POINTERS = frozenset(
 
 def _used(name: str, kind: str, default: object, flag: str = "", **more: object) -> ConfigField:
     return ConfigField(name, kind, default, Use.USED, flag=flag, **more)  # type: ignore[arg-type]  # checked by a test
+
+
+def _joined(name: str, kind: str, default: object, flag: str = "", **more: object) -> ConfigField:
+    more.setdefault("zero_is_default", kind == "duration")
+    return _used(name, kind, default, flag, joined=True, **more)
 
 
 def _idle(note: str, *rows: tuple[str, str, object, str]) -> tuple[ConfigField, ...]:
@@ -243,29 +250,73 @@ _USED = (
     _used("shutdownGracePeriodByPodPriority", "list", (), note="instead of the other two"),
 )
 
+_JOINED = (
+    _joined("registerNode", "bool", True, "register-node", note="make the Node, or take over the one that is there"),
+    _joined(
+        "registerWithTaints",
+        "list",
+        (),
+        "register-with-taints",
+        note="taints of a Node that is made, as a flag KEY=VALUE:EFFECT,...; what is there keeps its own",
+    ),
+    _joined("providerID", "string", "", "provider-id", note="spec.providerID of a Node that is made"),
+    _joined(
+        "nodeStatusUpdateFrequency",
+        "duration",
+        "10s",
+        "node-status-update-frequency",
+        minimum=0.1,
+        note="how often the node looks at itself; a status is only written when something changed",
+    ),
+    _joined(
+        "nodeStatusReportFrequency",
+        "duration",
+        "5m0s",
+        minimum=0.1,
+        note="how often the status is written without a change; nodeStatusUpdateFrequency where only that is set",
+    ),
+    _joined(
+        "nodeLeaseDurationSeconds",
+        "int",
+        40,
+        minimum=1,
+        zero_is_default=True,
+        note="the Lease of the node is renewed every quarter of it",
+    ),
+    _joined(
+        "nodeStatusMaxImages",
+        "int",
+        50,
+        "node-status-max-images",
+        minimum=-1,
+        note="the biggest images that the status lists; -1: all",
+    ),
+    _joined("kubeAPIQPS", "int", 50, "kube-api-qps", minimum=0, note="requests a second, on average; 0: 5"),
+    _joined("kubeAPIBurst", "int", 100, "kube-api-burst", minimum=0, note="and so many at once; 0: 10"),
+    _joined(
+        "enableControllerAttachDetach",
+        "bool",
+        True,
+        "enable-controller-attach-detach",
+        note="the annotation of the Node that asks the controller for it",
+    ),
+)
+
 _IDLE = (
+    *_idle(_EVENTS, ("eventRecordQPS", "int", 50, "event-qps"), ("eventBurst", "int", 100, "event-burst")),
+    *_idle("client certificates are not rotated yet", ("rotateCertificates", "bool", False, "rotate-certificates")),
     *_idle(
-        _API,
-        ("rotateCertificates", "bool", False, "rotate-certificates"),
-        ("serverTLSBootstrap", "bool", False, "rotate-server-certificates"),
-        ("eventRecordQPS", "int", 50, "event-qps"),
-        ("eventBurst", "int", 100, "event-burst"),
-        ("nodeStatusUpdateFrequency", "duration", "10s", "node-status-update-frequency"),
-        ("nodeStatusReportFrequency", "duration", "5m0s", ""),
-        ("nodeLeaseDurationSeconds", "int", 40, ""),
-        ("nodeStatusMaxImages", "int", 50, "node-status-max-images"),
+        "the API server is spoken to in JSON",
         ("contentType", "string", "application/vnd.kubernetes.protobuf", "kube-api-content-type"),
-        ("kubeAPIQPS", "int", 50, "kube-api-qps"),
-        ("kubeAPIBurst", "int", 100, "kube-api-burst"),
+    ),
+    *_idle(
+        "ConfigMaps and Secrets of the API server are not read yet",
         ("configMapAndSecretChangeDetectionStrategy", "string", "Watch", ""),
-        ("enableControllerAttachDetach", "bool", True, "enable-controller-attach-detach"),
-        ("providerID", "string", "", "provider-id"),
-        ("registerNode", "bool", True, "register-node"),
-        ("registerWithTaints", "list", (), "register-with-taints"),
     ),
     *_idle(
         _SERVER,
         ("enableServer", "bool", True, "enable-server"),
+        ("serverTLSBootstrap", "bool", False, "rotate-server-certificates"),
         ("address", "string", "0.0.0.0", "address"),
         ("port", "int", 10250, "port"),
         ("tlsCertFile", "string", "", "tls-cert-file"),
@@ -372,7 +423,7 @@ _REFUSED = (
     ),
 )
 
-FIELDS: Mapping[str, ConfigField] = {one.name: one for one in (*_USED, *_IDLE, *_REFUSED)}
+FIELDS: Mapping[str, ConfigField] = {one.name: one for one in (*_USED, *_JOINED, *_IDLE, *_REFUSED)}
 
 # Flags that are no field of the file.
 FLAGS: Mapping[str, ConfigField] = {
@@ -385,6 +436,15 @@ FLAGS: Mapping[str, ConfigField] = {
         ),
         _used("node-ip", "string", "", "node-ip", note="one address, or one of each family with a comma"),
         _used("node-labels", "map", {}, "node-labels", note="checked by nodeSelector of static pods"),
+        _used("kubeconfig", "string", "", "kubeconfig", note="joins the cluster that it names; docs/cluster.md"),
+        _joined(
+            "cloud-provider",
+            "string",
+            "",
+            "cloud-provider",
+            choices=("", "external"),
+            note="external: a controller of the cloud says the addresses of the Node and takes its taint away",
+        ),
         _used("api-socket", "string", "", "api-socket", note="the local API; by default ROOT-DIR/agent.sock"),
         *_idle(
             _SERVER,
@@ -397,12 +457,8 @@ FLAGS: Mapping[str, ConfigField] = {
             ("maximum-dead-containers-per-container", "int", 1, "maximum-dead-containers-per-container"),
             ("maximum-dead-containers", "int", -1, "maximum-dead-containers"),
         ),
-        *_refused("joining a cluster is not supported yet", ("kubeconfig", "string", "", "kubeconfig")),
-        *_refused(
-            "joining a cluster is not supported yet", ("bootstrap-kubeconfig", "string", "", "bootstrap-kubeconfig")
-        ),
+        *_refused("TLS bootstrap is not supported yet", ("bootstrap-kubeconfig", "string", "", "bootstrap-kubeconfig")),
         *_refused("", ("config-dir", "string", "", "config-dir")),
-        *_refused("", ("cloud-provider", "string", "", "cloud-provider")),
         *_refused("the agent's own lock is in its root directory", ("lock-file", "string", "", "lock-file")),
         *_refused("", ("exit-on-lock-contention", "bool", False, "exit-on-lock-contention")),
         _used(

@@ -147,7 +147,8 @@ def _checked(field: ConfigField, value: object, raw: Setting, *, in_file: bool) 
     if field.use is Use.REFUSED:
         raise raw.error(field.note or "not supported yet")
     if field.choices and value not in field.choices:
-        raise raw.error(f"must be one of {', '.join(field.choices)}, not {value!r}")
+        choices = ", ".join(choice or '""' for choice in field.choices)
+        raise raw.error(f"must be one of {choices}, not {value!r}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         _check_range(field, value, raw)
     return Setting(value, raw.where, raw.field, raw.line)

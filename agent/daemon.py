@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from agent.assembly import Settings, assemble
 from agent.config import AgentConfig, ConfigError, load_config
@@ -43,7 +44,7 @@ from agent.self_report import SelfReport
 from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
 from agent.server.local_api import serve_local_api
-from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.node_shutdown import NodeShutdown, Progress
 from agent.shutdown.schedule import total_s
 from agent.state_dir import StateDir, StateDirError
 from agent.warm_up import warm_up
@@ -59,6 +60,10 @@ from daemonkit.notify import Notifier
 from daemonkit.system_state import read_system_state
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError
+
+if TYPE_CHECKING:
+    from agent.cluster.side import ClusterSide
+    from kube_client.config import ApiConfig
 
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG; the unit's RestartPreventExitStatus
 RUNTIME_RETRY_S = 1.0
@@ -90,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         config = load_config(arguments)
+        api = _read_access(config)
     except ConfigError as error:
         print(f"longshore-agent: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
@@ -106,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"longshore-agent: {error}", file=sys.stderr)
         sys.exit(1)
     try:
-        failure = asyncio.run(Agent(config, arguments, state).run())
+        failure = asyncio.run(Agent(config, arguments, state, api).run())
     finally:
         state.close()
     if failure:
@@ -114,21 +120,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _read_access(config: AgentConfig) -> ApiConfig | None:
+    """None for a node that stands alone, which then imports nothing of agent.cluster. Raises ConfigError."""
+    if config.cluster.kubeconfig is None:
+        return None
+    from agent.cluster.access import read_access
+
+    return read_access(config.cluster.kubeconfig)
+
+
 class Agent:
     """One running agent. `run` returns after SIGTERM or SIGINT, or with why it could not start."""
 
-    def __init__(self, config: AgentConfig, arguments: Sequence[str], state: StateDir) -> None:
+    def __init__(
+        self, config: AgentConfig, arguments: Sequence[str], state: StateDir, api: ApiConfig | None = None
+    ) -> None:
         self._config = config
+        self._api = api
         self._arguments = arguments
         self._state = state
         self._board = StatusBoard()
         self._notifier = Notifier()
         self._report = SelfReport(self._board, config)
+        self._cluster: ClusterSide | None = None
         self._shutdown = NodeShutdown(
             state,
             config.shutdown_periods,
             read_machine_identity().boot_id,
-            lambda progress: self._report.set_shutdown(progress.to_json()),
+            self._show_shutdown,
         )
         self._debugger = Debugger()
         self._hangup = asyncio.Event()
@@ -140,6 +159,8 @@ class Agent:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup.set)
         for note in self._config.notes:
             _log.warning("configuration: %s", note)
+        for warning in self._api.warnings if self._api is not None else ():
+            _log.warning("%s", warning)
         try:
             async with asyncio.TaskGroup() as group:
                 spawn(group, self._until_stopped(), name="signals")
@@ -151,6 +172,11 @@ class Agent:
         except* _CannotStart as failed:
             failure = str(failed.exceptions[0])
         return failure
+
+    def _show_shutdown(self, progress: Progress) -> None:
+        self._report.set_shutdown(progress.to_json())
+        if self._cluster is not None:
+            self._cluster.wake()
 
     async def _until_stopped(self) -> None:
         stop = asyncio.Event()
@@ -269,10 +295,27 @@ class Agent:
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
             spawn_eternal(group, log_monitor.run(), name="container logs")
             spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
+            if self._api is not None:
+                self._cluster = self._cluster_side(self._api, settings, runtime, ImageClient(image_channel))
+                spawn_eternal(group, self._cluster.run(), name="cluster")
             await feed.follow(workers)
         finally:
             await asyncio.shield(shared.saver.flush())
             await shared.prober.close()
+
+    def _cluster_side(
+        self, api: ApiConfig, settings: Settings, runtime: RuntimeClient, images: ImageClient
+    ) -> ClusterSide:
+        from agent.cluster.side import ClusterSide
+
+        return ClusterSide(
+            api,
+            settings,
+            runtime,
+            images,
+            going_down=lambda: self._shutdown.trigger is not None,
+            show=self._report.set_api_server,
+        )
 
     async def _first_look(self, view: RuntimeView) -> dict[str, PodObservation]:
         while True:
@@ -323,6 +366,8 @@ class Agent:
         self._report.set_node_ips(node.node_ips)
         setup_logging(merged.verbosity)
         workers.poke_all()
+        if self._cluster is not None:
+            self._cluster.wake()
         _log.info("configuration read again")
 
 

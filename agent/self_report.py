@@ -33,6 +33,7 @@ class SelfReport:
             "staticPodPath": str(config.static_pod_path or ""),
         }
         self._shutdown: dict[str, object] = {}
+        self._api_server: dict[str, object] = {}
         self._show()
 
     def set_node_ips(self, addresses: Sequence[str]) -> None:
@@ -71,12 +72,20 @@ class SelfReport:
         self._shutdown |= {"inhibitor": held, "inhibitorMessage": message}
         self._show()
 
+    def set_api_server(self, facts: Mapping[str, object]) -> None:
+        """How the node stands with its API server; never called where there is none."""
+        if facts != self._api_server:
+            self._api_server = dict(facts)
+            self._show()
+
     def _set(self, key: str, value: object) -> None:
         self._status[key] = value
         self._show()
 
     def _show(self) -> None:
-        self._board.set_status({**self._status, "runtime": dict(self._runtime), "shutdown": dict(self._shutdown)})
+        joined = {"apiServer": dict(self._api_server)} if self._api_server else {}
+        parts = {"runtime": dict(self._runtime), "shutdown": dict(self._shutdown), **joined}
+        self._board.set_status({**self._status, **parts})
 
 
 def _rfc3339(time_s: float) -> str:

@@ -58,7 +58,18 @@ def _agent_rows(status: Json | None, problems: dict[str, str], now: datetime.dat
     connected = runtime.get("connected", bool(runtime.get("name")))
     text = f"{name} at {runtime.get('endpoint', '?')}{since}"
     yield ("runtime", "ready" if connected else "not connected", text)
+    if status.get("apiServer"):
+        yield _api_server_row(status["apiServer"])
     yield from _shutdown_rows(status.get("shutdown") or {}, now)
+
+
+def _api_server_row(api: Json) -> Row:
+    """Only on a node of a cluster."""
+    state = "ready" if api.get("connected") and api.get("registered") else "not connected"
+    if api.get("connected") and not api.get("registered"):
+        state = "not registered"
+    parts = [str(api.get("server", "?")), str(api.get("error") or ""), str(api.get("rival") or "")]
+    return ("api server", "two nodes" if api.get("rival") else state, ", ".join(filter(None, parts)))
 
 
 def _shutdown_rows(shutdown: Json, now: datetime.datetime) -> Iterator[Row]:

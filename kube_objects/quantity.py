@@ -54,5 +54,20 @@ def parse_quantity(text: str | int | float) -> Quantity:
     return Quantity(value.quantize(_NANO, rounding=rounding, context=_EXACT).normalize(_EXACT))
 
 
+def milli_text(milli: int) -> str:
+    """Thousandths of a CPU as the API server writes them: 2000 is "2", 1500 is "1500m"."""
+    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+
+
+def bytes_text(count: int) -> str:
+    """Bytes as the API server writes them, with the greatest unit that leaves no fraction: 2048 is "2Ki"."""
+    unit = ""
+    for name in _BINARY:
+        if count < 1024 or count % 1024:
+            break
+        count, unit = count // 1024, name
+    return f"{count}{unit}"
+
+
 def _up(value: Decimal) -> int:
     return int(value.to_integral_value(rounding=ROUND_CEILING if value >= 0 else ROUND_FLOOR))

@@ -21,8 +21,10 @@ import psutil
 from agent.container_spec.facts import NodeFacts
 from agent.container_spec.pod_resources import milli_value, page_size_name, value
 from agent.node.addresses import Interface, IPAddress, choose_node_ips, default_route_interfaces
+from agent.node.labels import own_labels
 
 _RESOLVE_S = 2.0
+_SYSTEM_UUIDS = ("/sys/class/dmi/id/product_uuid", "/proc/device-tree/system-id", "/proc/device-tree/vm,uuid")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 
@@ -75,6 +77,7 @@ class MachineIdentity:
     """What identifies this machine and this boot (node status `nodeInfo`); "" where it cannot be read."""
 
     machine_id: str
+    system_uuid: str
     boot_id: str
     kernel_version: str
     os_image: str
@@ -95,6 +98,7 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
     free_bytes = memory_bytes - sum(hugepages.values()) - sum(value(one.get("memory")) for one in reserved)
     free_milli = cpu_milli - sum(milli_value(one.get("cpu")) for one in reserved)
     addresses = choose_node_ips(settings.node_ip, name, resolved, interfaces, default_route_interfaces(route_table))
+    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     return NodeFacts(
         node_name=name,
         node_ips=addresses,
@@ -103,8 +107,8 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
         allocatable_memory_bytes=max(0, free_bytes),
         allocatable_cpu_milli=max(0, free_milli),
         max_pods=settings.max_pods,
-        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
-        labels={"kubernetes.io/hostname": name, **settings.node_labels},
+        architecture=architecture,
+        labels=own_labels(name, "linux", architecture, settings.node_labels),
         resolv_conf=_read_resolv_conf(settings.resolv_conf),
         cgroup_version=cgroup_version(),
         apparmor=_read_or_empty("/sys/module/apparmor/parameters/enabled").strip() == "Y",
@@ -166,8 +170,10 @@ def read_max_pids() -> int:
 def read_machine_identity() -> MachineIdentity:
     """Machine id, boot id, kernel and distribution."""
     release = dict(line.split("=", 1) for line in _read_or_empty("/etc/os-release").splitlines() if "=" in line)
+    machine_id = _read_or_empty("/etc/machine-id").strip()
     return MachineIdentity(
-        machine_id=_read_or_empty("/etc/machine-id").strip(),
+        machine_id=machine_id,
+        system_uuid=next(filter(None, (_read_or_empty(path).strip(" \n\0") for path in _SYSTEM_UUIDS)), machine_id),
         boot_id=_read_or_empty("/proc/sys/kernel/random/boot_id").strip(),
         kernel_version=platform.release(),
         os_image=release.get("PRETTY_NAME", "").strip('"'),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import AgentConfig, ConfigError, load_config
+from agent.config_cluster import Taint
 from agent.config_fields import BY_FLAG, FIELDS, FLAGS, ConfigField, Use
 from agent.container_spec.facts import MemoryQos
 from daemonkit.duration import parse_duration
@@ -177,6 +178,11 @@ volumeStatsAggPeriod: 0s
         ("clusterDomain: Cluster_Local\n", 3, "clusterDomain: "),
         ("cgroupDriver: cgroups\n", 3, "cgroupDriver: must be one of cgroupfs, systemd"),
         ("containerRuntimeEndpoint: tcp://1.2.3.4:5\n", 3, "containerRuntimeEndpoint: "),
+        ("registerWithTaints: [{key: a, effect: Never}]\n", 3, "registerWithTaints: effect of taint a: must be one of"),
+        ("registerWithTaints: [{key: a, timeAdded: x}]\n", 3, "a taint has key, value and effect, not timeAdded"),
+        ("registerWithTaints: [{value: a}]\n", 3, "registerWithTaints: key of a taint: must not be empty"),
+        ("registerWithTaints: [7]\n", 3, "registerWithTaints: must be a list of taints"),
+        ("nodeLeaseDurationSeconds: -1\n", 3, "nodeLeaseDurationSeconds: must be at least 1"),
         ("evictionHard: {memory.available: 5%}\n", 3, "evictionHard: eviction is not supported yet"),
         ("cgroupsPerQOS: false\n", 3, "cgroupsPerQOS: not supported yet"),
         ("imageGCHighThresholdPercent: 0\n", 3, "imageGCHighThresholdPercent: image garbage collection"),
@@ -270,7 +276,17 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["--cgroups-per-qos=false"], "cannot read flag --cgroups-per-qos: not supported yet"),
         (["--seccomp-default=maybe"], "cannot read flag --seccomp-default: must be true or false, not 'maybe'"),
         (["--runtime-request-timeout=2"], "cannot read flag --runtime-request-timeout: '2' is not a duration"),
-        (["--kubeconfig=/etc/kubeconfig"], "cannot read flag --kubeconfig: joining a cluster is not supported yet"),
+        (["--kubeconfig=kubeconfig"], "cannot read flag --kubeconfig: 'kubeconfig' must be an absolute path"),
+        (["--bootstrap-kubeconfig=/x"], "cannot read flag --bootstrap-kubeconfig: TLS bootstrap is not supported"),
+        (["--cloud-provider=aws"], "cannot read flag --cloud-provider: must be one of \"\", external, not 'aws'"),
+        (["--register-with-taints=a=b"], "cannot read flag --register-with-taints: 'a=b' must be KEY=VALUE:EFFECT"),
+        (["--register-with-taints=a:Never"], "effect of taint a: must be one of NoSchedule"),
+        (["--register-with-taints=a:NoExecute,a=1:NoExecute"], "a:NoExecute stands there twice"),
+        (
+            ["--node-labels=kubernetes.io/role=master"],
+            "a node may only set those that begin with kubelet.kubernetes.io",
+        ),
+        (["--node-labels=node-restriction.kubernetes.io/a=b"], "node-restriction.kubernetes.io/a: of the labels of"),
         (["--pod-infra-container-image=pause"], "removed in Kubernetes 1.35"),
         (["--node-ip=one"], "cannot read flag --node-ip: 'one' is not an IP address"),
         (["--node-ip=10.0.0.1,10.0.0.2"], "must be one address, or one of each family"),
@@ -308,6 +324,32 @@ def test_flags_only() -> None:
 def test_a_flag_without_effect_is_accepted_and_noted() -> None:
     config = load_config(["--register-node=false", "--port=1234"])
     assert sorted(note.split()[0] for note in config.notes) == ["port", "registerNode"]
+    joined = load_config(["--register-node=false", "--port=1234", "--kubeconfig=/etc/kubeconfig"])
+    assert [note.split()[0] for note in joined.notes] == ["port"]
+
+
+def test_how_the_node_joins_a_cluster(tmp_path: Path) -> None:
+    alone = load_config([]).cluster
+    assert (alone.kubeconfig, alone.register_node, alone.lease_duration_s) == (None, True, 40)
+    assert (alone.status_update_s, alone.status_report_s, alone.max_images) == (10, 300, 50)
+    assert (alone.qps, alone.burst, alone.attach_detach, alone.external_cloud) == (50, 100, True, False)
+    text = """registerWithTaints:
+- {key: example.com/a, value: b, effect: NoSchedule}
+- {key: c, effect: NoExecute}
+providerID: lab://1
+nodeLeaseDurationSeconds: 8
+nodeStatusUpdateFrequency: 2s
+kubeAPIQPS: 0
+"""
+    config = load(tmp_path, text, ["--kubeconfig=/k", "--cloud-provider=external"])
+    cluster = config.cluster
+    assert cluster.taints == (Taint("example.com/a", "b", "NoSchedule"), Taint("c", "", "NoExecute"))
+    assert (cluster.kubeconfig, cluster.external_cloud, cluster.provider_id) == (Path("/k"), True, "lab://1")
+    assert (cluster.lease_duration_s, cluster.qps, config.notes) == (8, 0, ())
+    assert (cluster.status_update_s, cluster.status_report_s) == (2, 2), "as in the kubelet"
+    flags = ["--kubeconfig=/k", "--register-with-taints=d=e:PreferNoSchedule", "--node-status-update-frequency=3s"]
+    cluster = load_config(flags).cluster
+    assert (cluster.taints, cluster.status_report_s) == ((Taint("d", "e", "PreferNoSchedule"),), 300)
 
 
 def test_hosts_with_cgroup_v1_or_swap_are_refused_unless_the_configuration_allows_them() -> None:

@@ -1,0 +1,95 @@
+"""This node's Node object as the API server has it.  `newest` is pure, `OwnNode.follow` does I/O.
+
+Before: `kube_client.follow`.  Next: `node_keeper` compares it with what the node is, `lease_keeper` wants its uid,
+admission its labels.  While the server is away its last word stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from kube_client.client import KubeClient
+from kube_client.errors import MalformedError
+from kube_client.follow import Resource, follow
+from kube_client.store import Store
+
+Json = dict[str, Any]
+
+
+class OwnNode:
+    """`object` is None before there is one and after it was deleted."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = f"/api/v1/nodes/{name}"
+        self.object: Json | None = None
+        self.connected = False
+        """The watch is open."""
+        self.error = ""
+        """Why it is not."""
+        self._store: Store[Json] = Store(lambda item: read_object(item.raw))
+        self._watched_uid = ""
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def uid(self) -> str:
+        """ "" while there is none."""
+        return str(self.object["metadata"].get("uid", "")) if self.object is not None else ""
+
+    def when_changed(self, tell: Callable[[], None]) -> None:
+        """`tell` is called after each change of the object or of the connection."""
+        self._listeners.append(tell)
+
+    def put(self, body: bytes) -> None:
+        """An answer to a request of ours shows it, mostly before the watch does.  Raises MalformedError."""
+        self._set(newest(self.object, read_object(body)))
+
+    def gone(self) -> None:
+        """An answer to a request of ours said that it is not there."""
+        self._set(None)
+
+    async def follow(self, client: KubeClient) -> None:
+        """For ever."""
+        resource = Resource("/api/v1/nodes", field_selector=f"metadata.name={self.name}")
+        async for state in follow(client, resource, self._store):
+            self.connected, self.error = state.connected, state.error
+            found = self._store.objects.get(("", self.name))
+            if found is not None:
+                self._watched_uid = found["metadata"]["uid"]
+                self._set(newest(self.object, found))
+            elif self._store.listed and self.uid == self._watched_uid:
+                self._set(None)  # what the watch has never shown is younger than the list, and not gone
+            else:
+                self._set(self.object)
+
+    def _set(self, found: Json | None) -> None:
+        self.object = found
+        for tell in self._listeners:
+            tell()
+
+
+def newest(known: Json | None, found: Json) -> Json:
+    """The younger of two states of the object; of two objects the one that was found."""
+    if known is None or known["metadata"].get("uid") != found["metadata"].get("uid"):
+        return found
+    return max(known, found, key=_version)
+
+
+def _version(one: Json) -> int:
+    # Comparable by the API's own promise (KEP-5504).
+    text = str(one["metadata"].get("resourceVersion", ""))
+    return int(text) if text.isdigit() else 0
+
+
+def read_object(body: bytes) -> Json:
+    """An object of the API as it came.  Raises MalformedError."""
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedError(f"cannot read the answer: {error}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
+        raise MalformedError("cannot read the answer: it is no object of the API")
+    return found

@@ -1,0 +1,115 @@
+"""Everything of the agent that speaks to an API server, put together; the only module of this package the daemon knows.
+
+Before: `daemon`, where the configuration names a kubeconfig, once the runtime has answered.  Next: its tasks, which
+wait for the API server as long as it takes; no static pod waits for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+
+from agent.assembly import Settings
+from agent.cluster.access import Clients, open_clients
+from agent.cluster.lease_keeper import LeaseKeeper
+from agent.cluster.node_keeper import NodeKeeper
+from agent.cluster.node_look import NodeLook
+from agent.cluster.own_node import OwnNode
+from agent.node.facts import read_machine_identity
+from cri_client.protocols import Images, Runtime
+from daemonkit.tasks import spawn_eternal
+from kube_client.config import ApiConfig
+
+_RETRY_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class ClusterSide:
+    """The node as a member of a cluster; `run` never ends."""
+
+    def __init__(
+        self,
+        api: ApiConfig,
+        settings: Settings,
+        runtime: Runtime,
+        images: Images,
+        *,
+        going_down: Callable[[], bool],
+        show: Callable[[Mapping[str, object]], None],
+    ) -> None:
+        """`show` is told what `GET /v1/status` says of the API server."""
+        self._api = api
+        self._settings = settings
+        self._show = show
+        self._rival = ""
+        self._identity = read_machine_identity()
+        self._look = NodeLook(runtime, images, settings, self._identity, going_down)
+        self._keeper: NodeKeeper | None = None
+        self.node = OwnNode(settings.config.node_name)
+        self.node.when_changed(self._take_node)
+
+    async def run(self) -> None:
+        """Everything, for ever."""
+        async with contextlib.AsyncExitStack() as stack:
+            clients = await self._open(stack)
+            async with asyncio.TaskGroup() as group:
+                self._spawn(group, clients)
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> Clients:
+        """Clients, as soon as there are credentials: those that were there when the agent began may have gone."""
+        while True:
+            try:
+                return await stack.enter_async_context(open_clients(self._api, self._settings.config.cluster))
+            except ValueError as error:
+                _log.error("cannot speak to the API server: %s; trying again", error)
+                await asyncio.sleep(_RETRY_S)
+
+    def _spawn(self, group: asyncio.TaskGroup, clients: Clients) -> None:
+        config, identity = self._settings.config.cluster, self._identity
+        own_info = {"machineID": identity.machine_id, "systemUUID": identity.system_uuid, "bootID": identity.boot_id}
+        heartbeat = clients.heartbeat
+        lease = LeaseKeeper(heartbeat, self.node, config.lease_duration_s, own_info, self._take_rival)
+        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config)
+        spawn_eternal(group, self.node.follow(clients.api), name="api node")
+        spawn_eternal(group, self._keeper.run(), name="node status")
+        spawn_eternal(group, lease.run(), name="node lease")
+
+    def wake(self) -> None:
+        """The node begins to go down, or its settings were read again: the Node is to say so at once."""
+        self._take_labels()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self._keeper is not None:
+            self._keeper.wake()
+
+    def _take_node(self) -> None:
+        self._take_labels()
+        if self.node.object is None:
+            self._look_again()
+        self._tell()
+
+    def _take_labels(self) -> None:
+        """The labels that pods are admitted by are those of the Node, as far as it is known."""
+        if self.node.object is not None:
+            labels = self.node.object["metadata"].get("labels") or {}
+            self._settings.node = dataclasses.replace(self._settings.node, labels=labels)
+
+    def _take_rival(self, text: str) -> None:
+        self._rival = text
+        self._tell()
+
+    def _tell(self) -> None:
+        node = self.node
+        self._show(
+            {
+                "server": self._api.servers[0],
+                "connected": node.connected,
+                "error": node.error,
+                "registered": node.object is not None,
+                "rival": self._rival,
+            }
+        )

@@ -1,0 +1,51 @@
+"""How much of this machine is still free: memory and the file systems of pods and images.
+
+Before: nothing.  Next: agent/cluster says how big the node is and whether it is under pressure.  Blocking I/O on local
+file systems only: call it in a thread.  Sources: the kubelet's signals memory.available, nodefs.* and imagefs.*;
+Documentation/filesystems/proc.rst; statvfs(3).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """Bytes and inodes, and what of them somebody other than root may still take; no inodes where there is no limit."""
+
+    total_bytes: int = 0
+    available_bytes: int = 0
+    inodes: int = 0
+    inodes_free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """`node_fs` is that of the agent's own directory, `image_fs` that of the runtime's images."""
+
+    memory_available_bytes: int
+    node_fs: FileSystem
+    image_fs: FileSystem
+
+
+def read_usage(root_dir: Path, image_path: str) -> Usage:
+    """`image_path` is "" where the runtime does not say.  Raises OSError."""
+    node_fs = read_file_system(str(root_dir))
+    image_fs = read_file_system(image_path) if image_path else node_fs
+    return Usage(memory_available(Path("/proc/meminfo").read_text()), node_fs, image_fs)
+
+
+def read_file_system(path: str) -> FileSystem:
+    """Raises OSError."""
+    found = os.statvfs(path)
+    size = found.f_frsize
+    return FileSystem(found.f_blocks * size, found.f_bavail * size, found.f_files, found.f_favail)
+
+
+def memory_available(meminfo: str) -> int:
+    """What is free or page cache that nothing has used lately, as the kubelet counts; /proc/meminfo's text."""
+    found = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
+    return sum(int(found[name].split()[0]) * 1024 for name in ("MemFree", "Inactive(file)"))

@@ -1,0 +1,158 @@
+"""A Node over hours of virtual time: made, kept, lost, made again."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+
+from agent.cluster.node_keeper import NodeKeeper
+from agent.cluster.node_object import NodeView
+from agent.cluster.own_node import OwnNode, newest, read_object
+from kube_client.errors import MalformedError
+from tests.unit.agent.cluster.fake_api import CONFIG, NODE, NOT_READY, FakeApi, view
+
+pytestmark = pytest.mark.looptime
+
+
+class Eyes:
+    def __init__(self) -> None:
+        self.view = view()
+        self.looks = 0
+
+    async def look(self) -> NodeView:
+        self.looks += 1
+        return self.view
+
+
+class Scene:
+    """A keeper that runs as long as the block."""
+
+    def __init__(self, **config: Any) -> None:
+        self.node = OwnNode("node-1")
+        self.api = FakeApi(self.node)
+        self.eyes = Eyes()
+        self.keeper = NodeKeeper(self.api, self.node, self.eyes, dataclasses.replace(CONFIG, **config))
+        self.node.when_changed(lambda: self.keeper.wake() if self.node.object is None else None)
+
+    async def __aenter__(self) -> Scene:
+        self._task = asyncio.get_running_loop().create_task(self.keeper.run())
+        await asyncio.sleep(1)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await self._task
+
+    def ready(self) -> str:
+        conditions = {one["type"]: one["status"] for one in self.api.objects[NODE]["status"]["conditions"]}
+        return str(conditions["Ready"])
+
+
+async def test_at_rest_a_status_is_written_every_five_minutes_and_the_node_is_looked_at_every_ten_seconds() -> None:
+    async with Scene() as scene:
+        assert [method for method, _, _ in scene.api.writes] == ["POST"]
+        await asyncio.sleep(3600)
+        written = len(scene.api.writes) - 1
+        assert 11 <= written <= 13
+        assert scene.api.requests == len(scene.api.writes), "nothing is asked"
+        assert 340 <= scene.eyes.looks <= 364
+        assert all(patch.keys() == {"status"} for _, _, patch in scene.api.writes[1:])
+
+
+async def test_what_changes_is_written_within_ten_seconds_and_a_node_that_is_not_ready_is_looked_at_more_often() -> (
+    None
+):
+    async with Scene() as scene:
+        scene.eyes.view = view(conditions=NOT_READY)
+        await asyncio.sleep(11)
+        assert scene.ready() == "False"
+        scene.eyes.view = view()
+        await asyncio.sleep(1.1)
+        assert scene.ready() == "True"
+        scene.eyes.view = view(conditions=NOT_READY)
+        scene.keeper.wake()
+        await asyncio.sleep(0.1)
+        assert scene.ready() == "False"
+
+
+async def test_a_node_that_is_deleted_is_made_again_but_never_without_pause() -> None:
+    async with Scene() as scene:
+        scene.api.delete_node()
+        await asyncio.sleep(1)
+        assert NODE in scene.api.objects
+        before = scene.api.requests
+        for _ in range(600):
+            if NODE in scene.api.objects:
+                scene.api.delete_node()
+            await asyncio.sleep(0.1)
+        assert scene.api.requests - before < 60
+
+
+async def test_a_node_that_a_status_does_not_find_is_made_again() -> None:
+    async with Scene() as scene:
+        del scene.api.objects[NODE]  # the watch has not told yet
+        scene.eyes.view = view(conditions=NOT_READY)
+        await asyncio.sleep(12)
+        assert scene.ready() == "False"
+
+
+async def test_a_node_of_an_earlier_agent_is_taken_over_with_its_taints_and_labels() -> None:
+    scene = Scene()
+    metadata = {"name": "node-1", "uid": "u", "labels": {"team": "a", "kubernetes.io/os": "dos"}}
+    taints = [{"key": "a", "effect": "NoSchedule"}]
+    other = {"type": "NetworkUnavailable", "status": "False"}
+    status = {"conditions": [other], "nodeInfo": {"bootID": "old"}}
+    scene.api.put(NODE, {"metadata": metadata, "spec": {"taints": taints}, "status": status})
+    async with scene:
+        found = scene.api.objects[NODE]
+        assert found["spec"] == {"taints": taints}
+        assert found["metadata"]["labels"]["team"] == "a"
+        assert found["metadata"]["labels"]["kubernetes.io/os"] == "linux"
+        assert (other in found["status"]["conditions"], scene.ready()) == (True, "True")
+        assert found["status"]["nodeInfo"]["bootID"] == "boot"
+
+
+async def test_who_may_not_make_nodes_finds_its_own_and_who_must_not_waits_for_it() -> None:
+    scene = Scene()
+    scene.api.forbidden = True
+    async with scene:
+        assert scene.api.writes == []
+        scene.api.put(NODE, {"metadata": {"name": "node-1", "uid": "u"}, "spec": {}})
+        await asyncio.sleep(10)
+        assert scene.ready() == "True"
+    scene = Scene(register_node=False)
+    async with scene:
+        scene.api.put(NODE, {"metadata": {"name": "node-1", "uid": "u"}, "spec": {}})
+        await asyncio.sleep(10)
+        assert scene.ready() == "True"
+        assert {method for method, _, _ in scene.api.writes} == {"PATCH"}
+
+
+async def test_a_server_that_is_away_is_asked_again_and_again_but_not_often() -> None:
+    async with Scene() as scene:
+        scene.api.away = True
+        scene.eyes.view = view(conditions=NOT_READY)
+        await asyncio.sleep(600)
+        assert 50 <= scene.api.requests <= 120
+        scene.api.away = False
+        await asyncio.sleep(8)
+        assert scene.ready() == "False"
+
+
+def test_of_two_states_the_younger_counts_and_of_two_nodes_the_one_that_was_found() -> None:
+    old, new = ({"metadata": {"uid": "u", "resourceVersion": one}} for one in ("9", "10"))
+    other = {"metadata": {"uid": "v", "resourceVersion": "1"}}
+    assert newest(new, old) is new
+    assert newest(old, new) is new
+    assert newest(new, other) is other
+    assert newest(None, other) is other
+
+
+@pytest.mark.parametrize("body", [b'{"metadata": {"na', b"[]", b'{"metadata": 7}', b"[" * 100_000])
+def test_half_an_answer_is_an_error_like_any_other(body: bytes) -> None:
+    with pytest.raises(MalformedError, match="cannot read the answer"):
+        read_object(body)
