@@ -29,6 +29,9 @@ _COMMANDS = {
     "restore": "cli.restore:restore",
     "shutdown": "cli.shutdown:shutdown",
     "proxy": "cli.proxy:proxy",
+    "up": "cli.up:up",
+    "down": "cli.down:down",
+    "control-plane": "cli.control_plane:control_plane",
     "completion": "cli.completion:completion",
 }
 

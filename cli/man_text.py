@@ -117,6 +117,8 @@ FILES = (
     Entry("/etc/longshore/agent.yaml, /etc/longshore/proxy.yaml", "The configuration files."),
     Entry("/etc/longshore/manifests", "Manifests of pods, one a file (staticPodPath)."),
     Entry("/etc/longshore/services", "Manifests of Services and EndpointSlices."),
+    Entry("/etc/kubernetes", "Certificates and kubeconfigs of a control plane; longshore.json says what is ours."),
+    Entry("/var/lib/etcd", "Data of a control plane's etcd."),
     Entry("/var/lib/longshore", "State of the agent, and its socket agent.sock."),
     Entry("/run/longshore/proxy.sock", "Socket of the proxy."),
     Entry("/var/log/pods, /var/log/containers", "What containers write."),

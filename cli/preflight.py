@@ -18,7 +18,7 @@ from pathlib import Path
 from agent.node.fitness import read_swaps
 
 _CONTROLLERS = ("cpu", "memory", "pids")
-_CNI_ENDINGS = (".conf", ".conflist", ".json")
+CNI_ENDINGS = (".conf", ".conflist", ".json")
 _COMMAND_DEADLINE_S = 15
 
 
@@ -162,7 +162,7 @@ def _conntrack(places: Places) -> Finding:
 
 def _cni(places: Places) -> Finding:
     try:
-        files = sorted(one for one in places.cni_conf.iterdir() if one.name.endswith(_CNI_ENDINGS))
+        files = sorted(one for one in places.cni_conf.iterdir() if one.name.endswith(CNI_ENDINGS))
     except OSError:
         files = []
     if not files:

@@ -139,7 +139,7 @@ def wanted_ports(agent: Mapping[str, object] | None, proxy: Mapping[str, object]
 
 def _ports(machine: Machine) -> Iterator[Finding]:
     wanted = wanted_ports(machine.agent_config, machine.proxy_config)
-    holders = _listening()
+    holders = listening()
     free = True
     for port, (daemon, field) in wanted.items():
         if port not in holders:
@@ -155,7 +155,7 @@ def _ports(machine: Machine) -> Iterator[Finding]:
         yield Finding("ports", True, f"{', '.join(map(str, wanted))} free or ours")
 
 
-def _listening() -> dict[int, tuple[int, str]]:
+def listening() -> dict[int, tuple[int, str]]:
     """Listening TCP ports here: port -> (pid, command line); pid 0 where that cannot be told."""
     import psutil  # late: only this needs it
 

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Self
 
 import yaml
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from control_plane.x509 import new_key
 from lab.machine import LabError, LabProcess, LocalMachine, Machine, wait_until
 from lab.pki import Authority, Pair, write_key
 
@@ -48,7 +48,7 @@ class ControlPlane:
             "kube-apiserver", addresses=("127.0.0.1", "::1", "localhost", "kubernetes", "10.96.0.1", _ADVERTISED)
         )
         self._accounts_key = base / "pki" / "service-accounts.key"
-        write_key(self._accounts_key, ec.generate_private_key(ec.SECP256R1()))
+        write_key(self._accounts_key, new_key())
         self.administrator = self.kubeconfig(*ADMINISTRATOR)
 
     def __enter__(self) -> Self:

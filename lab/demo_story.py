@@ -6,18 +6,15 @@ out raises LabError.
 
 from __future__ import annotations
 
-import http.client
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from lab.containerd import PrivateContainerd
+from lab.demo_scenes import Scenes
 from lab.fetch import fetch
 from lab.images import WEB_IMAGE_2, load_images
 from lab.local_api import Json
@@ -27,14 +24,13 @@ from lab.node import LabNode
 
 REQUESTS = 300
 PODS = ("web-a", "web-b", "web-c")
-_BAR_WIDTH = 40
 
 
-class Story:
+class Story(Scenes):
     """The scenes in order; `play` runs them all."""
 
     def __init__(self, console: Console, node: LabNode, vip: str) -> None:
-        self.console = console
+        super().__init__(console)
         self.node = node
         self.url = f"http://{vip}/"
         self.vip = vip
@@ -51,17 +47,17 @@ class Story:
 
     def start(self, containerd: PrivateContainerd) -> None:
         """A private containerd with three small images, then both daemons."""
-        self._title("A private containerd, images from busybox, the agent and the proxy")
-        self._timed(
+        self.title("A private containerd, images from busybox, the agent and the proxy")
+        self.timed(
             f"containerd {'.'.join(map(str, containerd.binaries.version))}, {containerd.socket}", containerd.start
         )
-        self._timed("images built and imported, no registry", lambda: load_images(containerd))
-        self._timed("longshore-agent", self.node.start_agent)
-        self._timed("longshore-proxy", self.node.start_proxy)
+        self.timed("images built and imported, no registry", lambda: load_images(containerd))
+        self.timed("longshore-agent", self.node.start_agent)
+        self.timed("longshore-proxy", self.node.start_proxy)
 
     def pods_become_ready(self) -> None:
         """Three manifests and a Service are dropped in; a live table until all pods are Ready."""
-        self._title(f"Three pods into {self.node.manifests}, one Service into {self.node.services}")
+        self.title(f"Three pods into {self.node.manifests}, one Service into {self.node.services}")
         self.node.put_service(web_service("web", self.vip))
         for name in PODS:
             self.node.put_pod(web_pod(name))
@@ -93,15 +89,15 @@ class Story:
         """REQUESTS connections to the virtual address, and a bar per pod; every one must be answered, by one of
         `names`.
         """
-        self._title(f"{REQUESTS} requests to the Service's address {self.vip}")
-        shares = self._ask(REQUESTS)
-        self._bars(shares)
+        self.title(f"{REQUESTS} requests to the Service's address {self.vip}")
+        shares = self.ask(self.url, REQUESTS)
+        self.bars(shares)
         if set(shares) != {f"{name}-{self.node.name}" for name in names}:
             raise LabError(f"cannot share requests among {', '.join(names)}: {dict(shares)} answered")
 
     def container_comes_back(self, name: str) -> None:
         """SIGKILL to a container's first process from outside."""
-        self._title(f"One container of {name} is killed")
+        self.title(f"One container of {name} is killed")
         old = self.node.container_id(name)
         killed_s = time.monotonic()
         self.node.kill_container(old)
@@ -109,13 +105,13 @@ class Story:
         seconds = time.monotonic() - killed_s
         status = self.node.pod(name)["status"]["containerStatuses"][0]
         count = status["restartCount"]
-        self._line(f"{old[:12]} killed, {new[:12]} running after [bold]{seconds:.2f} s[/], restart count {count}")
+        self.line(f"{old[:12]} killed, {new[:12]} running after [bold]{seconds:.2f} s[/], restart count {count}")
         self.node.wait_ready(name)
         self._await_endpoints(PODS)
 
     def edited_pod_is_replaced(self, name: str) -> None:
         """Its manifest names another image: another uid, so another pod."""
-        self._title(f"The manifest of {name} is edited: image {WEB_IMAGE_2}")
+        self.title(f"The manifest of {name} is edited: image {WEB_IMAGE_2}")
         old = self.node.pod(name)
         edited_s = time.monotonic()
         self.node.put_pod(web_pod(name, image=WEB_IMAGE_2))
@@ -128,29 +124,29 @@ class Story:
         seconds = time.monotonic() - edited_s
         version = fetch(f"http://{new['status']['podIP']}:8080/version", 5.0)
         uids = f"uid {old['metadata']['uid'][:8]} -> {new['metadata']['uid'][:8]}"
-        self._line(f"replaced and Ready after [bold]{seconds:.2f} s[/], {uids}, it serves version {version}")
+        self.line(f"replaced and Ready after [bold]{seconds:.2f} s[/], {uids}, it serves version {version}")
         if version != "2":
             raise LabError(f"cannot replace {name}: it still serves version {version}")
         self._await_endpoints(PODS)
 
     def deleted_pod_loses_its_share(self, name: str, others: Sequence[str]) -> None:
         """Its manifest is deleted: the pod goes, and the others answer for it."""
-        self._title(f"The manifest of {name} is deleted")
+        self.title(f"The manifest of {name} is deleted")
         deleted_s = time.monotonic()
         (self.node.manifests / f"{name}.yaml").unlink()
         self.node.wait_gone(name)
-        self._line(f"the pod is gone after [bold]{time.monotonic() - deleted_s:.2f} s[/]")
+        self.line(f"the pod is gone after [bold]{time.monotonic() - deleted_s:.2f} s[/]")
         self._await_endpoints(others)
         self.requests_are_shared(others)
 
     def agent_is_killed(self) -> None:
         """kill -9 and a new start: the same processes run on, and the Service answers all the while."""
-        self._title("The agent is killed with -9 and started again")
+        self.title("The agent is killed with -9 and started again")
         before = self.node.processes()
         self.node.kill_agent()
-        answered = self._ask(60)
-        self._line(f"without an agent {sum(answered.values())} of 60 requests were answered")
-        self._timed("longshore-agent", self.node.start_agent)
+        answered = self.ask(self.url, 60)
+        self.line(f"without an agent {sum(answered.values())} of 60 requests were answered")
+        self.timed("longshore-agent", self.node.start_agent)
         self.node.wait_ready("web-b", "web-c")
         after = self.node.processes()
         table = Table("container", "process before", "process after", box=None, padding=(0, 2))
@@ -159,26 +155,7 @@ class Story:
         self.console.print(table)
         if before != after:
             raise LabError("cannot adopt what runs: a restart of the agent changed the processes above")
-        self._line(f"{len(after)} of {len(before)} containers are the same process")
-
-    def _ask(self, count: int) -> Counter[str]:
-        shares: Counter[str] = Counter()
-        columns = (TextColumn("  requests"), BarColumn(_BAR_WIDTH), MofNCompleteColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            for _ in progress.track(range(count)):
-                try:
-                    shares[fetch(self.url, 5.0)] += 1
-                except (OSError, http.client.HTTPException) as error:
-                    raise LabError(f"cannot get {self.url}: {error}") from error
-        return shares
-
-    def _bars(self, shares: Mapping[str, int]) -> None:
-        total = sum(shares.values())
-        table = Table(box=None, show_header=False, padding=(0, 2))
-        for name, answers in sorted(shares.items()):
-            bar = "█" * round(_BAR_WIDTH * answers / max(shares.values()))
-            table.add_row(name, f"[cyan]{bar}[/]", f"{answers}", f"{100 * answers / total:.0f} %")
-        self.console.print(table)
+        self.line(f"{len(after)} of {len(before)} containers are the same process")
 
     def _await_endpoints(self, names: Sequence[str]) -> None:
         """Until exactly these pods are behind the address in the kernel: no request goes to it before."""
@@ -191,18 +168,6 @@ class Story:
             return known and bool(self.node.proxy_api("/v1/status")["synced"])
 
         self.node.wait(programmed, f"the proxy to program {', '.join(sorted(expected))}")
-
-    def _title(self, text: str) -> None:
-        self.console.print(f"\n[bold]{text}[/]", highlight=False)
-
-    def _line(self, text: str) -> None:
-        self.console.print(f"  {text}", highlight=False)
-
-    def _timed(self, what: str, action: Callable[[], Any]) -> None:
-        started_s = time.monotonic()
-        with self.console.status(f"{what} ..."):
-            action()
-        self._line(f"{what}: {time.monotonic() - started_s:.2f} s")
 
 
 def _other(found: str, old: str) -> str | None:

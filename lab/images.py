@@ -152,16 +152,18 @@ def build_archives(directory: Path) -> tuple[Path, ...]:
     return tuple(directory / name for name in archives)
 
 
-def import_archives(containerd: PrivateContainerd, archives: Iterable[Path]) -> None:
+def import_archives(containerd: PrivateContainerd, archives: Iterable[Path], names: Iterable[str] = ALL_IMAGES) -> None:
     """Import the tars and wait until the CRI lists their images (it learns of them by an event, a moment later)."""
     # containerd 2's ctr imports through the transfer service, which unpacks with a snapshotter configured elsewhere.
     local = ["--local"] if containerd.binaries.version >= (2, 0) else []
     for archive in archives:
         containerd.ctr("images", "import", *local, str(archive))
 
+    wanted = tuple(names)
+
     def listed() -> bool:
         answer = containerd.call("ListImages", service="ImageService") or b""
-        return all(name.encode() in answer for name in ALL_IMAGES)
+        return all(name.encode() in answer for name in wanted)
 
     wait_until(listed, "the CRI to list the imported images", timeout_s=20)
 

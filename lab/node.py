@@ -134,10 +134,11 @@ class LabNode:
             _write_yaml(config, self.proxy_config)
         self.machine.run([daemon("longshore-proxy"), f"--config={config}", "--cleanup"])
 
-    def longshore(self, *arguments: str, check: bool = True, stdin: str = "") -> str:
+    def longshore(self, *arguments: str, check: bool = True, stdin: str = "", timeout_s: float = 60.0) -> str:
         """Run the `longshore` command against this node; stdout."""
         sockets = [f"--agent-socket={self.agent_socket}", f"--proxy-socket={self.proxy_socket}"]
-        return self.machine.run([daemon("longshore"), *sockets, *arguments], check=check, stdin=stdin).stdout
+        argv = [daemon("longshore"), *sockets, *arguments]
+        return self.machine.run(argv, check=check, stdin=stdin, timeout_s=timeout_s).stdout
 
     # Manifests.
 

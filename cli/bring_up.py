@@ -1,0 +1,152 @@
+"""Waiting for a control plane and its node to work, and saying what they wait for. I/O: the API server, the agent.
+
+Before: `longshore up` has written every file. Next: the Node is Ready. The pod network is written here, because only
+the API server knows the node's pod CIDR.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from cli.cluster import Cluster
+from cli.failure import UNREACHABLE, Failure
+from cli.preflight import CNI_ENDINGS, Places
+from cli.target import Target
+from control_plane.errors import ControlPlaneError
+from control_plane.files import PUBLIC, Content
+from control_plane.network import FILE_NAME, HOST_PORTS, LEASES, NEEDED, bridge_conflist
+from control_plane.settings import COMPONENTS
+
+Json = dict[str, Any]
+_EVERY_S = 1.0
+_ANSWER_S = 5.0
+
+
+class Watcher:
+    """Waits with a deadline; a line whenever the reason changes."""
+
+    def __init__(self, cluster: Cluster, target: Target, deadline_s: float) -> None:
+        """`deadline_s`: on the monotonic clock."""
+        self._cluster = cluster
+        self._target = target
+        self._deadline_s = deadline_s
+        self._said = ""
+
+    def api_server(self) -> None:
+        """Until /readyz says ok. Raises Failure."""
+
+        def problem() -> str:
+            answer = self._ask("/readyz")
+            return "" if answer == b"ok" else self._waiting_pods()
+
+        self._until(problem, "the API server")
+
+    def node(self, cni_conf: Path) -> None:
+        """Until the Node is Ready; writes the pod network on the way where there is none. Raises Failure."""
+
+        def problem() -> str:
+            body = self._ask(f"/api/v1/nodes/{self._cluster.settings.node_name}")
+            if body is None:
+                return "the agent has not registered the Node"
+            node: Json = msgspec.json.decode(body)
+            spec = node.get("spec") or {}
+            cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+            if not cidrs:
+                return "the controller manager has not given the Node a pod CIDR"
+            if path := write_network(self._cluster, cni_conf, cidrs):
+                click.echo(f"made {path}: a bridge for {', '.join(cidrs)}")
+            return _not_ready(node)
+
+        self._until(problem, f"node {self._cluster.settings.node_name}")
+
+    def _until(self, problem: Callable[[], str], what: str) -> None:
+        while reason := problem():
+            if reason != self._said:
+                self._said = reason
+                click.echo(f"waiting for {what}: {reason}")
+            if time.monotonic() > self._deadline_s:
+                raise Failure(f"cannot wait for {what} any longer: {reason}; see longshore pods", UNREACHABLE)
+            time.sleep(_EVERY_S)
+        click.echo(f"{what} is ready")
+
+    def _ask(self, path: str) -> bytes | None:
+        return ask(self._cluster.places.kubeconfig("admin"), path)
+
+    def _waiting_pods(self) -> str:
+        """What the agent says of the static pods."""
+        try:
+            entries = self._target.agent("/v1/pods").get("pods", [])
+        except Failure as failure:
+            return failure.message
+        names = {f"{name}-{self._cluster.settings.node_name}": name for name in COMPONENTS}
+        found = {names[pod_name(entry)]: entry for entry in entries if pod_name(entry) in names}
+        for name in COMPONENTS:
+            if name not in found:
+                return f"the agent has not seen {self._cluster.places.manifest(name)}"
+            for waiting in found[name].get("waiting") or ():
+                return f"{name}: {waiting.get('message') or waiting.get('reason')}"
+        return "it does not answer yet"
+
+
+def ask(kubeconfig: Path, path: str) -> bytes | None:
+    """GET as the user of a kubeconfig; None where there is no good answer."""
+    from kube_client.client import KubeClient  # late: aiohttp
+    from kube_client.config import ConfigError
+    from kube_client.errors import ApiError
+    from kube_client.kubeconfig import read_kubeconfig
+
+    async def get() -> bytes:
+        async with KubeClient(read_kubeconfig(kubeconfig), "longshore", answer_s=_ANSWER_S) as client:
+            return await client.get(path)
+
+    try:
+        return asyncio.run(get())
+    except (ApiError, TimeoutError):
+        return None
+    except ConfigError as error:
+        raise Failure(str(error)) from None
+
+
+def write_network(cluster: Cluster, cni_conf: Path, pod_cidrs: list[str]) -> Path | None:
+    """The bridge, unless the node has a network of somebody else; its file when that was made or changed.
+
+    Raises Failure, ControlPlaneError.
+    """
+    place = cni_conf / FILE_NAME
+    others = [path for path in cni_conf.glob("*") if path.name.endswith(CNI_ENDINGS) and path != place]
+    ours = place in cluster.files.record.made or not place.exists()
+    if others or not ours:
+        return None
+    plugins = {path.name for directory in Places().cni_bins for path in directory.glob("*")}
+    if missing := [name for name in NEEDED if name not in plugins]:
+        fix = "apt-get install containernetworking-plugins, or install another network"
+        raise Failure(f"cannot make a pod network: the CNI plugin {missing[0]} is not installed; {fix}")
+    try:
+        text = bridge_conflist(pod_cidrs, host_ports=HOST_PORTS in plugins)
+    except ValueError as error:
+        raise ControlPlaneError(f"cannot make a pod network: the Node's podCIDR: {error}") from None
+    made = cluster.files.write({place: Content(text, PUBLIC)})
+    if made:
+        cluster.files.record.note({}, [LEASES])
+    return place if made else None
+
+
+def _not_ready(node: Json) -> str:
+    for condition in (node.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Ready":
+            if condition.get("status") == "True":
+                return ""
+            return str(condition.get("message") or condition.get("reason") or "not ready")
+    return "the agent has not reported its condition"
+
+
+def pod_name(entry: Json) -> str:
+    """Of an entry of the agent's `/v1/pods`."""
+    return str(entry["pod"]["metadata"]["name"])

@@ -1,0 +1,120 @@
+"""`longshore down`: this machine is no cluster any more.
+
+Before: `longshore up`. Next: a node that runs static pods alone, as before. Effects: ends the cluster's pods, removes
+what `control_plane.record` says is ours, etcd's data too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from cli.bring_up import pod_name
+from cli.cluster import Cluster, kubernetes_dir_option, open_cluster, shows_failures
+from cli.failure import Failure
+from cli.preflight_cluster import port_obstacles
+from cli.preflight_machine import listening
+from cli.target import Target, pass_target
+from cli.units import DAEMONS, booted_by_systemd, drop_in, systemctl
+from cli.up import DEFAULT_UNIT_DIR
+from control_plane.network import BRIDGE, LEASES
+from control_plane.removal import remove_all, remove_file
+from control_plane.settings import COMPONENTS
+
+_EVERY_S = 0.5
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@kubernetes_dir_option
+@click.option(
+    "--unit-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_UNIT_DIR,
+    show_default=True,
+    help="Directory of the units' drop-ins.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(1),
+    default=180,
+    show_default=True,
+    help="Seconds to wait for pods to end.",
+)
+@pass_target
+@shows_failures
+def down(target: Target, yes: bool, kubernetes_dir: Path, unit_dir: Path, timeout_s: int) -> None:
+    """Take the control plane away: its pods, the cluster's pods on this node, certificates, kubeconfigs, etcd's data.
+
+    Only what `longshore up` and `longshore control-plane` have made goes. Agent and proxy stay, and run static pods and
+    services of this machine alone again. Cut off in the middle, run it again.
+    """
+    cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir})
+    record = cluster.files.record
+    if not record.made:
+        click.echo(f"nothing to take away: longshore has made nothing below {cluster.places.kubernetes_dir}")
+        return
+    if not yes:
+        click.echo(f"This removes {len(record.made)} files and directories, and with them every object of the cluster:")
+        for path in sorted(record.made):
+            click.echo(f"  {path}")
+        click.confirm("Go on?", abort=True)
+    deadline_s = time.monotonic() + timeout_s
+    _alone_again(cluster, unit_dir)
+    _end_pods(cluster, target, deadline_s)
+    if LEASES in record.made:
+        _remove_bridge()
+    removed = remove_all(record, frozenset({cluster.places.etcd_data, LEASES}))
+    click.echo(f"{len(removed)} files and directories removed")
+
+
+def _alone_again(cluster: Cluster, unit_dir: Path) -> None:
+    """Agent and proxy without an API server."""
+    ours = [drop_in(unit_dir, unit) for unit in DAEMONS]
+    if not any(path in cluster.files.record.made for path in ours):
+        return
+    for path in ours:
+        remove_file(cluster.files.record, path)
+    if booted_by_systemd():
+        systemctl("daemon-reload")
+        systemctl("restart", "--no-block", *(f"{unit}.service" for unit in DAEMONS))
+
+
+def _end_pods(cluster: Cluster, target: Target, deadline_s: float) -> None:
+    """The agent ends a pod whose manifest is gone. Raises Failure where they cannot be ended."""
+    for component in COMPONENTS:
+        remove_file(cluster.files.record, cluster.places.manifest(component))
+    names = {f"{component}-{cluster.settings.node_name}" for component in COMPONENTS}
+
+    def running() -> str:
+        try:
+            left = [pod_name(entry) for entry in target.agent("/v1/pods").get("pods", []) if pod_name(entry) in names]
+        except Failure as failure:
+            held = list(port_obstacles(listening(), runs_ours=False))
+            return f"{held[0].partition(';')[0]}; {failure.message}" if held else ""
+        return f"pods {', '.join(sorted(left))} are ending" if left else ""
+
+    _until(running, deadline_s)
+
+
+def _until(problem: Callable[[], str], deadline_s: float) -> None:
+    said = ""
+    while reason := problem():
+        if reason != said:
+            click.echo(f"waiting: {reason}")
+            said = reason
+        if time.monotonic() > deadline_s:
+            raise Failure(f"cannot take the control plane away: {reason}; nothing else was removed, run it again")
+        time.sleep(_EVERY_S)
+
+
+def _remove_bridge() -> None:
+    from pyroute2 import IPRoute  # late: only this needs it
+
+    with IPRoute() as links:
+        for index in links.link_lookup(ifname=BRIDGE):
+            links.link("del", index=index)

@@ -1,0 +1,49 @@
+"""What stands in the way of a control plane on this machine. I/O, changes nothing.
+
+Before: `longshore up` knows its settings. Next: it makes files, or says what to clear away first. All of it is said
+at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cli.cluster import Cluster
+from cli.preflight_machine import listening
+from control_plane.settings import COMPONENTS, PORTS, Places
+
+Holders = Mapping[int, tuple[int, str]]
+
+
+def obstacles(cluster: Cluster) -> Iterator[str]:
+    """`<what>: <cause>; <what to do>`, one after the other."""
+    if os.geteuid() != 0:
+        yield "user: not root; run it with sudo"
+    yield from port_obstacles(
+        listening(), runs_ours=cluster.places.manifest(COMPONENTS[0]) in cluster.files.record.made
+    )
+    yield from file_obstacles(cluster.places, cluster.files.record.made)
+
+
+def port_obstacles(holders: Holders, *, runs_ours: bool) -> Iterator[str]:
+    """`holders`: listening port -> (pid, command line); `runs_ours`: a control plane of ours may run already. Pure."""
+    for port, component in PORTS.items():
+        if port not in holders:
+            continue
+        pid, command = holders[port]
+        if runs_ours and (not pid or os.path.basename(command.split(" ")[0]) == component):
+            continue
+        who = f"process {pid} ({command})" if pid else "a process of another namespace"
+        yield f"port {port} of {component}: in use by {who}; stop that program"
+
+
+def file_obstacles(places: Places, made: Mapping[Path, object]) -> Iterator[str]:
+    """Files of another control plane."""
+    for component in COMPONENTS:
+        path = places.manifest(component)
+        if path.exists() and path not in made:
+            yield f"{path}: there already, and not by longshore; move it away, or end the control plane it belongs to"
+    if places.etcd_data.exists() and places.etcd_data not in made:
+        yield f"{places.etcd_data}: holds the data of another etcd; move it away, or choose another --etcd-dir"

@@ -1,0 +1,115 @@
+"""`longshore up`: this machine becomes a cluster of one node: control plane, Node, services.
+
+Before: the package or the lab has installed agent and proxy. Next: kubectl. Effects: what `longshore control-plane
+certs`, `kubeconfigs` and `manifests` do, then drop-ins of the units, then waits. A second run changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.backups.places import DEFAULT_CONFIG_DIR
+from cli.bring_up import Watcher
+from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
+from cli.control_plane import print_made, print_manifests
+from cli.failure import Failure
+from cli.preflight_cluster import obstacles
+from cli.target import Target, pass_target
+from cli.units import booted_by_systemd, command_lines, drop_ins, systemctl
+
+_DIRECTORY = click.Path(path_type=Path)
+DEFAULT_UNIT_DIR = "/etc/systemd/system"
+DEFAULT_CNI_DIR = "/etc/cni/net.d"
+
+
+@click.command()
+@click.option("--control-plane", is_flag=True, help="Run etcd and the control plane here, as static pods of the agent.")
+@cluster_options
+@click.option(
+    "--config-dir",
+    type=_DIRECTORY,
+    default=DEFAULT_CONFIG_DIR,
+    show_default=True,
+    help="Directory of agent.yaml and proxy.yaml.",
+)
+@click.option(
+    "--unit-dir", type=_DIRECTORY, default=DEFAULT_UNIT_DIR, show_default=True, help="Directory of the units' drop-ins."
+)
+@click.option(
+    "--cni-conf-dir",
+    type=_DIRECTORY,
+    default=DEFAULT_CNI_DIR,
+    show_default=True,
+    help="Directory of network configurations.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(1),
+    default=600,
+    show_default=True,
+    help="Seconds to wait for everything.",
+)
+@pass_target
+@shows_failures
+def up(
+    target: Target,
+    control_plane: bool,
+    config_dir: Path,
+    unit_dir: Path,
+    cni_conf_dir: Path,
+    timeout_s: int,
+    **values: Any,
+) -> None:
+    """Make this machine a Kubernetes cluster of one node, with the agent and the proxy as its node.
+
+    Certificates, kubeconfigs and static pods are made where they are missing; the agent runs the control plane and
+    registers the Node, the proxy follows the API server. Where the node has no pod network it gets a bridge. What is
+    there already stays, so a second run changes nothing. `longshore down` takes all of it away.
+
+    Where systemd does not run, the commands to start are printed; run `longshore up` again to wait for them.
+    """
+    if not control_plane:
+        raise click.UsageError(
+            "say --control-plane: this machine runs the control plane; nothing else is supported yet"
+        )
+    cluster = open_cluster(target, values)
+    if found := list(obstacles(cluster)):
+        raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
+    deadline_s = time.monotonic() + timeout_s
+    cluster.remember()
+    click.echo("certificates")
+    print_made(cluster.pki.ensure(cluster.settings))
+    click.echo("kubeconfigs")
+    print_made(cluster.kubeconfigs.ensure(cluster.settings))
+    click.echo("static pods")
+    print_manifests(cluster)
+    if not _start_daemons(cluster, target, config_dir, unit_dir):
+        return
+    watcher = Watcher(cluster, target, deadline_s)
+    watcher.api_server()
+    watcher.node(cni_conf_dir)
+    click.echo(f"kubectl --kubeconfig {cluster.places.kubeconfig('admin')} get nodes")
+
+
+def _start_daemons(cluster: Cluster, target: Target, config_dir: Path, unit_dir: Path) -> bool:
+    """Whether they run."""
+    commands = command_lines(cluster.places.kubernetes_dir, config_dir, cluster.settings.node_name)
+    if booted_by_systemd():
+        click.echo("daemons")
+        made = cluster.files.write(drop_ins(unit_dir, commands))
+        print_made(made)
+        if made:
+            systemctl("daemon-reload")
+            systemctl("restart", "--no-block", *(f"{unit}.service" for unit in commands))
+        return True
+    if target.agent_status():
+        return True
+    click.echo("systemd does not run here; start these by other means, then run longshore up again:")
+    for words in commands.values():
+        click.echo(f"  {' '.join(words)}")
+    return False

@@ -1,0 +1,48 @@
+"""The static pods' manifests as files; one that a person has edited stays. I/O.
+
+Before: the table `control_plane.manifests`. Next: the agent sees the files and runs the pods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from control_plane.errors import ControlPlaneError
+from control_plane.files import Content, Files
+from control_plane.manifests import MORE_TRUSTED, Json, manifests
+from control_plane.settings import ClusterSettings, Places
+
+
+@dataclass(frozen=True)
+class Written:
+    """`files` were made or changed; `edited` were left as a person has made them."""
+
+    files: tuple[Path, ...]
+    edited: tuple[Path, ...]
+
+
+def write_manifests(settings: ClusterSettings, places: Places, files: Files) -> Written:
+    """Make the four files so. Raises ControlPlaneError where one is somebody else's."""
+    trusted = [path for path in MORE_TRUSTED if path.is_dir()]
+    wanted: dict[Path, Content] = {}
+    edited = []
+    for component, pod in manifests(settings, places, trusted).items():
+        path, content = places.manifest(component), Content(render_manifest(pod))
+        there = files.read(path)
+        if there is None or there == content.data or files.record.wrote(path, there):
+            wanted[path] = content
+        elif path in files.record.made:
+            edited.append(path)
+        else:
+            fix = "move it away, or end the control plane it belongs to"
+            raise ControlPlaneError(f"cannot write {path}: it is there, and longshore has not made it; {fix}")
+    files.make_data_directory(places.etcd_dir, places.etcd_data)
+    return Written(files.write(wanted), tuple(edited))
+
+
+def render_manifest(pod: Json) -> bytes:
+    """YAML."""
+    return yaml.safe_dump(pod, sort_keys=False, width=10_000).encode()

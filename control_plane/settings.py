@@ -1,0 +1,180 @@
+"""What a control plane on one machine is told: names, addresses, images, directories. Pure.
+
+Before: the options of `longshore up` and `longshore control-plane`, and what `control_plane.record` remembers of the
+last run. Next: `certificates`, `kubeconfigs` and `manifests` make their tables of it. Names, defaults and ports are
+kubeadm's (kubeadm v1beta4 ClusterConfiguration; https://kubernetes.io/docs/reference/networking/ports-and-
+protocols/).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+API_SERVER_PORT = 6443
+ETCD_CLIENT_PORT = 2379
+ETCD_PEER_PORT = 2380
+ETCD_METRICS_PORT = 2381
+CONTROLLER_MANAGER_PORT = 10257
+SCHEDULER_PORT = 10259
+
+ETCD = "etcd"
+API_SERVER = "kube-apiserver"
+CONTROLLER_MANAGER = "kube-controller-manager"
+SCHEDULER = "kube-scheduler"
+COMPONENTS = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
+"""In the order in which they need each other; each is a static pod and a manifest of that name."""
+
+PORTS = {
+    API_SERVER_PORT: API_SERVER,
+    ETCD_CLIENT_PORT: ETCD,
+    ETCD_PEER_PORT: ETCD,
+    ETCD_METRICS_PORT: ETCD,
+    CONTROLLER_MANAGER_PORT: CONTROLLER_MANAGER,
+    SCHEDULER_PORT: SCHEDULER,
+}
+
+DEFAULT_KUBERNETES_DIR = "/etc/kubernetes"
+DEFAULT_ETCD_DIR = "/var/lib/etcd"
+_ETCD_TAG = "3.6.8-0"  # what kubeadm 1.36 runs
+_VERSION = re.compile(r"v1\.(\d+)\.\d+(-[0-9A-Za-z.-]+)?\Z")
+_MINORS = (34, 36)
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
+_REPOSITORY = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
+_IMAGE = re.compile(_REPOSITORY + r"(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?\Z", re.ASCII)
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the text names its option."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the files are; absolute, the same on the host and in the pods."""
+
+    kubernetes_dir: Path
+    manifest_dir: Path
+    etcd_dir: Path
+
+    @property
+    def pki(self) -> Path:
+        """Certificates and keys."""
+        return self.kubernetes_dir / "pki"
+
+    @property
+    def etcd_data(self) -> Path:
+        """What etcd itself makes below its directory."""
+        return self.etcd_dir / "member"
+
+    def manifest(self, component: str) -> Path:
+        """The static pod's file."""
+        return self.manifest_dir / f"{component}.yaml"
+
+    def kubeconfig(self, name: str) -> Path:
+        """For example `admin` -> admin.conf."""
+        return self.kubernetes_dir / f"{name}.conf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """The choices of a cluster; a field of this name is an option of the commands."""
+
+    node_name: str
+    advertise_address: str
+    service_cidr: str = "10.96.0.0/12"
+    pod_cidr: str = "10.244.0.0/16"
+    dns_domain: str = "cluster.local"
+    kubernetes_version: str = "v1.36.3"
+    image_repository: str = "registry.k8s.io"
+    etcd_image: str = ""
+    cert_sans: tuple[str, ...] = ()
+
+    @property
+    def loopback(self) -> str:
+        """Of the family of the advertised address."""
+        return "::1" if ":" in self.advertise_address else "127.0.0.1"
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return url("https", self.advertise_address, API_SERVER_PORT)
+
+    @property
+    def first_service_ip(self) -> str:
+        """The address of the Service `kubernetes`."""
+        return str(ipaddress.ip_network(self.service_cidr)[1])
+
+    def image(self, component: str) -> str:
+        """What the static pod of a component runs."""
+        if component == ETCD:
+            return self.etcd_image or f"{self.image_repository}/etcd:{_ETCD_TAG}"
+        return f"{self.image_repository}/{component}:{self.kubernetes_version}"
+
+
+def url(scheme: str, address: str, port: int) -> str:
+    """A URL without a path; brackets around an IPv6 address."""
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
+
+
+def check_settings(settings: ClusterSettings) -> None:
+    """Raises SettingsError for what no control plane could run with."""
+    _match(_NAME, settings.node_name, "--node-name", "a DNS subdomain such as node-1")
+    _check_address(settings.advertise_address)
+    services = _network(settings.service_cidr, "--service-cidr", most=108, least4=12)
+    pods = _network(settings.pod_cidr, "--pod-cidr", most=64, least4=0)
+    if services.version == pods.version and services.overlaps(pods):
+        raise SettingsError(f"--pod-cidr: {pods} overlaps --service-cidr {services}")
+    if services.version != ipaddress.ip_address(settings.advertise_address).version:
+        raise SettingsError(f"--service-cidr: {services} is not of the family of {settings.advertise_address}")
+    _match(_NAME, settings.dns_domain, "--dns-domain", "a DNS subdomain such as cluster.local")
+    version = _VERSION.match(settings.kubernetes_version)
+    if version is None or not _MINORS[0] <= int(version[1]) <= _MINORS[1]:
+        known = f"a release v1.{_MINORS[0]}.0 to v1.{_MINORS[1]}.x"
+        raise SettingsError(f"--kubernetes-version: {settings.kubernetes_version!r} is not {known}")
+    _match(
+        re.compile(_REPOSITORY + r"\Z", re.ASCII),
+        settings.image_repository,
+        "--image-repository",
+        "a repository such as registry.k8s.io",
+    )
+    if settings.etcd_image:
+        _match(_IMAGE, settings.etcd_image, "--etcd-image", "an image such as registry.k8s.io/etcd:3.6.8-0")
+    for name in settings.cert_sans:
+        if not _is_address(name):
+            _match(_NAME, name, "--cert-san", "an IP address or a DNS name")
+
+
+def _match(pattern: re.Pattern[str], text: str, option: str, wanted: str) -> None:
+    if not pattern.match(text):
+        raise SettingsError(f"{option}: {text!r} is not {wanted}")
+
+
+def _check_address(text: str) -> None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise SettingsError(f"--advertise-address: {text!r} is not an IP address") from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise SettingsError(f"--advertise-address: {text} is not an address that other machines could reach")
+
+
+def _network(text: str, option: str, *, most: int, least4: int) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """`least4` and `most`: the shortest prefix of an IPv4 and of an IPv6 network (the API server's own bounds)."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise SettingsError(f"{option}: {error}") from None
+    shortest, longest = (least4, 24) if network.version == 4 else (most if most > 64 else 0, 112 if most > 64 else 64)
+    if not shortest <= network.prefixlen <= longest:
+        raise SettingsError(f"{option}: the prefix of {text} must be from /{shortest} to /{longest}")
+    return network
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,246 @@
+"""What `make demo-cluster` shows: one machine becomes a cluster, runs what people run in clusters, and is one machine
+again. I/O.
+
+Before: `lab.demo_machine` has a LabNode ready, without a pod network. Next: `lab.demo` cleans up and proves it. A
+scene that does not turn out raises LabError.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from lab.control_plane_build import control_plane_directory
+from lab.control_plane_images import OPTIONS, load_control_plane_images
+from lab.demo_scenes import Scenes
+from lab.images import WEB_IMAGE, WEB_IMAGE_2, load_images
+from lab.machine import LabError
+from lab.manifests import is_ready
+from lab.node import LabNode
+
+Json = dict[str, Any]
+REQUESTS = 200
+_READY_S = 240.0
+
+
+class ClusterStory(Scenes):
+    """The scenes in order; `play` runs them all."""
+
+    def __init__(self, console: Console, node: LabNode, *, pod_network: str, service_network: str) -> None:
+        super().__init__(console)
+        self.node = node
+        self._kubernetes = node.base / "kubernetes"
+        self._networks = (f"--pod-cidr={pod_network}", f"--service-cidr={service_network}")
+        self._kubectl = (str(control_plane_directory() / "kubectl"), f"--kubeconfig={self._kubernetes / 'admin.conf'}")
+
+    def play(self) -> None:
+        """Everything, two to three minutes."""
+        self.start()
+        self.up()
+        self.deployment_runs()
+        self.scales()
+        self.rolls()
+        self.job_and_daemon_set()
+        self.deleted_again()
+        self.down()
+
+    def start(self) -> None:
+        """A private containerd with the images that a person's machine would pull."""
+        containerd = self.node.containerd
+        self.title("A private containerd, and the control plane's images made of its Go modules")
+        self.timed("containerd", lambda: containerd.start(keep_cni_config=True))
+        self.timed("images for pods", lambda: load_images(containerd))
+        self.timed("images of the control plane", lambda: load_control_plane_images(containerd))
+
+    def up(self) -> None:
+        """Files first; where systemd runs, `longshore up` would start the daemons itself."""
+        self.title("longshore up --control-plane")
+        first = self._longshore_up()
+        made = [line for line in first.splitlines() if line.startswith("made ")]
+        self.line(f"{len(made)} certificates, kubeconfigs and static pods made below {self._kubernetes}")
+        for daemon, kubeconfig in (("agent", "kubelet"), ("proxy", "proxy")):
+            flag = f"--kubeconfig={self._kubernetes / kubeconfig}.conf"
+            flags = self.node.agent_flags if daemon == "agent" else self.node.proxy_flags
+            flags.append(flag)
+        self.timed("longshore-agent", self.node.start_agent)
+        self.timed("longshore-proxy", lambda: self.node.start_proxy(wait=False))
+        self.title("longshore up --control-plane, once more: it waits for what was started")
+        started_s = time.monotonic()
+        self.quote(self._longshore_up())
+        self.line(f"Ready after [bold]{time.monotonic() - started_s:.0f} s[/]")
+        self.title("kubectl get nodes, kubectl get pods --all-namespaces")
+        self.quote(self.kubectl("get", "nodes", "--output=wide"))
+        self.quote(self.kubectl("get", "pods", "--all-namespaces"))
+
+    def deployment_runs(self) -> None:
+        """A Deployment of three with a Service in front, answered through longshore-proxy."""
+        self.title("A Deployment of three pods, and a Service")
+        self.apply(_deployment(3, WEB_IMAGE), _service())
+        self._await_rollout(3, WEB_IMAGE)
+        self._requests_are_shared()
+
+    def scales(self) -> None:
+        """Five."""
+        self.title("kubectl scale deployment web --replicas=5")
+        self.kubectl("scale", "deployment", "web", "--replicas=5")
+        self._await_rollout(5, WEB_IMAGE)
+        self._requests_are_shared()
+
+    def rolls(self) -> None:
+        """Another image, pod by pod."""
+        self.title(f"kubectl set image deployment web web={WEB_IMAGE_2}")
+        self.kubectl("set", "image", "deployment", "web", f"web={WEB_IMAGE_2}")
+        self._await_rollout(5, WEB_IMAGE_2)
+        self._requests_are_shared()
+
+    def job_and_daemon_set(self) -> None:
+        """A Job that ends, a DaemonSet with its pod on this node."""
+        self.title("A Job, and a DaemonSet")
+        self.apply(_job(), _daemon_set())
+        self._until(
+            "the Job to be complete", lambda: self._object("job", "sum").get("status", {}).get("succeeded") == 1
+        )
+        self._until(
+            "the DaemonSet's pod", lambda: self._object("daemonset", "each").get("status", {}).get("numberReady") == 1
+        )
+        self.quote(self.kubectl("get", "jobs,daemonsets,pods"))
+
+    def deleted_again(self) -> None:
+        """Everything."""
+        self.title("All of it is deleted")
+        self.kubectl("delete", "deployment/web", "service/web", "job/sum", "daemonset/each", "--wait=false")
+
+        def gone() -> None:
+            self._until("the pods to be gone", lambda: not self._pods())
+
+        self.timed("pods gone", gone)
+
+    def down(self) -> None:
+        """Static pods, certificates, etcd's data, the pod network."""
+        self.title("longshore down")
+        self.node.stop_proxy()
+        arguments = ("down", "--yes", f"--kubernetes-dir={self._kubernetes}")
+        self.timed("everything taken away", lambda: self.node.longshore(self._manifests, *arguments))
+        if self._kubernetes.exists():
+            raise LabError(f"cannot take {self._kubernetes} away: {sorted(self._kubernetes.rglob('*'))} are left")
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """As the administrator; LabError when it fails."""
+        cache = f"--cache-dir={self.node.base / 'kubectl-cache'}"
+        return self.node.machine.run([*self._kubectl, *arguments, cache], stdin=stdin).stdout
+
+    def apply(self, *objects: Json) -> None:
+        """Server-side apply."""
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.quote(self.kubectl("apply", "--server-side", "--filename=-", stdin=body))
+
+    @property
+    def _manifests(self) -> str:
+        return f"--manifest-dir={self.node.manifests}"
+
+    def _longshore_up(self) -> str:
+        places = (f"--kubernetes-dir={self._kubernetes}", f"--etcd-dir={self.node.base / 'etcd'}")
+        network = f"--cni-conf-dir={self.node.containerd.cni_conf_dir}"
+        more = (*places, network, *self._networks, *OPTIONS, f"--node-name={self.node.name}", "--timeout=280")
+        return self.node.longshore(self._manifests, "up", "--control-plane", *more, timeout_s=300.0)
+
+    def _await_rollout(self, replicas: int, image: str) -> None:
+        """A live table until `replicas` pods of `image` are Ready and no other is left."""
+        started_s = time.monotonic()
+
+        def picture() -> tuple[Table, bool]:
+            table = Table("pod", "image", "phase", "ready", "address", box=None, padding=(0, 2))
+            pods = self._pods("app=web")
+            for name, pod in sorted(pods.items()):
+                status, used = pod.get("status", {}), pod["spec"]["containers"][0]["image"]
+                phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else str(status.get("phase", ""))
+                table.add_row(name, used, phase, "[green]yes[/]" if is_ready(pod) else "", status.get("podIP", ""))
+            good = [pod for pod in pods.values() if is_ready(pod) and pod["spec"]["containers"][0]["image"] == image]
+            return table, len(good) == len(pods) == replicas
+
+        with Live(picture()[0], console=self.console, refresh_per_second=4) as live:
+
+            def settled() -> bool:
+                table, done = picture()
+                live.update(table)
+                return done
+
+            self._until(f"{replicas} pods of {image}", settled)
+        self.line(f"as wished after [bold]{time.monotonic() - started_s:.1f} s[/]")
+
+    def _requests_are_shared(self) -> None:
+        """Once the proxy has programmed exactly the Ready pods, every request is answered, and by them."""
+        names = set(self._pods("app=web"))
+        addresses = {pod["status"]["podIP"] for pod in self._pods("app=web").values()}
+
+        def programmed() -> bool:
+            for service in self.node.proxy_api("/v1/services")["services"]:
+                if service["name"] == "web":
+                    return all({one["ip"] for one in port["endpoints"]} == addresses for port in service["ports"])
+            return False
+
+        self._until("the proxy to program the endpoints", programmed)
+        address = self._object("service", "web")["spec"]["clusterIP"]
+        self.line(f"{REQUESTS} requests to the Service's address {address}")
+        shares = self.ask(f"http://{address}/", REQUESTS)
+        self.bars(shares)
+        if set(shares) != names:
+            raise LabError(f"cannot share requests among {', '.join(sorted(names))}: {dict(shares)} answered")
+
+    def _pods(self, selector: str = "") -> dict[str, Json]:
+        argument = [f"--selector={selector}"] if selector else []
+        found = json.loads(self.kubectl("get", "pods", "--output=json", *argument))["items"]
+        return {pod["metadata"]["name"]: pod for pod in found}
+
+    def _object(self, kind: str, name: str) -> Json:
+        found: Json = json.loads(self.kubectl("get", kind, name, "--output=json"))
+        return found
+
+    def _until(self, what: str, condition: Callable[[], bool]) -> None:
+        self.node.wait(condition, what, timeout_s=_READY_S)
+
+
+def _deployment(replicas: int, image: str) -> Json:
+    labels = {"app": "web"}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": _template(labels, _web(image))}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+
+
+def _daemon_set() -> Json:
+    labels = {"app": "each"}
+    spec = {"selector": {"matchLabels": labels}, "template": _template(labels, _web(WEB_IMAGE))}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "each"}, "spec": spec}
+
+
+def _job() -> Json:
+    container = {
+        "name": "sum",
+        "image": WEB_IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", "echo $((2 + 2))"],
+    }
+    template = _template({"app": "sum"}, container, restartPolicy="Never")
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "sum"}, "spec": {"template": template}}
+
+
+def _service() -> Json:
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    spec = {"selector": {"app": "web"}, "ports": ports}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}
+
+
+def _web(image: str) -> Json:
+    probe = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}
+    ports = [{"name": "http", "containerPort": 8080}]
+    return {"name": "web", "image": image, "imagePullPolicy": "Never", "ports": ports, "readinessProbe": probe}
+
+
+def _template(labels: Mapping[str, str], container: Json, **more: Any) -> Json:
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 5, **more}
+    return {"metadata": {"labels": dict(labels)}, "spec": spec}

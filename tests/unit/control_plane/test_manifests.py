@@ -1,0 +1,136 @@
+"""The four static pods: what our own agent accepts, and what becomes of files that are there already."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.manifests import identify, validate
+from control_plane.errors import ControlPlaneError
+from control_plane.manifest_files import render_manifest, write_manifests
+from control_plane.manifests import MORE_TRUSTED, manifests
+from control_plane.settings import COMPONENTS, PORTS, ClusterSettings, Places, SettingsError, check_settings
+from lab.kubernetes_build import KUBERNETES_VERSION
+from tests.unit.control_plane.conftest import SETTINGS, Plane
+
+PLACES = Places(
+    kubernetes_dir=Path("/etc/kubernetes"),
+    manifest_dir=Path("/etc/longshore/manifests"),
+    etcd_dir=Path("/var/lib/etcd"),
+)
+
+
+def _pods(settings: ClusterSettings = SETTINGS) -> dict[str, Any]:
+    return manifests(settings, PLACES, MORE_TRUSTED)
+
+
+def _flags(pod: Any) -> dict[str, str]:
+    program, *flags = pod["spec"]["containers"][0]["command"]
+    assert program == pod["metadata"]["name"]
+    return dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+
+
+def test_the_agent_accepts_them() -> None:
+    for name, pod in _pods().items():
+        data = render_manifest(pod)
+        found = identify(data, name)
+        assert str(found) == f"pod/{name}"
+        validate(data, found, PLACES.manifest(name), name, "node-1")
+
+
+def test_what_every_pod_has() -> None:
+    pods = _pods()
+    assert tuple(pods) == COMPONENTS
+    for name, pod in pods.items():
+        spec = pod["spec"]
+        (container,) = spec["containers"]
+        assert (spec["hostNetwork"], spec["priorityClassName"]) == (True, "system-node-critical")
+        assert PORTS[container["ports"][0]["containerPort"]] == name
+        assert {"livenessProbe", "startupProbe"} <= container.keys()
+        assert "cpu" in container["resources"]["requests"]
+        places = {one["name"]: one["hostPath"]["path"] for one in spec["volumes"]}
+        assert {one["name"]: one["mountPath"] for one in container["volumeMounts"]} == places
+
+
+def test_who_may_do_what() -> None:
+    pods = _pods()
+    api = _flags(pods["kube-apiserver"])
+    assert api["authorization-mode"] == "Node,RBAC"
+    assert api["enable-admission-plugins"] == "NodeRestriction"
+    assert not {name for name in api if name.startswith(("audit", "encryption", "anonymous"))}
+    for name in COMPONENTS[1:]:
+        assert _flags(pods[name])["profiling"] == "false"
+    assert _flags(pods["etcd"])["client-cert-auth"] == "true"
+
+
+def test_images_as_asked() -> None:
+    assert SETTINGS.kubernetes_version == f"v{KUBERNETES_VERSION}"
+    asked = dataclasses.replace(SETTINGS, image_repository="mirror.example:5000/k8s", kubernetes_version="v1.35.0")
+    images = [pod["spec"]["containers"][0]["image"] for pod in _pods(asked).values()]
+    assert images[0].startswith("mirror.example:5000/k8s/etcd:3.6.")
+    assert images[1:] == [f"mirror.example:5000/k8s/{name}:v1.35.0" for name in COMPONENTS[1:]]
+
+
+def test_an_ipv6_control_plane() -> None:
+    settings = dataclasses.replace(SETTINGS, advertise_address="2001:db8::1", service_cidr="fd00:1::/112")
+    check_settings(settings)
+    etcd = _flags(_pods(settings)["etcd"])
+    assert etcd["listen-client-urls"] == "https://[::1]:2379,https://[2001:db8::1]:2379"
+    assert settings.first_service_ip == "fd00:1::1"
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"node_name": "Node_1"}, "--node-name"),
+        ({"advertise_address": "127.0.0.1"}, "--advertise-address"),
+        ({"advertise_address": "node-1"}, "--advertise-address"),
+        ({"service_cidr": "10.96.0.1/12"}, "--service-cidr"),
+        ({"service_cidr": "10.0.0.0/8"}, "--service-cidr"),
+        ({"service_cidr": "fd00:1::/112"}, "--service-cidr"),
+        ({"pod_cidr": "10.100.0.0/16"}, "--pod-cidr"),
+        ({"dns_domain": ".local"}, "--dns-domain"),
+        ({"kubernetes_version": "1.36.3"}, "--kubernetes-version"),
+        ({"kubernetes_version": "v1.20.0"}, "--kubernetes-version"),
+        ({"image_repository": "https://registry.k8s.io"}, "--image-repository"),
+        ({"etcd_image": "etcd latest"}, "--etcd-image"),
+        ({"cert_sans": ("a b",)}, "--cert-san"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(change: dict[str, Any], option: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{option}: "):
+        check_settings(dataclasses.replace(SETTINGS, **change))
+
+
+def test_files_are_ours_or_left_alone(plane: Plane) -> None:
+    written = write_manifests(SETTINGS, plane.places, plane.files)
+    assert len(written.files) == len(COMPONENTS)
+    plane.again()
+    assert write_manifests(SETTINGS, plane.places, plane.files).files == ()
+
+    newer = dataclasses.replace(SETTINGS, kubernetes_version="v1.36.4")
+    scheduler = plane.places.manifest("kube-scheduler")
+    scheduler.write_bytes(scheduler.read_bytes().replace(b"100m", b"50m"))
+    written = write_manifests(newer, plane.places, plane.files)
+    assert {path.stem for path in written.files} == {"kube-apiserver", "kube-controller-manager"}
+    assert written.edited == (scheduler,)
+    assert yaml.safe_load(scheduler.read_bytes())["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "50m"
+
+    scheduler.unlink()
+    plane.again()
+    assert write_manifests(newer, plane.places, plane.files).files == (scheduler,)
+
+
+def test_somebody_elses_manifest_is_not_touched(plane: Plane) -> None:
+    path = plane.places.manifest("etcd")
+    path.parent.mkdir(parents=True)
+    path.write_text("kind: Pod\n")
+    with pytest.raises(
+        ControlPlaneError, match=r"cannot write .*etcd\.yaml: it is there, and longshore has not made it"
+    ):
+        write_manifests(SETTINGS, plane.places, plane.files)
+    assert [one.name for one in path.parent.iterdir()] == ["etcd.yaml"]
