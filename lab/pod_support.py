@@ -1,8 +1,8 @@
 """docs/pod-support.md, written from the code's own table: what a static pod's manifest may say, field by field.
 
 Before: `agent.sources.support` has the rules, the API's types have the fields, tests/cases/pod-support.yaml names the
-test of each field that works. Next: `python -m lab.pod_support` (`make docs`) writes the document; a unit test compares
-and says what is missing. Pure but for `main` and `read_proofs`.
+tests of each field that works. Next: `python -m lab.pod_support` (`make docs`) writes the document; a unit test
+compares and says what is missing. Pure but for `main` and `read_proofs`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ _HEAD = """\
 # What a static pod may say
 
 Every field of a Pod in Kubernetes 1.36 and what Longshore does with it. Written by `make docs` from the table that
-refuses what is not supported (`agent/sources/support.py`); do not edit. Each field that works names the test that shows
-it, below `tests/` (`tests/cases/pod-support.yaml`). A field that is refused makes its file a bad one
-([static-pods.md](static-pods.md)); what is below a refused field is not listed.
+refuses what is not supported (`agent/sources/support.py`); do not edit. Each field that works names the tests that show
+it, below `tests/` (`tests/cases/pod-support.yaml`): first of all a pod's life that comes out otherwise without the
+field. A field that is refused makes its file a bad one ([static-pods.md](static-pods.md)); what is below a refused
+field is not listed.
 
 * **works**: as in the kubelet; *only* says which values.
 * **no effect**: accepted, and of no consequence on a node, as in the kubelet.
@@ -94,14 +95,14 @@ def struct_of(annotation: object) -> tuple[type[msgspec.Struct] | None, bool]:
     return struct_of(options[0]) if len(options) == 1 and typing.get_origin(annotation) is not dict else (None, False)
 
 
-def read_proofs() -> dict[str, str]:
-    """Field -> test, as tests/cases/pod-support.yaml has it."""
-    proofs: dict[str, str] = yaml.safe_load(PROOFS.read_text())
-    return proofs
+def read_proofs() -> dict[str, tuple[str, ...]]:
+    """Field -> tests, as tests/cases/pod-support.yaml has it."""
+    proofs: dict[str, str | list[str]] = yaml.safe_load(PROOFS.read_text())
+    return {line: (tests,) if isinstance(tests, str) else tuple(tests) for line, tests in proofs.items()}
 
 
-def proof_of(name: str, proofs: Mapping[str, str]) -> str:
-    """The test of a field: the longest line that is the field or contains it; "" when there is none.
+def proofs_of(name: str, proofs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The tests of a field: those of the longest line that is the field or contains it.
 
     A line for `spec.containers[]` is good for the other kinds of containers where they have none as long of their own.
     `*` stands for any name: `spec.containers[].*Probe.exec`.
@@ -110,15 +111,15 @@ def proof_of(name: str, proofs: Mapping[str, str]) -> str:
     for kind in _KINDS:
         as_plain = as_plain.replace(f"spec.{kind}", "spec.containers[]", 1)
     found = [
-        (len(line), candidate == name, test)
+        (len(line), candidate == name, tests)
         for candidate in {name, as_plain}
-        for line, test in proofs.items()
+        for line, tests in proofs.items()
         if re.match(rf"{re.escape(line).replace(chr(92) + '*', '[A-Za-z]*')}(\Z|\.|\[\])", candidate)
     ]
-    return max(found)[2] if found else ""
+    return max(found)[2] if found else ()
 
 
-def document(rows: Sequence[Row], proofs: Mapping[str, str]) -> str:
+def document(rows: Sequence[Row], proofs: Mapping[str, tuple[str, ...]]) -> str:
     """The whole text of docs/pod-support.md."""
     sections: dict[str, list[Row]] = {title: [] for title in (*_ORDER, *(title for title, _ in _SECTIONS))}
     for row in rows:
@@ -127,13 +128,13 @@ def document(rows: Sequence[Row], proofs: Mapping[str, str]) -> str:
     for title, found in sections.items():
         if found:
             lines = "\n".join(_line(row, proofs) for row in found)
-            parts.append(f"## {title}\n\n| field | | test |\n|---|---|---|\n{lines}\n")
+            parts.append(f"## {title}\n\n| field | | tests |\n|---|---|---|\n{lines}\n")
     return "\n".join(parts)
 
 
-def _line(row: Row, proofs: Mapping[str, str]) -> str:
-    proof = f"`{proof_of(row.name, proofs)}`" if row.works else ""
-    return f"| `{row.name}` | {_verdict(row.rule)} | {proof} |"
+def _line(row: Row, proofs: Mapping[str, tuple[str, ...]]) -> str:
+    tests = ", ".join(f"`{test}`" for test in proofs_of(row.name, proofs)) if row.works else ""
+    return f"| `{row.name}` | {_verdict(row.rule)} | {tests} |"
 
 
 def _verdict(rule: Rule) -> str:

@@ -92,7 +92,8 @@ class SpecFacts:
     sandbox has a network and for the sandbox message itself; for a host-network pod it is the node's addresses.
     `root_dir` and `pod_logs_dir` are absolute.  `objects` are the local ConfigMaps and Secrets,
     `volume_images` what the container's image volumes were found to be, by volume.
-    `user_range` is the machine's id of the pod's user 0 where the pod has users of its own.
+    `user_range` is the machine's id of the pod's user 0 where the pod has users of its own; `handler` is what the
+    handler of its sandbox can do.
     """
 
     node: NodeFacts
@@ -113,6 +114,7 @@ class SpecFacts:
     user_range: int | None = None
     objects: ConfigObjects = field(default_factory=ConfigObjects)
     volume_images: Mapping[str, str] = field(default_factory=dict)
+    handler: HandlerFacts = HandlerFacts()
 
 
 @dataclass(frozen=True)

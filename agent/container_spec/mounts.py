@@ -83,7 +83,7 @@ def _volume_mounts(
     for index, mount in enumerate(container.volumeMounts or []):
         part = sub_path_of(mount, variables)
         if mount.name in facts.volume_images:
-            yield _image_mount(mount, facts.volume_images[mount.name], part)
+            yield _image_mount(mount, facts.volume_images[mount.name], part, facts)
             continue
         if mount.name not in volume_paths:
             raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
@@ -105,21 +105,22 @@ def _uid(pod: core_v1.Pod) -> str:
 
 def _recursive_read_only(mount: core_v1.VolumeMount, facts: SpecFacts) -> bool:
     """Whether mounts below are read-only, too. Raises SpecError, in the kubelet's words."""
-    handler = facts.node.runtime.handlers.get("")
-    supported = handler is not None and handler.recursive_read_only
+    supported = facts.handler.recursive_read_only
     if mount.recursiveReadOnly == "Enabled" and not supported:
         cause = f'volume "{mount.name}" requested recursive read-only mode, but it is not supported by the runtime'
         raise SpecError(f"failed to resolve recursive read-only mode: {cause}")
     return mount.recursiveReadOnly in ("Enabled", "IfPossible") and supported
 
 
-def _image_mount(mount: core_v1.VolumeMount, image_ref: str, part: str) -> cri.Mount:
+def _image_mount(mount: core_v1.VolumeMount, image_ref: str, part: str, facts: SpecFacts) -> cri.Mount:
     """An image, which the runtime itself mounts, and nobody writes."""
     return cri.Mount(
         container_path=_absolute(mount.mountPath),
         readonly=True,
         image=cri.ImageSpec(image=image_ref),
         image_sub_path=part,
+        propagation=_PROPAGATION[mount.mountPropagation],
+        recursive_read_only=_recursive_read_only(mount, facts),
     )
 
 

@@ -26,17 +26,17 @@ def value(quantity: object) -> int:
     return 0 if quantity is None else parse_quantity(str(quantity)).bytes()
 
 
-def pod_requests(pod: core_v1.Pod) -> dict[str, str]:
-    """What the pod takes of the node: the sum of what runs at the same time at most, its overhead included.
+def pod_requests(pod: core_v1.Pod, *, overhead: bool = True) -> dict[str, str]:
+    """What the pod takes of the node: the sum of what runs at the same time at most, and its overhead.
 
     What the pod asks for as a whole wins over the sum of its containers.
     """
-    return _whole(pod, "requests")
+    return _whole(pod, "requests", overhead)
 
 
-def pod_limits(pod: core_v1.Pod) -> dict[str, str]:
+def pod_limits(pod: core_v1.Pod, *, overhead: bool = True) -> dict[str, str]:
     """Like `pod_requests` for limits; a container without a limit adds nothing, as upstream counts."""
-    return _whole(pod, "limits")
+    return _whole(pod, "limits", overhead)
 
 
 def container_sum(pod: core_v1.Pod, kind: str) -> dict[str, int]:
@@ -134,12 +134,12 @@ def hugepage_amounts(quantities: Mapping[str, object]) -> dict[str, int]:
     }
 
 
-def _whole(pod: core_v1.Pod, kind: str) -> dict[str, str]:
+def _whole(pod: core_v1.Pod, kind: str, overhead: bool) -> dict[str, str]:
     total = container_sum(pod, kind)
     spec = pod.spec
     if spec is not None:
         total |= _amounts(spec.resources, kind)
-        for name, amount in (spec.overhead or {}).items():
+        for name, amount in ((spec.overhead if overhead else None) or {}).items():
             if kind == "requests" or total.get(name):
                 total[name] = total.get(name, 0) + milli_value(amount)
     return {name: f"{amount}m" for name, amount in total.items()}

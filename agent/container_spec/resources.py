@@ -162,8 +162,14 @@ def is_critical(pod: core_v1.Pod) -> bool:
 
 
 def sandbox_resources(pod: core_v1.Pod, facts: SpecFacts) -> cri.LinuxContainerResources:
-    """What the whole pod asks for; sandboxed runtimes size their machine by it."""
-    return _linux_resources(pod_requests(pod), pod_limits(pod), facts)
+    """What the containers of the pod ask for together; sandboxed runtimes size their machine by it."""
+    return _linux_resources(pod_requests(pod, overhead=False), pod_limits(pod, overhead=False), facts)
+
+
+def sandbox_overhead(pod: core_v1.Pod, facts: SpecFacts) -> cri.LinuxContainerResources:
+    """What the sandbox costs on top by its RuntimeClass, requested and limited alike."""
+    overhead = (pod.spec.overhead if pod.spec else None) or {}
+    return _linux_resources(overhead, overhead, facts) if overhead else cri.LinuxContainerResources()
 
 
 def _linux_resources(

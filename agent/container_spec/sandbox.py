@@ -13,7 +13,7 @@ from agent.container_spec.dns import kernel_hostname, pod_dns
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.paths import pod_log_dir
 from agent.container_spec.resizable import pod_digest
-from agent.container_spec.resources import sandbox_resources
+from agent.container_spec.resources import sandbox_overhead, sandbox_resources
 from agent.container_spec.security import sandbox_security
 from cri_client import types as cri
 
@@ -36,7 +36,7 @@ def sandbox_config(pod: core_v1.Pod, attempt: int, facts: SpecFacts) -> cri.PodS
             cgroup_parent=facts.cgroup_parent,
             security_context=sandbox_security(pod, facts.user_range),
             sysctls=_sysctls(spec),
-            overhead=cri.LinuxContainerResources(),
+            overhead=sandbox_overhead(pod, facts),
             resources=sandbox_resources(pod, facts),
         ),
     )

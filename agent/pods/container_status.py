@@ -34,6 +34,7 @@ def container_status(
     creating: str,
     runs_once: bool,
     pod_over: bool,
+    recursive_read_only: bool,
 ) -> core_v1.ContainerStatus:
     """The status of one container of the pod's spec.
 
@@ -41,7 +42,7 @@ def container_status(
     still to run before this one, `creating`: the reason of one that waits without a reason of its own. `runs_once`: an
     init container that is no sidecar. `unhooked` are the ids of containers whose postStart hook is not done: they run,
     and do not count as running. `end` is how an attempt ended that the runtime has been told to forget. `pod_over`: no
-    further attempt will be made.
+    further attempt will be made. `recursive_read_only`: the runtime can make mounts below a mount read-only.
     """
     latest = seen.latest(container.name)
     wait = next((one for one in waiting if one.container == container.name), None)
@@ -61,6 +62,30 @@ def container_status(
         started=(running if runs_once else running and verdict.started),
         state=state,
         lastState=_last_state(previous, end),
+        user=_user(latest),
+        volumeMounts=[_mount(one, recursive_read_only) for one in container.volumeMounts or ()] or None,
+    )
+
+
+def _user(latest: ContainerObservation | None) -> core_v1.ContainerUser | None:
+    """Whom its first process began as, where the runtime says so."""
+    user = latest.detail.user if latest is not None else None
+    if user is None:
+        return None
+    groups = list(user.supplemental_groups) or None
+    return core_v1.ContainerUser(
+        linux=core_v1.LinuxContainerUser(uid=user.uid, gid=user.gid, supplementalGroups=groups)
+    )
+
+
+def _mount(mount: core_v1.VolumeMount, recursive_read_only: bool) -> core_v1.VolumeMountStatus:
+    """A mount as it was made; `recursiveReadOnly` says of a read-only one how far that goes."""
+    recursive = None
+    if mount.readOnly:
+        wanted = mount.recursiveReadOnly in ("Enabled", "IfPossible")
+        recursive = "Enabled" if wanted and recursive_read_only else "Disabled"
+    return core_v1.VolumeMountStatus(
+        name=mount.name, mountPath=mount.mountPath, readOnly=mount.readOnly or None, recursiveReadOnly=recursive
     )
 
 

@@ -22,7 +22,7 @@ from agent.cgroups.names import pod_cgroup_parent
 from agent.config import AgentConfig
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import pod_hostname
-from agent.container_spec.facts import ImageUser, NodeFacts, SpecError, SpecFacts
+from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, SpecError, SpecFacts
 from agent.container_spec.paths import container_log_path, pod_log_dir, termination_log_path
 from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
@@ -208,6 +208,10 @@ class Executor:
         """Whether the pod has left logs."""
         return bool(target.name) and os.path.lexists(self.log_dir(target))
 
+    def handler_facts(self, pod: Pod) -> HandlerFacts:
+        """What the runtime's handler of the pod can do: nothing where there is no such handler."""
+        return self.node.runtime.handlers.get(handler_of(pod, self.objects) or "", HandlerFacts())
+
     async def _create_sandbox(self, step: CreateSandbox, target: Target) -> str:
         pod = pod_of(target)
         handler = handler_of(pod, self.objects)
@@ -215,11 +219,9 @@ class Executor:
             name = pod.spec.runtimeClassName if pod.spec else None
             text = f'failed to get runtime class: runtimeclass.node.k8s.io "{name}" not found'
             raise StepFailed("FailedCreatePodSandBox", text)
-        if pod.spec is not None and pod.spec.hostUsers is False:
-            features = self.node.runtime.handlers.get(handler)
-            if features is None or not features.user_namespaces:
-                text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
-                raise StepFailed("FailedCreatePodSandBox", text)
+        if pod.spec is not None and pod.spec.hostUsers is False and not self.handler_facts(pod).user_namespaces:
+            text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+            raise StepFailed("FailedCreatePodSandBox", text)
         os.makedirs(self.log_dir(target), 0o755, exist_ok=True)
         facts = self._spec_facts(pod, ())
         try:
@@ -360,6 +362,7 @@ class Executor:
             memory_qos=config.memory_qos,
             user_range=self._user_range(pod),
             objects=self.objects,
+            handler=self.handler_facts(pod),
         )
 
     @property

@@ -21,7 +21,15 @@ from agent.container_spec.labels import (
     parse_identity,
 )
 from agent.pods.hook import Hook, parse_pre_stop
-from cri_client.types import Container, ContainerState, ContainerStatus, PodSandbox, PodSandboxState, PodSandboxStatus
+from cri_client.types import (
+    Container,
+    ContainerState,
+    ContainerStatus,
+    LinuxContainerUser,
+    PodSandbox,
+    PodSandboxState,
+    PodSandboxStatus,
+)
 
 NANOSECONDS = 1e9
 START_ERROR = "StartError"  # containerd's word for a container that could not be started
@@ -44,6 +52,7 @@ class ContainerDetail:
     image_name: str = ""
     image_ref: str = ""
     log_path: str = ""
+    user: LinuxContainerUser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,7 @@ def detail_of(status: ContainerStatus, message: str = "") -> ContainerDetail:
         image_name=status.image.image if status.image else "",
         image_ref=status.image_ref or status.image_id,
         log_path=status.log_path,
+        user=status.user.linux if status.user is not None else None,
     )
 
 

@@ -6,7 +6,7 @@ do the thinking.
 
 from __future__ import annotations
 
-from lightkube.models.core_v1 import Pod
+from lightkube.models.core_v1 import Container, Pod
 
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import ProbeFailure
@@ -41,12 +41,19 @@ def failed_probes(shared: Surroundings, wish: Wish, seen: PodObservation) -> dic
         now = seen.current(main.name)
         if now is None or not now.running:
             continue
-        verdict = shared.prober.verdict(seen.uid, main.name, now.id)
-        if verdict.failed_liveness is not None:
-            probe = main.livenessProbe if verdict.started else main.startupProbe
-            grace = probe.terminationGracePeriodSeconds if probe is not None else None
-            failures[now.id] = ProbeFailure(verdict.failed_liveness, None if grace is None else float(grace))
+        failure = probe_failure(main, shared.prober.verdict(seen.uid, main.name, now.id))
+        if failure is not None:
+            failures[now.id] = failure
     return failures
+
+
+def probe_failure(container: Container, verdict: ProbeVerdict) -> ProbeFailure | None:
+    """Why a container is to be stopped, with the grace period of the probe that says so; None when none does."""
+    if verdict.failed_liveness is None:
+        return None
+    probe = container.livenessProbe if verdict.started else container.startupProbe
+    grace_s = probe.terminationGracePeriodSeconds if probe is not None else None
+    return ProbeFailure(verdict.failed_liveness, None if grace_s is None else float(grace_s))
 
 
 def unstarted(shared: Surroundings, wish: Wish, seen: PodObservation) -> frozenset[str]:
@@ -120,6 +127,7 @@ def _status(
         overdue=memory.active_until_s is not None and now_s >= memory.active_until_s,
         interrupted=_is_interrupted(memory, wish.pod, seen),
         resize=resize_state(memory.allocated, seen, memory.resize_facts(), memory.resize_pending),
+        recursive_read_only=shared.executor.handler_facts(wish.pod).recursive_read_only,
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
     return status_to_json(memory.status)

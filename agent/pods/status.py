@@ -34,7 +34,8 @@ class StatusFacts:
 
     `shut_down`: the pod ends, or has ended, because the node goes down. `interrupted`: what ended with 0 did so because
     it was told to, and runs again. `overdue`: it has been active for longer than it may. `unhooked` are the ids of
-    containers that run and whose postStart hook is not done.
+    containers that run and whose postStart hook is not done. `recursive_read_only`: the runtime can make mounts below a
+    mount read-only.
     """
 
     start_time_s: float
@@ -49,6 +50,7 @@ class StatusFacts:
     overdue: bool = False
     ends: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     resize: ResizeState = field(default_factory=ResizeState)
+    recursive_read_only: bool = False
 
 
 def pod_status(
@@ -153,6 +155,7 @@ def _containers(
             creating="PodInitializing" if inits else "ContainerCreating",
             runs_once=is_init and one.name not in beside,
             pod_over=is_over,
+            recursive_read_only=facts.recursive_read_only,
         )
         lost = is_init and one.name not in beside and seen.latest(one.name) is None
         return assumed_done(found) if lost and _main_ran(pod, seen) else found
@@ -176,6 +179,7 @@ def _ephemerals(
             creating="ContainerCreating",
             runs_once=False,
             pod_over=is_over,
+            recursive_read_only=facts.recursive_read_only,
         )
         for one in ephemeral_containers(pod)
     ]

@@ -1,4 +1,6 @@
-"""docs/pod-support.md is the code's table, leaves out no field, and every field that works names a real test."""
+"""docs/pod-support.md is the code's table, leaves out no field, and every field that works names real tests, one of
+them a pod's life (tests/unit/agent/pods/test_pod_cases.py shows that this depends on the field).
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,16 @@ import pytest
 import yaml
 
 from agent.sources.support import RULES
-from lab.pod_support import DOCUMENT, ROOT, document, proof_of, read_proofs, support_rows
+from lab.pod_support import DOCUMENT, ROOT, document, proofs_of, read_proofs, support_rows
 
 ROWS = {row.name: row for row in support_rows()}
 PROOFS = read_proofs()
 WORKING = sorted(name for name, row in ROWS.items() if row.works)
 HINT = (
-    "Add a line to tests/cases/pod-support.yaml: FIELD: PATH of a case file that sets the field, or PATH::FUNCTION of "
-    "a test in a file that names it, below tests/. Then `make docs`."
+    "Add to tests/cases/pod-support.yaml FIELD: cases/pods/NAME.yaml, a pod's life that sets the field and comes out "
+    "otherwise without it; beside it may be PATH::FUNCTION, below tests/, of what only another test can show. "
+    "Then `make docs`."
 )
-CONTAINER_KINDS = re.compile(r"^spec\.(initContainers|ephemeralContainers)\[\]")
 
 
 @functools.cache
@@ -49,17 +51,20 @@ def fields_of(path: Path) -> frozenset[str]:
 
 
 def problem_of(name: str) -> str:
-    """What is wrong with the proof of a field, "" when it holds."""
-    proof = proof_of(name, PROOFS)
-    if not proof:
-        return "no test is named"
+    """What is wrong with the proofs of a field, "" when they hold."""
+    proofs = proofs_of(name, PROOFS)
+    if not any(proof.startswith("cases/pods/") for proof in proofs):
+        return "no pod's life is named"
+    return next((problem for proof in proofs if (problem := problem_with(proof, name))), "")
+
+
+def problem_with(proof: str, name: str) -> str:
     file, _, function = proof.partition("::")
     path = ROOT / "tests" / file
     if not path.is_file():
         return f"{proof}: there is no file tests/{file}"
     if not function:
-        as_plain = CONTAINER_KINDS.sub("spec.containers[]", name)
-        return "" if {name, as_plain} & fields_of(path) else f"{proof}: the case does not set the field"
+        return "" if name in fields_of(path) else f"{proof}: the case does not set the field"
     if function not in functions_of(path):
         return f"{proof}: there is no function {function} in the file"
     leaf = name.rpartition(".")[2]
@@ -81,7 +86,7 @@ def test_the_document_is_written_from_the_table() -> None:
 
 
 def test_no_proof_is_for_a_field_that_does_not_work() -> None:
-    used = {proof_of(name, {line: line for line in PROOFS}) for name in WORKING}
+    used = {line for name in WORKING for line in proofs_of(name, {line: (line,) for line in PROOFS})}
     assert set(PROOFS) == used, "tests/cases/pod-support.yaml has lines that prove nothing: remove them"
 
 

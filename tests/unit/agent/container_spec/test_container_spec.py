@@ -15,7 +15,7 @@ from agent.container_spec import labels
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import hosts_file, kernel_hostname, parse_resolv_conf, pod_dns
 from agent.container_spec.env import expand
-from agent.container_spec.facts import HandlerFacts, ImageUser, MemoryQos, NodeFacts, RuntimeFacts, SpecError, SpecFacts
+from agent.container_spec.facts import HandlerFacts, ImageUser, MemoryQos, NodeFacts, SpecError, SpecFacts
 from agent.container_spec.hashing import container_hash
 from agent.container_spec.pod_resources import qos_class
 from agent.container_spec.resources import container_resources, cpu_quota_us, cpu_shares, oom_score_adj
@@ -282,8 +282,7 @@ def test_a_mount_of_a_volume_that_is_not_ready_is_an_error() -> None:
     ("Disabled", True, False), ("IfPossible", True, True), ("IfPossible", False, False), ("Enabled", True, True),
 ])  # fmt: skip
 def test_recursive_read_only(wanted: str, able: bool, made: bool) -> None:
-    runtime = RuntimeFacts(handlers={"": HandlerFacts(recursive_read_only=able)})
-    facts = SpecFacts(node=dataclasses.replace(NODE, runtime=runtime))
+    facts = SpecFacts(node=NODE, handler=HandlerFacts(recursive_read_only=able))
     mount = core_v1.VolumeMount(name="data", mountPath="/data", readOnly=True, recursiveReadOnly=wanted)
     config = container_config(make_pod(), make_container(volumeMounts=[mount]), 0, facts, {"data": "/v"})
     assert (config.mounts[0].readonly, config.mounts[0].recursive_read_only) == (True, made)

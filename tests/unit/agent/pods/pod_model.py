@@ -6,7 +6,7 @@ sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from lightkube.models.core_v1 import Container, ExecAction, Lifecycle, LifecycleHandler, Pod, PodSpec
@@ -29,6 +29,8 @@ from agent.pods.steps import (
     RemoveRecord,
     RemoveSandbox,
     RemoveVolumes,
+    ResizeContainer,
+    ResizePodCgroup,
     RunPostStart,
     StartContainer,
     Step,
@@ -72,7 +74,8 @@ def make_pod(
 class PodModel:
     """The machine as one pod sees it. `exits` says with which code a container ends as soon as it is started.
 
-    `failing_hooks` are the names of containers whose postStart hook fails; `hooks` notes each that was run.
+    `failing_hooks` are the names of containers whose postStart hook fails; `hooks` notes each that was run. `digests`
+    is what containers, and the sandbox (""), are made with.
     """
 
     now_s: float = 1000.0
@@ -86,6 +89,7 @@ class PodModel:
     failing_hooks: Collection[str] = ()
     made: int = 0
     hooked: set[str] = field(default_factory=set)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def observe(self) -> PodObservation:
         names = {one.name for one in self.containers}
@@ -138,8 +142,8 @@ class PodModel:
         if isinstance(step, CreateSandbox):
             assert all(one.attempt != step.attempt for one in self.sandboxes), "sandbox name is reserved"
             self.made += 1
-            made = SandboxObservation(f"s{self.made}", step.attempt, True, self.now_s, (f"10.88.0.{self.made}",))
-            self.sandboxes.append(made)
+            ips, digest = (f"10.88.0.{self.made}",), self.digests.get("", "")
+            self.sandboxes.append(SandboxObservation(f"s{self.made}", step.attempt, True, self.now_s, ips, digest))
             self._leave(log_dir=True, cgroup=True)
         elif isinstance(step, StartContainer):
             self._start(step, half=half)
@@ -160,8 +164,16 @@ class PodModel:
         elif isinstance(step, RemoveSandbox):
             self.sandboxes = [one for one in self.sandboxes if one.id != step.sandbox_id]
             self.containers = [one for one in self.containers if one.sandbox_id != step.sandbox_id]
+        elif isinstance(step, ResizeContainer | ResizePodCgroup):
+            self._resize(step)
         else:
             self._apply_to_host(step)
+
+    def _resize(self, step: ResizeContainer | ResizePodCgroup) -> None:
+        if isinstance(step, ResizeContainer):
+            self.facts = replace(self.facts, resized={**self.facts.resized, step.container_id: step.digest})
+        elif not step.widen:
+            self.facts = replace(self.facts, resized={**self.facts.resized, step.sandbox_id: step.digest})
 
     def _apply_to_host(self, step: Step) -> None:
         if isinstance(step, PrepareVolumes):
@@ -214,6 +226,7 @@ class PodModel:
                 spec_hash="",
                 image_name="web:1",
                 detail=ContainerDetail(),
+                resources=self.digests.get(step.container, ""),
             )
         )
         if half:
