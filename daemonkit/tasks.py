@@ -41,6 +41,20 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
+async def finish_first(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; when the caller is cancelled, that takes effect once it is done.
+
+    For a thread, which cannot be stopped: whoever comes next must not find it at work.
+    """
+    task = asyncio.create_task(work)  # noqa: TID251 - owned by this call
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        _let_end(task)
+        raise
+
+
 def _let_end(task: asyncio.Task[Any]) -> None:
     _LET_GO.discard(task)
     if not task.cancelled():

@@ -78,7 +78,8 @@ def _volume_mounts(
     volume_paths: Mapping[str, str],
     variables: Mapping[str, str],
 ) -> Iterator[cri.Mount]:
-    read_only = {volume.name for volume in (pod.spec.volumes if pod.spec else None) or [] if is_of_objects(volume)}
+    volumes = (pod.spec.volumes if pod.spec else None) or []
+    read_only = {one.name for one in volumes if is_of_objects(one) or (one.nfs is not None and one.nfs.readOnly)}
     users = user_mappings(facts.user_range)
     for index, mount in enumerate(container.volumeMounts or []):
         part = sub_path_of(mount, variables)

@@ -15,6 +15,7 @@ CONFIG_MAP_PLUGIN = "kubernetes.io~configmap"
 SECRET_PLUGIN = "kubernetes.io~secret"  # noqa: S105 - a directory's name
 PROJECTED_PLUGIN = "kubernetes.io~projected"
 DOWNWARD_API_PLUGIN = "kubernetes.io~downward-api"
+NFS_PLUGIN = "kubernetes.io~nfs"
 
 
 def pod_dir(root_dir: str, pod_uid: str) -> str:

@@ -19,6 +19,7 @@ from agent.pods.plan import Plan
 from agent.pods.start_slots import Slot
 from agent.pods.steps import (
     CreateSandbox,
+    PrepareVolumes,
     PullImage,
     RecordInterrupted,
     RecordOutcome,
@@ -98,7 +99,7 @@ class StepTaker:
         if isinstance(steps[0], CreateSandbox) and not await self._take_slot():
             return []
         work = _all_of([self._take(step, target) for step in steps])
-        if isinstance(steps[0], (PullImage, RunPostStart, StopContainer)):
+        if isinstance(steps[0], (PrepareVolumes, PullImage, RunPostStart, StopContainer)):
             return await self._unless_urgent(work) or []
         return await work
 

@@ -17,7 +17,7 @@ from lightkube.models.core_v1 import Pod
 from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
-from agent.pods.plan_containers import plan_containers, plan_debris
+from agent.pods.plan_containers import plan_containers, plan_debris, prepare_volumes
 from agent.pods.plan_end import judge_deadline, judge_outcome, plan_end, plan_finished, plan_removal
 from agent.pods.plan_restart_all import is_restarting_all, plan_restart_all
 from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
@@ -94,7 +94,7 @@ def _plan_sandbox(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: float)
     clearing += [StopSandbox("the sandbox is to be replaced", one.id, dead=not one.ready) for one in seen.sandboxes]
     attempt = max([one.attempt + 1 for one in seen.sandboxes] + [facts.attempts_used.get("", -1) + 1])
     reason = "the pod has no sandbox" if not seen.sandboxes else f"sandbox {seen.sandboxes[0].id[:13]} is not ready"
-    volumes = () if facts.volumes_ready else (PrepareVolumes("the pod needs its directories before it starts"),)
+    volumes = () if facts.volumes_ready else (prepare_volumes(pod, "the pod needs its directories before it starts"),)
     return _hold_back((*clearing, *volumes, CreateSandbox(reason, attempt)), (), facts, now_s, strict=True)
 
 

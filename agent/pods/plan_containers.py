@@ -29,6 +29,7 @@ from agent.pods.steps import (
     StopSandbox,
 )
 from agent.pods.waiting import Waiting
+from agent.volumes.plan import nfs_sources
 
 HOOK_ERROR = "PostStartHookError"
 FAILED_HOOK = "FailedPostStartHook"
@@ -49,9 +50,15 @@ def plan_containers(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: floa
         starts += more_steps
         waiting += more_waiting
     if any(isinstance(step, StartContainer) for step in starts) and not facts.volumes_ready:
-        steps.append(PrepareVolumes("a container is to start and the volumes have not been checked"))
+        steps.append(prepare_volumes(pod, "a container is to start and the volumes have not been checked"))
     waiting += _failed_hooks(pod, seen, facts)
     return [*steps, *starts, *plan_debris(seen)], waiting
+
+
+def prepare_volumes(pod: Pod, reason: str) -> PrepareVolumes:
+    """The step; it may wait for servers, so its reason names them."""
+    servers = ", ".join(nfs_sources(pod))
+    return PrepareVolumes(f"{reason} (NFS: {servers})" if servers else reason)
 
 
 def plan_debris(seen: PodObservation) -> list[Step]:

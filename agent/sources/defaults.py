@@ -95,14 +95,16 @@ def _default_probe(probe: core_v1.Probe) -> None:
 
 
 def _default_volume(volume: core_v1.Volume) -> None:
-    sources = (volume.hostPath, volume.configMap, volume.secret, volume.downwardAPI, volume.projected, volume.image)
-    if volume.emptyDir is None and all(one is None for one in sources):  # support.py has refused every other source
+    plain = (volume.hostPath, volume.image, volume.nfs)
+    of_objects = (volume.configMap, volume.secret, volume.downwardAPI, volume.projected)
+    # support.py has refused every other source.
+    if volume.emptyDir is None and all(one is None for one in (*plain, *of_objects)):
         volume.emptyDir = core_v1.EmptyDirVolumeSource()
     if volume.image is not None and not volume.image.pullPolicy:
         volume.image.pullPolicy = default_pull_policy(volume.image.reference or "")
     if volume.hostPath is not None and volume.hostPath.type is None:
         volume.hostPath.type = ""
-    for source in (volume.configMap, volume.secret, volume.downwardAPI, volume.projected):
+    for source in of_objects:
         if source is not None and source.defaultMode is None:
             source.defaultMode = VOLUME_FILE_MODE
     files = [*((volume.downwardAPI.items if volume.downwardAPI else None) or [])]

@@ -178,7 +178,7 @@ _SPEC = {
     **_idle("matters to volumes of storage drivers only", "securityContext.fsGroupChangePolicy"),
     **_under("securityContext", _PROFILES),
     **_used("volumes[].name", "volumes[].emptyDir.sizeLimit", "volumes[].hostPath.path", "volumes[].hostPath.type"),
-    **_used("volumes[].emptyDir.medium"),
+    **_used("volumes[].emptyDir.medium", "volumes[].nfs.server", "volumes[].nfs.path", "volumes[].nfs.readOnly"),
     **_used("hostUsers", "runtimeClassName"),
     **_idle("there are no Services to link without an API server", "enableServiceLinks"),
     **_idle("there are no tokens without an API server", "automountServiceAccountToken"),

@@ -20,7 +20,7 @@ from kube_objects.quantity import parse_quantity
 Problems: TypeAlias = Iterator[tuple[Path, str]]
 
 HOST_PATH_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
-SOURCES = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "image")
+SOURCES = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "image", "nfs")
 PROJECTIONS = ("configMap", "secret", "downwardAPI")
 FIELD_PATHS = ("metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid")
 MAX_MODE = 0o777
@@ -83,6 +83,8 @@ def _source(volume: core_v1.Volume, where: Path, containers: Collection[str]) ->
         if volume.image.pullPolicy not in PULL_POLICIES:
             policies = ", ".join(PULL_POLICIES)
             yield (*where, "image", "pullPolicy"), f"{volume.image.pullPolicy!r} must be one of {policies}"
+    if volume.nfs is not None:
+        yield from _nfs(volume.nfs, (*where, "nfs"))
     if volume.projected is not None:
         yield from _projected(volume.projected, (*where, "projected"), containers)
 
@@ -104,6 +106,15 @@ def _host_path(source: core_v1.HostPathVolumeSource, where: Path) -> Problems:
         yield (*where, "path"), f"{source.path!r} must not contain '..'"
     if (source.type or "") not in HOST_PATH_TYPES:
         yield (*where, "type"), f"{source.type!r} must be one of {', '.join(one for one in HOST_PATH_TYPES if one)}"
+
+
+def _nfs(source: core_v1.NFSVolumeSource, where: Path) -> Problems:
+    if not source.server:
+        yield (*where, "server"), "required field is missing"
+    if not source.path:
+        yield (*where, "path"), "required field is missing"
+    elif not source.path.startswith("/"):
+        yield (*where, "path"), f"{source.path!r} must be an absolute path"
 
 
 def _projected(source: core_v1.ProjectedVolumeSource, where: Path, containers: Collection[str]) -> Problems:

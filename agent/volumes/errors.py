@@ -14,3 +14,8 @@ class VolumeError(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+def setup_failed(volume: str, cause: str) -> VolumeError:
+    """In the kubelet's words."""
+    return VolumeError("FailedMount", f'MountVolume.SetUp failed for volume "{volume}" : {cause}')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,8 @@ class HelperError(Exception):
 async def run_helper(operation: str, *arguments: str, deadline_s: float) -> list[str]:
     """The worker's answers. Raises HelperError.
 
-    A worker that hangs in the kernel cannot be killed; it is left behind and ends when the kernel lets it.
+    A worker that hangs in the kernel cannot be killed; it is left behind and ends when the kernel lets it.  Programs
+    that it has started are killed with it.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -53,7 +55,7 @@ async def run_helper(operation: str, *arguments: str, deadline_s: float) -> list
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
     with suppress(TimeoutError):
         async with asyncio.timeout(_REAP_S):
             await process.wait()

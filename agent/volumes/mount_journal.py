@@ -18,12 +18,9 @@ _NAME = "mounts"
 
 
 def note_mounts(pod_dir: str, paths: Iterable[str]) -> None:
-    """Write down that these are about to be mounted, by their real paths, as the kernel will name them.
-
-    Raises OSError.
-    """
+    """Write down that these are about to be mounted, as the kernel will name them. Raises OSError."""
     known = own_mounts(pod_dir)
-    lines = "".join(f"{json.dumps(path)}\n" for path in map(os.path.realpath, paths) if path not in known)
+    lines = "".join(f"{json.dumps(path)}\n" for path in map(real_place, paths) if path not in known)
     if lines:
         fd = os.open(os.path.join(pod_dir, _NAME), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(fd, "a", encoding="utf-8") as file:
@@ -37,10 +34,22 @@ def own_mounts(pod_dir: str) -> frozenset[str]:
     return frozenset()
 
 
+def real_place(path: str) -> str:
+    """A place of the agent's own as the kernel names it, without a look at what is mounted there: that may hang."""
+    directory, name = os.path.split(path)
+    return os.path.join(os.path.realpath(directory), name)
+
+
 def read_mounts(path: str) -> tuple[MountPoint, ...]:
     """What is mounted on or below a real path now."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return mounts_below(file.read(), path)
+
+
+def unmounted(directory: str, paths: Iterable[str]) -> set[str]:
+    """Those of these places in a directory where nothing is mounted now."""
+    mounted = {mount.path for mount in read_mounts(os.path.realpath(directory))}
+    return {path for path in paths if real_place(path) not in mounted}
 
 
 def _path(line: str) -> str:

@@ -13,10 +13,13 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True)
 class MountPoint:
-    """One mount: where it is and the kind of its file system."""
+    """One mount: where it is, the kind of its file system, and which one it is (MAJOR:MINOR): several mounts may share
+    it.
+    """
 
     path: str
     fs_type: str
+    device: str
 
 
 def mounts_below(mountinfo: str, directory: str) -> tuple[MountPoint, ...]:
@@ -29,5 +32,5 @@ def mounts_below(mountinfo: str, directory: str) -> tuple[MountPoint, ...]:
         if separator and len(fields) > 4:
             path = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
             if (path + "/").startswith(prefix):
-                found.append(MountPoint(path, after.split(" ", 1)[0]))
+                found.append(MountPoint(path, after.split(" ", 1)[0], fields[2]))
     return tuple(found)

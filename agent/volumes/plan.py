@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TypeAlias
 
 from lightkube.models import core_v1
@@ -17,6 +18,7 @@ from agent.container_spec.paths import (
     CONFIG_MAP_PLUGIN,
     DOWNWARD_API_PLUGIN,
     EMPTY_DIR_PLUGIN,
+    NFS_PLUGIN,
     PROJECTED_PLUGIN,
     SECRET_PLUGIN,
     volume_path,
@@ -62,7 +64,17 @@ class ObjectVolume:
     page_bytes: int | None = None
 
 
-PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume
+@dataclass(frozen=True)
+class NfsVolume:
+    """What a server exports, mounted for this pod alone; `export` is SERVER:PATH, an IPv6 address in brackets."""
+
+    name: str
+    host_path: str
+    export: str
+    read_only: bool
+
+
+PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume | NfsVolume
 
 
 def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | None = None) -> tuple[PlannedVolume, ...]:
@@ -88,6 +100,9 @@ def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | No
             planned.append(ObjectVolume(volume.name, path, fs_type, _smallest(limited), group_id, volume))
         elif volume.hostPath is not None:
             planned.append(HostPath(volume.name, volume.hostPath.path, volume.hostPath.type or ""))
+        elif volume.nfs is not None:
+            path = volume_path(root_dir, pod.metadata.uid or "", NFS_PLUGIN, volume.name)
+            planned.append(NfsVolume(volume.name, path, nfs_source(volume.nfs), bool(volume.nfs.readOnly)))
     return tuple(planned)
 
 
@@ -106,6 +121,25 @@ def _own_plugin(volume: core_v1.Volume) -> tuple[str, str]:
     if volume.projected is not None:
         return PROJECTED_PLUGIN, "tmpfs"
     return (DOWNWARD_API_PLUGIN, "tmpfs") if volume.downwardAPI is not None else ("", "")
+
+
+def nfs_source(source: core_v1.NFSVolumeSource) -> str:
+    """As mount(8) takes it."""
+    server = f"[{source.server}]" if _is_ipv6(source.server) else source.server
+    return f"{server}:{source.path}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).version == 6
+    except ValueError:
+        return False
+
+
+def nfs_sources(pod: core_v1.Pod) -> tuple[str, ...]:
+    """Everything that the pod mounts from servers."""
+    volumes = (pod.spec.volumes if pod.spec is not None else None) or ()
+    return tuple(nfs_source(volume.nfs) for volume in volumes if volume.nfs is not None)
 
 
 def _smallest(limits: Iterable[int | None]) -> int | None:

@@ -15,13 +15,15 @@ from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts, SpecFacts
 from agent.container_spec.paths import pod_dir
-from agent.volumes.errors import VolumeError
+from agent.volumes.errors import VolumeError, setup_failed
 from agent.volumes.helper import HelperError, run_helper
-from agent.volumes.mount_journal import note_mounts, read_mounts
+from agent.volumes.mount_journal import note_mounts, unmounted
+from agent.volumes.nfs import mount_exports
 from agent.volumes.payload import Payload, PayloadError, volume_payload
-from agent.volumes.plan import EmptyDir, HostPath, ObjectVolume, plan_volumes
+from agent.volumes.plan import EmptyDir, HostPath, NfsVolume, ObjectVolume, plan_volumes
 from agent.volumes.pod_files import make_dirs
 from agent.volumes.projection import is_written, write_payload
+from daemonkit.tasks import finish_first
 
 _CHECK_S = 10.0
 _NOBODY = SpecFacts(node=NodeFacts(node_name=""))
@@ -34,7 +36,7 @@ async def prepare_volumes(
 
     `node_memory_bytes` bounds volumes in memory (as the pod's memory limit and an emptyDir's sizeLimit do).  `facts`
     are what volumes of objects are made of; one that was filled once and lacks something now stays as it is.
-    Raises VolumeError.
+    Raises VolumeError.  May be cancelled at any time.
     """
     directory = pod_dir(root_dir, (pod.metadata.uid if pod.metadata is not None else None) or "")
     planned = plan_volumes(pod, root_dir, node_memory_bytes=node_memory_bytes)
@@ -49,6 +51,7 @@ async def prepare_volumes(
     for volume, payload in zip(of_objects, payloads, strict=True):
         if payload is not None:
             await _write(volume, payload)
+    await mount_exports([volume for volume in planned if isinstance(volume, NfsVolume)], directory, root_dir)
 
 
 async def update_volumes(pod: core_v1.Pod, root_dir: str, facts: SpecFacts) -> None:
@@ -73,14 +76,14 @@ def _payload(pod: core_v1.Pod, volume: ObjectVolume, facts: SpecFacts, *, keep: 
     except PayloadError as error:
         if keep and is_written(volume.host_path):
             return None
-        raise _setup_failed(volume.name, str(error)) from None
+        raise setup_failed(volume.name, str(error)) from None
 
 
 async def _write(volume: ObjectVolume, payload: Payload) -> None:
     try:
-        await asyncio.to_thread(write_payload, volume.host_path, payload, volume.group_id)
+        await finish_first(asyncio.to_thread(write_payload, volume.host_path, payload, volume.group_id))
     except OSError as error:
-        raise _setup_failed(volume.name, f"cannot write {volume.host_path}: {error.strerror}") from error
+        raise setup_failed(volume.name, f"cannot write {volume.host_path}: {error.strerror}") from error
 
 
 async def _make_own(volumes: Sequence[EmptyDir | ObjectVolume], directory: str, root_dir: str) -> None:
@@ -88,15 +91,11 @@ async def _make_own(volumes: Sequence[EmptyDir | ObjectVolume], directory: str, 
         try:
             _make_disk_dir(volume, root_dir)
         except OSError as error:
-            raise _setup_failed(volume.name, f"cannot make {volume.host_path}: {error.strerror}") from error
+            raise setup_failed(volume.name, f"cannot make {volume.host_path}: {error.strerror}") from error
     mounted = [volume for volume in volumes if volume.fs_type]
     if mounted:
-        await _mount_own(_not_mounted(mounted, directory), directory)
-
-
-def _not_mounted(volumes: Sequence[EmptyDir | ObjectVolume], directory: str) -> list[EmptyDir | ObjectVolume]:
-    mounted = {mount.path for mount in read_mounts(os.path.realpath(directory))}
-    return [volume for volume in volumes if os.path.realpath(volume.host_path) not in mounted]
+        places = unmounted(directory, [volume.host_path for volume in mounted])
+        await _mount_own([volume for volume in mounted if volume.host_path in places], directory)
 
 
 def _make_disk_dir(volume: EmptyDir | ObjectVolume, root_dir: str) -> None:
@@ -125,12 +124,12 @@ async def _mount_own(volumes: Sequence[EmptyDir | ObjectVolume], directory: str)
         note_mounts(directory, [volume.host_path for volume in volumes])
         complaints = await run_helper("mount", *arguments, deadline_s=_CHECK_S)
     except OSError as error:
-        raise _setup_failed(volumes[0].name, f"cannot write the journal of mounts: {error.strerror}") from error
+        raise setup_failed(volumes[0].name, f"cannot write the journal of mounts: {error.strerror}") from error
     except HelperError as error:
         complaints = [str(error)] * len(volumes)
     for volume, complaint in zip(volumes, complaints, strict=True):
         if complaint:
-            raise _setup_failed(volume.name, f"cannot mount {volume.fs_type} on {volume.host_path}: {complaint}")
+            raise setup_failed(volume.name, f"cannot mount {volume.fs_type} on {volume.host_path}: {complaint}")
 
 
 def _options(volume: EmptyDir | ObjectVolume) -> str:
@@ -152,11 +151,7 @@ async def _check_host_paths(volumes: list[HostPath]) -> None:
         complaints = await run_helper("check-host-paths", *arguments, deadline_s=_CHECK_S)
     except HelperError as error:
         paths = ", ".join(volume.host_path for volume in volumes)
-        raise _setup_failed(volumes[0].name, f"cannot check {paths}: {error}") from error
+        raise setup_failed(volumes[0].name, f"cannot check {paths}: {error}") from error
     for volume, complaint in zip(volumes, complaints, strict=True):
         if complaint:
-            raise _setup_failed(volume.name, complaint)
-
-
-def _setup_failed(volume: str, cause: str) -> VolumeError:
-    return VolumeError("FailedMount", f'MountVolume.SetUp failed for volume "{volume}" : {cause}')
+            raise setup_failed(volume.name, complaint)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 
 from agent.container_spec.paths import EMPTY_DIR_PLUGIN
 from agent.volumes.errors import VolumeError
 from agent.volumes.helper import HelperError, run_helper
 from agent.volumes.mount_journal import own_mounts, read_mounts
 from agent.volumes.mounts import MountPoint
+from agent.volumes.nfs import NFS_TYPES, answers
 from agent.volumes.tree import BudgetSpent, remove_tree
 
 _LOG = logging.getLogger(__name__)
@@ -49,9 +51,10 @@ async def _remove_whole(pod: str, parent: str, name: str) -> None:
     path = os.path.join(parent, name)
     if not _exists(path):
         return
-    foreign = await _unmount_own(pod)
-    kept = [(mount.path, f"{mount.fs_type} is mounted there") for mount in foreign]
-    kept += await _remove(parent, name, in_process=not foreign)
+    left = await _unmount_own(pod)
+    kept = [(mount.path, f"{mount.fs_type} is mounted there") for mount in left]
+    if own_mounts(pod).isdisjoint(mount.path for mount in left):  # else the journal, too, has to stay
+        kept += await _remove(parent, name, in_process=not left)
     if kept:
         causes = "; ".join(f"{place}: {cause}" for place, cause in kept[:5])
         more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
@@ -70,11 +73,34 @@ async def _unmount_own(pod: str) -> list[MountPoint]:
     if own:
         try:
             complaints = await run_helper("unmount", *own, deadline_s=_UNMOUNT_S)
+            _LOG.debug("unmounted %s: %s", own, complaints)
         except HelperError as error:
-            raise VolumeError("FailedCleanup", f"cannot unmount {', '.join(own)}: {error}") from error
-        _LOG.debug("unmounted %s: %s", own, complaints)
+            _LOG.warning("cannot unmount %s: %s", ", ".join(own), error)
+            await _detach(pod, own)
+        remote = [mount for mount in read_mounts(pod) if mount.path in own and mount.fs_type in NFS_TYPES]
+        await _detach(pod, [mount.path for mount in remote if not await answers(mount.path)])
         mounted = read_mounts(pod)
     return list(mounted)
+
+
+async def _detach(pod: str, own: Sequence[str]) -> None:
+    """Take away what hangs: its place is free at once, the rest of it goes when the kernel can let it go.
+
+    What waits for the server is told that it failed, unless somebody else has the same file system mounted: to them
+    nothing has happened yet. Where others have mounted something inside, it stays.
+    """
+    there = read_mounts(pod)
+    foreign = [mount.path for mount in there if mount.path not in own]
+    mounts = [one for one in there if one.path in own and not any(path.startswith(f"{one.path}/") for path in foreign)]
+    if not mounts:
+        return
+    elsewhere = {mount.device for mount in read_mounts("/") if not f"{mount.path}/".startswith(f"{pod}/")}
+    words = [word for one in reversed(mounts) for word in (one.path, "" if one.device in elsewhere else "force")]
+    try:
+        complaints = await run_helper("detach", *words, deadline_s=_UNMOUNT_S)
+        _LOG.warning("detached %s: %s", [mount.path for mount in mounts], complaints)
+    except HelperError as error:
+        _LOG.warning("cannot detach %s: %s", ", ".join(mount.path for mount in mounts), error)
 
 
 def _is_old_tmpfs(pod: str, mount: MountPoint) -> bool:

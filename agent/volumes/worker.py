@@ -5,8 +5,11 @@ Effects: all of them.  It starts in some 15 ms because it imports next to nothin
 
     check-host-paths TYPE PATH [TYPE PATH ...]   a complaint or "" for each
     mount TYPE PATH OPTIONS [...]                a complaint or "" for each
+    mount-nfs SOURCE PATH OPTIONS                a complaint or ""
+    look-at PATH [PATH ...]                      "" for each, once the file system has answered, whatever it said
     bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
+    detach PATH FORCE [...]                      as unmount, but also where it is in use or its server is silent
     remove PARENT NAME                           path and cause, for each thing that had to stay
 """
 
@@ -14,8 +17,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
-UMOUNT_NOFOLLOW = 0x8
+MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 0x1, 0x2, 0x8
 
 
 def run(operation: str, arguments: list[str]) -> list[str]:
@@ -27,6 +31,12 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         return [check_host_path(path_type, path) for path_type, path in pairs]
     if operation == "mount":
         return [_mount(*one) for one in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)]
+    if operation == "mount-nfs":
+        from agent.volumes.nfs_mount import mount_nfs
+
+        return [mount_nfs(*arguments)]
+    if operation == "look-at":
+        return [_look_at(path) for path in arguments]
     if operation == "bind-sub-paths":
         from agent.volumes.sub_path import bind_sub_path
 
@@ -34,6 +44,9 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         return [bind_sub_path(*triple) for triple in triples]
     if operation == "unmount":
         return [_unmount(path) for path in arguments]
+    if operation == "detach":
+        pairs = zip(arguments[::2], arguments[1::2], strict=True)
+        return [_unmount(path, MNT_DETACH | (MNT_FORCE if force else 0)) for path, force in pairs]
     if operation == "remove":
         from agent.volumes.tree import remove_tree
 
@@ -50,8 +63,15 @@ def _mount(fs_type: str, path: str, options: str) -> str:
     return _mount_call("mount", kind, place, kind, 0, options.encode())
 
 
-def _unmount(path: str) -> str:
-    return _mount_call("umount2", os.fsencode(path), UMOUNT_NOFOLLOW)
+def _unmount(path: str, flags: int = 0) -> str:
+    return _mount_call("umount2", os.fsencode(path), UMOUNT_NOFOLLOW | flags)
+
+
+def _look_at(path: str) -> str:
+    """Of its space nothing is remembered on this side: a server has to say it."""
+    with suppress(OSError):
+        os.statvfs(path)
+    return ""
 
 
 def _mount_call(name: str, *arguments: bytes | int) -> str:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from daemonkit.tasks import EternalTaskError, spawn, spawn_eternal, to_the_end
+from daemonkit.tasks import EternalTaskError, finish_first, spawn, spawn_eternal, to_the_end
 
 
 async def nothing() -> int:
@@ -56,3 +56,28 @@ async def test_what_must_not_be_taken_back_goes_on_without_its_caller() -> None:
 
 async def test_what_must_not_be_taken_back_answers_its_caller() -> None:
     assert await to_the_end(nothing()) == 7
+
+
+async def test_what_cannot_be_stopped_ends_before_its_caller_does() -> None:
+    go_on, ended = asyncio.Event(), []
+
+    async def thread() -> None:
+        await go_on.wait()
+        ended.append("work")
+        raise OSError("nobody hears this")
+
+    async def calls() -> None:
+        try:
+            await finish_first(thread())
+        finally:
+            ended.append("caller")
+
+    async with asyncio.TaskGroup() as group:
+        caller = spawn(group, calls(), name="caller")
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.sleep(0)
+        assert ended == []
+        go_on.set()
+    assert ended == ["work", "caller"]
+    assert await finish_first(nothing()) == 7

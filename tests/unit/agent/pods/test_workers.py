@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightkube.models.core_v1 import ExecAction, Pod, Probe
+from lightkube.models.core_v1 import ExecAction, NFSVolumeSource, Pod, Probe, Volume
 
 from agent.config import load_config
 from agent.container_spec.facts import NodeFacts
@@ -36,6 +36,7 @@ from cri_client.errors import CriError, DeadlineExceeded, Unavailable
 from cri_client.fake import FakeProgram, FakeRuntime
 from cri_client.types import ContainerState, PodSandboxState
 from daemonkit.tasks import spawn
+from tests.unit.agent.volumes.fake_mount import fake_mount
 
 
 def manifest(name: str, *, image: str = "web:1", policy: str = "Always", namespace: str = "default") -> Pod:
@@ -330,6 +331,27 @@ async def test_a_pod_that_waits_for_its_turn_can_go_at_once(node: Node) -> None:
         await node.until(lambda: len(node.entries()) == 2)
         hold.release()
         await node.until(lambda: len(node.running_containers()) == 2)
+
+
+async def test_a_silent_nfs_server_is_named_and_holds_up_only_its_own_pod(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(act, "STEP_PATIENCE_S", 0.05)
+    mount = fake_mount(tmp_path / "bin", monkeypatch)
+    mount.hangs()
+    pod = manifest("a")
+    assert pod.spec is not None
+    pod.spec.volumes = [Volume(name="files", nfs=NFSVolumeSource(server="nfs.example.org", path="/export"))]
+    async with node.running():
+        node.want(pod, manifest("b"))
+        await node.until(node.running_containers)
+        await node.until(lambda: reasons(node) == ["UnderWay"] and mount.is_hanging)
+        (wait,) = (one for entry in node.entries().values() for one in entry.get("waiting", []))
+        assert "nfs.example.org:/export" in wait["message"]
+        node.want(manifest("b"))
+        await node.until(lambda: len(node.entries()) == 1)
+        assert len(list(node.state.pods_dir.iterdir())) == 1
+        assert not mount.is_hanging
 
 
 async def test_a_call_that_takes_long_is_shown_while_it_does(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

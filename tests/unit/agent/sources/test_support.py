@@ -48,8 +48,8 @@ def test_a_field_without_a_row_is_refused_and_absent_values_are_not() -> None:
 
 
 def test_an_empty_struct_is_not_absent() -> None:
-    value: dict[str, object] = {"spec": {"volumes": [{"name": "a", "nfs": {}}]}}
-    assert list(unsupported_fields(value)) == [(("spec", "volumes", 0, "nfs"), "not supported yet")]
+    value: dict[str, object] = {"spec": {"volumes": [{"name": "a", "iscsi": {}}]}}
+    assert list(unsupported_fields(value)) == [(("spec", "volumes", 0, "iscsi"), "not supported yet")]
 
 
 def test_what_is_newer_than_the_release_we_follow_is_refused_also_below_a_field_that_works() -> None:
