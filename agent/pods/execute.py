@@ -189,8 +189,7 @@ class Executor:
             raise TypeError(f"cannot carry out {step!r}: not a step of the executor")
 
     async def _prepare_volumes(self, pod: Pod) -> None:
-        facts = self._spec_facts(pod, ())
-        await prepare_volumes(pod, self._root, node_memory_bytes=self.node.memory_bytes, facts=facts)
+        await prepare_volumes(pod, self._root, facts=self._spec_facts(pod, ()))
 
     def log_dir(self, target: Target) -> str:
         """Where the pod's logs are."""

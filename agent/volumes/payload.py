@@ -68,8 +68,8 @@ def _projected(pod: core_v1.Pod, source: core_v1.ProjectedVolumeSource, facts: S
             files.update(_of_part(pod, part, mode, facts))
         except PayloadError as problem:
             problems.append(str(problem))
-    if problems:
-        raise PayloadError(problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
+    if different := list(dict.fromkeys(problems)):
+        raise PayloadError(different[0] if len(different) == 1 else f"[{', '.join(different)}]")
     return files
 
 

@@ -80,7 +80,8 @@ PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume | NfsVolume
 def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | None = None) -> tuple[PlannedVolume, ...]:
     """The volumes of a pod, in its order; kinds this node does not know are left out (validation refuses them).
 
-    A volume in memory is limited by the smallest of its sizeLimit, the pod's memory limit and the node's memory.
+    A volume in memory is limited by the smallest of its sizeLimit, the pod's memory limit and what the node has for
+    pods (`node_memory_bytes`).
     """
     if pod.spec is None or pod.metadata is None:
         return ()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from lightkube.models import core_v1
 
-from agent.container_spec.facts import NodeFacts, SpecFacts
+from agent.container_spec.facts import NodeFacts, SpecFacts, allocatable
 from agent.container_spec.paths import pod_dir
 from agent.volumes.errors import VolumeError, setup_failed
 from agent.volumes.helper import HelperError, run_helper
@@ -29,17 +29,15 @@ _CHECK_S = 10.0
 _NOBODY = SpecFacts(node=NodeFacts(node_name=""))
 
 
-async def prepare_volumes(
-    pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | None = None, facts: SpecFacts = _NOBODY
-) -> None:
+async def prepare_volumes(pod: core_v1.Pod, root_dir: str, *, facts: SpecFacts = _NOBODY) -> None:
     """Make the pod's directory and volumes; what is there already is left as it is, so it may be called again.
 
-    `node_memory_bytes` bounds volumes in memory (as the pod's memory limit and an emptyDir's sizeLimit do).  `facts`
-    are what volumes of objects are made of; one that was filled once and lacks something now stays as it is.
-    Raises VolumeError.  May be cancelled at any time.
+    `facts`: what volumes of objects are made of, and the memory that the node has for pods, which bounds volumes in
+    memory (as the pod's limit and an emptyDir's sizeLimit do).  A volume that was filled once and lacks something now
+    stays as it is.  Raises VolumeError.  May be cancelled at any time.
     """
     directory = pod_dir(root_dir, (pod.metadata.uid if pod.metadata is not None else None) or "")
-    planned = plan_volumes(pod, root_dir, node_memory_bytes=node_memory_bytes)
+    planned = plan_volumes(pod, root_dir, node_memory_bytes=allocatable(facts.node, "memory"))
     of_objects = [volume for volume in planned if isinstance(volume, ObjectVolume)]
     payloads = [_payload(pod, volume, facts, keep=True) for volume in of_objects]
     try:

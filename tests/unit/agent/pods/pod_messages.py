@@ -20,7 +20,7 @@ from lightkube.models.core_v1 import Container, Pod, PodSpec, Volume
 from agent.admission import Admitted, admit
 from agent.container_spec.container import container_config
 from agent.container_spec.dns import hosts_file
-from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, SpecError
+from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, SpecError, allocatable
 from agent.container_spec.sandbox import sandbox_config
 from agent.container_spec.security import ID_RANGE
 from agent.images.keyring import pull_secrets
@@ -154,7 +154,8 @@ class Messages:
         return dict(zip(asyncio.run(work), asked, strict=True))
 
     def _volume(self, name: str) -> Any:
-        planned = plan_volumes(self.pod, self.facts.root_dir, node_memory_bytes=self.facts.node.memory_bytes)
+        memory_bytes = allocatable(self.facts.node, "memory")
+        planned = plan_volumes(self.pod, self.facts.root_dir, node_memory_bytes=memory_bytes)
         found = plain(_named(planned, name))
         return {key: value for key, value in found.items() if key != "source"}
 
