@@ -19,8 +19,10 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import yaml
 from lightkube.models.core_v1 import Container, Pod
 
 from agent.container_spec.resizable import WHOLE_POD
@@ -51,6 +53,7 @@ from kube_objects.encode import to_json
 from tests.unit.agent.pods.pod_messages import Messages, check
 from tests.unit.agent.pods.pod_model import UID, PodModel, unwanted, wanted
 
+CASES = sorted((Path(__file__).parents[3] / "cases" / "pods").glob("*.yaml"))
 BEGAN_S = 1000.0
 HAPPENINGS = frozenset(
     (
@@ -69,6 +72,12 @@ HAPPENINGS = frozenset(
     )
 )
 """The words of what happens; all others expect something."""
+
+
+def read_case(case: Path) -> tuple[bytes, list[dict[str, Any]]]:
+    """Manifest and events of a file."""
+    manifest, _, rest = case.read_text().partition("\n---\n")
+    return manifest.encode(), yaml.safe_load(rest)
 
 
 @dataclass

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.steps import StartContainer
 from agent.pods.wish import Wish
+from agent.sources.manifest import parse_static_pod
 from tests.unit.agent.pods.pod_model import PodModel, make_pod, unwanted, wanted
+from tests.unit.agent.pods.pod_story import CASES, read_case
 
 PODS: dict[str, Callable[[], tuple[Pod, dict[str, int]]]] = {
     "one container": lambda: (make_pod(), {}),
@@ -24,6 +27,16 @@ PODS: dict[str, Callable[[], tuple[Pod, dict[str, int]]]] = {
     ),
     "hooks": lambda: (make_pod("a", "b", inits=["log"], sidecars=["log"], hooked=["a", "log"]), {}),
 }
+
+
+def of_case(manifest: bytes) -> tuple[Pod, dict[str, int]]:
+    """The pod of a case; its init containers end well."""
+    pod = parse_static_pod(manifest, "/m/web.yaml", "node1")
+    inits = (pod.spec.initContainers if pod.spec is not None else None) or []
+    return pod, {one.name: 0 for one in inits if one.restartPolicy != "Always"}
+
+
+PODS |= {case.name: partial(of_case, read_case(case)[0]) for case in CASES}
 
 
 def killed_after(model: PodModel, wish: Wish, cut: int, *, half: bool) -> bool:

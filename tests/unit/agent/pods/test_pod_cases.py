@@ -9,24 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from agent.sources.support import Verdict
 from daemonkit.yaml_text import parse_documents
 from kube_objects.manifest import ManifestError
-from lab.pod_support import ROOT, proofs_of, read_proofs, support_rows
+from lab.pod_support import proofs_of, read_proofs, support_rows
 from tests.unit.agent.pods.mutations import ONLY_WORD, places, said_otherwise, without
-from tests.unit.agent.pods.pod_story import HAPPENINGS, Story
+from tests.unit.agent.pods.pod_story import CASES, HAPPENINGS, Story, read_case
 
-CASES = sorted((ROOT / "tests/cases/pods").glob("*.yaml"))
 PROOFS = read_proofs()
 ROWS = {row.name: row.rule.verdict for row in support_rows()}
-
-
-def read_case(case: Path) -> tuple[bytes, list[dict[str, Any]]]:
-    """Manifest and events."""
-    manifest, _, rest = case.read_text().partition("\n---\n")
-    return manifest.encode(), yaml.safe_load(rest)
 
 
 def rows_shown(case: Path) -> list[str]:
