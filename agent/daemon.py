@@ -62,8 +62,8 @@ from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError
 
 if TYPE_CHECKING:
+    from agent.cluster.access import Access
     from agent.cluster.side import ClusterSide
-    from kube_client.config import ApiConfig
 
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG; the unit's RestartPreventExitStatus
 RUNTIME_RETRY_S = 1.0
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         config = load_config(arguments)
-        api = _read_access(config)
+        access = _read_access(config)
     except ConfigError as error:
         print(f"longshore-agent: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"longshore-agent: {error}", file=sys.stderr)
         sys.exit(1)
     try:
-        failure = asyncio.run(Agent(config, arguments, state, api).run())
+        failure = asyncio.run(Agent(config, arguments, state, access).run())
     finally:
         state.close()
     if failure:
@@ -120,23 +120,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _read_access(config: AgentConfig) -> ApiConfig | None:
+def _read_access(config: AgentConfig) -> Access | None:
     """None for a node that stands alone, which then imports nothing of agent.cluster. Raises ConfigError."""
     if config.cluster.kubeconfig is None:
         return None
     from agent.cluster.access import read_access
 
-    return read_access(config.cluster.kubeconfig)
+    return read_access(config.cluster)
 
 
 class Agent:
     """One running agent. `run` returns after SIGTERM or SIGINT, or with why it could not start."""
 
     def __init__(
-        self, config: AgentConfig, arguments: Sequence[str], state: StateDir, api: ApiConfig | None = None
+        self, config: AgentConfig, arguments: Sequence[str], state: StateDir, access: Access | None = None
     ) -> None:
         self._config = config
-        self._api = api
+        self._access = access
         self._arguments = arguments
         self._state = state
         self._board = StatusBoard()
@@ -159,7 +159,7 @@ class Agent:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup.set)
         for note in self._config.notes:
             _log.warning("configuration: %s", note)
-        for warning in self._api.warnings if self._api is not None else ():
+        for warning in self._access.warnings if self._access is not None else ():
             _log.warning("%s", warning)
         try:
             async with asyncio.TaskGroup() as group:
@@ -295,8 +295,8 @@ class Agent:
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
             spawn_eternal(group, log_monitor.run(), name="container logs")
             spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
-            if self._api is not None:
-                self._cluster = self._cluster_side(self._api, settings, runtime, ImageClient(image_channel))
+            if self._access is not None:
+                self._cluster = self._cluster_side(self._access, settings, runtime, ImageClient(image_channel))
                 spawn_eternal(group, self._cluster.run(), name="cluster")
             await feed.follow(workers)
         finally:
@@ -304,12 +304,12 @@ class Agent:
             await shared.prober.close()
 
     def _cluster_side(
-        self, api: ApiConfig, settings: Settings, runtime: RuntimeClient, images: ImageClient
+        self, access: Access, settings: Settings, runtime: RuntimeClient, images: ImageClient
     ) -> ClusterSide:
         from agent.cluster.side import ClusterSide
 
         return ClusterSide(
-            api,
+            access,
             settings,
             runtime,
             images,
