@@ -30,6 +30,12 @@ class Store(Generic[T]):
         """Why an object's newest version is not in `objects`."""
         self.listed = False
         """It holds a whole list: only then is what is not in it known to be absent."""
+        self._changed: dict[Key, None] = {}
+
+    def take_changed(self) -> tuple[Key, ...]:
+        """Keys of which `objects` or `problems` may say something else than at the last call, in order."""
+        changed, self._changed = tuple(self._changed), {}
+        return changed
 
     def apply(self, change: Change) -> Iterator[None]:
         """Take a change in; yields between objects, so that the caller can let others work while a list is read."""
@@ -54,6 +60,7 @@ class Store(Generic[T]):
         if before is not None and before[0] != item.uid:
             self._forget(key)  # another object of the same name: nothing of the old one is good for it
         self._seen[key] = version
+        self._changed[key] = None
         self.problems.pop(key, None)
         try:
             found = self._read(item)
@@ -67,6 +74,7 @@ class Store(Generic[T]):
             self.objects[key] = found
 
     def _forget(self, key: Key) -> None:
+        self._changed[key] = None
         self._seen.pop(key, None)
         self.objects.pop(key, None)
         self.problems.pop(key, None)

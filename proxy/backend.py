@@ -6,11 +6,11 @@ Protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.routes import PortName, RoutingTable
+from proxy.routes import PortName, RoutingTable, ServiceRoute
 
 
 class BackendError(Exception):
@@ -44,6 +44,14 @@ class RefusedRoute:
     family: int
     cause: str
     """Its words, in one line."""
+
+
+def routes_without(routes: tuple[ServiceRoute, ...], refused: Iterable[RefusedRoute]) -> tuple[ServiceRoute, ...]:
+    """The routes that were not refused; the very same tuple where none was."""
+    left_out = {(each.name, each.family) for each in refused}
+    if not left_out:
+        return routes
+    return tuple(route for route in routes if (route.name, route.family) not in left_out)
 
 
 def families_without(problems: Mapping[int, str]) -> tuple[tuple[int, ...], str]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from proxy import conntrack_netlink
 from proxy.conntrack_netlink import Flow
+from proxy.delta import delta
 from proxy.own_address import is_own_address
 from proxy.routes import Endpoint, ServiceRoute
 
@@ -105,17 +106,23 @@ class StaleFlows:
 
     def __init__(self) -> None:
         self._before: Frontends | None = None
+        self._routes: Sequence[ServiceRoute] = ()
+        """Those that `_before` was made of, or others that differ from them in routes of TCP only."""
 
     def forget(self) -> None:
         """Look at all flows at the next call."""
         self._before = None
 
-    async def drop_stale(self, routes: Iterable[ServiceRoute]) -> int:
+    async def drop_stale(self, routes: Sequence[ServiceRoute]) -> int:
         """Delete what is stale; returns how many.  A failure is logged and tried again at the next call."""
+        changes = delta(self._routes, routes)
+        if self._before is not None and all(each.name.protocol == "TCP" for side in changes for each in side):
+            self._routes = routes
+            return 0
         now = frontends(routes)
         suspects = worth_looking(self._before, now)
         if suspects is None:
-            self._before = now
+            self._before, self._routes = now, routes
             return 0
         try:
             dropped = await asyncio.to_thread(_drop, suspects)
@@ -123,7 +130,7 @@ class StaleFlows:
             _log.warning("cannot delete stale flows: %s", cause.strerror or cause)
             self._before = None
             return 0
-        self._before = now
+        self._before, self._routes = now, routes
         if dropped:
             _log.info("deleted %d stale flows", dropped)
         return dropped

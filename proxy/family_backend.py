@@ -8,11 +8,11 @@ longer allow.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.backend import BackendError, RefusedRoute, SyncReport
+from proxy.backend import BackendError, RefusedRoute, SyncReport, routes_without
 from proxy.conntrack import StaleFlows
 from proxy.routes import RoutingTable, ServiceRoute
 
@@ -34,8 +34,8 @@ class FamilyEngine(Protocol):
 
     failed_writes: int
 
-    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
-        """Make the kernel hold the routes of its family; raises BackendError."""
+    async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
+        """Make the kernel hold the routes of its family among these; raises BackendError."""
         ...
 
     async def verify(self) -> bool:
@@ -81,9 +81,7 @@ class FamilyBackend:
             refused += outcome.refused
         if failures:
             raise failures[0]
-        left_out = {(each.name, each.family) for each in refused}
-        routes = [route for route in table.routes if (route.name, route.family) not in left_out] if refused else None
-        await self._flows.drop_stale(table.routes if routes is None else routes)
+        await self._flows.drop_stale(routes_without(table.routes, refused))
         failed = sum(engine.failed_writes for engine in self._engines) - failed_before
         return SyncReport(writes, full, time.monotonic() - started_s, tuple(refused), failed)
 

@@ -58,6 +58,8 @@ class ProxyMetrics:
         self._chains = Counter("longshore_proxy_chains_written_total", "Chains written", registry=registry)
         self._routes = Gauge("longshore_proxy_routes", "Service ports that are routed", registry=registry)
         self._seen = SyncStatus()
+        self._table: RoutingTable | None = None
+        """What was written last; its routes are counted when somebody asks, not at every change."""
 
     def observe(self, status: SyncStatus, table: RoutingTable, wall_s: float) -> None:
         """Take in a changed status.  `wall_s` is the present time in seconds since 1970."""
@@ -69,7 +71,7 @@ class ProxyMetrics:
             self._last.labels(_FAMILY).set(wall_s)
             self._chains.inc(status.last_report.changed_chains)
             self._failures.labels(_FAMILY).inc(status.last_report.failed_writes)
-            self._count_routes(table)
+            self._table = table
         if status.pending_since_s is not None and before.pending_since_s is None:
             self._queued.labels(_FAMILY).set(wall_s)
         if status.failures > before.failures:
@@ -87,6 +89,8 @@ class ProxyMetrics:
 
     def render(self) -> tuple[bytes, str]:
         """The text of /metrics and its content type."""
+        if self._table is not None:
+            self._count_routes(self._table)
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def _count_routes(self, table: RoutingTable) -> None:

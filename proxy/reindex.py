@@ -5,8 +5,10 @@ Before: `proxy.resolve` has resolved once.  Next: it resolves the services named
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
+from proxy.delta import replaced
 from proxy.endpoints import EndpointIndex, SliceFacts
 from proxy.routes import ServiceRoute
 
@@ -25,7 +27,7 @@ def reindex(
     """
     if len(before) != len(now):
         return None
-    changed = [(old, new) for old, new in zip(before, now, strict=True) if old is not new]
+    changed = replaced(before, now)
     if len(changed) > _MOST or any(_key(old) != _key(new) for old, new in changed):
         return None
     # All at once: where one slice left and one came, a slice may be the old one of a pair and the new one of another.
@@ -39,12 +41,21 @@ def replaced_routes(
     routes: tuple[ServiceRoute, ...], changes: Iterable[tuple[tuple[ServiceRoute, ...], tuple[ServiceRoute, ...]]]
 ) -> tuple[ServiceRoute, ...] | None:
     """`routes` with each pair's first routes replaced by its second; None where the names are not the same."""
-    successors: dict[int, ServiceRoute] = {}
+    patched = list(routes)
     for old, new in changes:
         if [(route.name, route.family) for route in old] != [(route.name, route.family) for route in new]:
             return None
-        successors.update((id(was), route) for was, route in zip(old, new, strict=True))
-    return tuple([successors.get(id(route), route) for route in routes])
+        for was, route in zip(old, new, strict=True):
+            at = bisect_left(patched, order_of(was), key=order_of)
+            if at == len(patched) or patched[at] is not was:
+                return None  # two of one name
+            patched[at] = route
+    return tuple(patched)
+
+
+def order_of(route: ServiceRoute) -> tuple[str, str, str, str, int]:
+    """What routes are sorted by in a table."""
+    return *route.name, route.family
 
 
 def _key(piece: SliceFacts) -> ServiceKey:

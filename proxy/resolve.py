@@ -22,7 +22,7 @@ from proxy.endpoints import (
     select_sources,
 )
 from proxy.policy import choose_cluster, choose_draining, choose_local
-from proxy.reindex import ServiceKey, reindex, replaced_routes
+from proxy.reindex import ServiceKey, order_of, reindex, replaced_routes
 from proxy.routes import HealthCheck, NodeFacts, PortName, RoutingTable, ServiceProblem, ServiceRoute
 from proxy.services import ServiceFacts, ServicePortFacts, family_of
 
@@ -73,7 +73,7 @@ def resolve(
     """
     ordered, slices, pods = tuple(services), tuple(slices), tuple(pods)
     clashes = previous.clashes
-    if ordered != previous.services:
+    if ordered is not previous.services and ordered != previous.services:
         clashes = find_clashes(_first_of_each(ordered).values(), deny_external_ips=node.deny_external_ips)
     elif pods is previous.pods and (found := reindex(previous.index, previous.slices, slices)) is not None:
         again = _resolve_some(replace(previous, slices=slices, index=found[0]), found[1], node)
@@ -85,7 +85,7 @@ def resolve(
         key: _resolve_or_keep(service, index, clashes, node, previous.parts.get(key)) for key, service in firsts.items()
     }
     routes = [route for part in parts.values() for route in part.routes]
-    routes.sort(key=_order)
+    routes.sort(key=order_of)
     errors = [*clashes.problems, *(problem for part in parts.values() for problem in part.problems)]
     errors += [_second(each) for each in ordered if firsts[each.key] is not each]
     checks = sorted(check for part in parts.values() for check in part.health_checks)
@@ -123,10 +123,6 @@ def _first_of_each(services: Iterable[ServiceFacts]) -> dict[ServiceKey, Service
 def _second(service: ServiceFacts) -> ServiceProblem:
     message = "a Service of this name comes from another source, which is used; this one is not"
     return ServiceProblem(*service.key, "metadata.name", message, service.source)
-
-
-def _order(route: ServiceRoute) -> tuple[str, str, str, str, int]:
-    return *route.name, route.family
 
 
 def allowed_sources(

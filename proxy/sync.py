@@ -13,7 +13,15 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from proxy.backend import Backend, BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
+from proxy.backend import (
+    Backend,
+    BackendBusyError,
+    BackendError,
+    BackendUnusableError,
+    RefusedRoute,
+    SyncReport,
+    routes_without,
+)
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
 from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.services import ServiceFacts
@@ -93,9 +101,8 @@ class Synchronizer:
         resolved = self._resolution.table
         if not self._held_back and not self._refused:
             return resolved
-        left_out = {(refused.name, refused.family) for refused in self._refused}
         return RoutingTable(
-            tuple(route for route in resolved.routes if (route.name, route.family) not in left_out),
+            routes_without(resolved.routes, self._refused),
             (*resolved.errors, *self._held_back, *self._refusals()),
             resolved.health_checks,
         )
@@ -218,11 +225,11 @@ class Synchronizer:
         before = self._resolution.table.routes
         services, self._held_back = self._ready_services(self._directory)
         # The API server's come first: its allocators gave out the addresses.
-        slices = (*self._api.slices, *self._directory.slices)
+        slices = self._api.slices + self._directory.slices
         previous = NOTHING_RESOLVED if self._judged_anew else self._resolution
         self._judged_anew = False
         self._resolution = resolve(
-            (*self._api.services, *services), slices, self._agent.pods or (), self._limits.node, previous
+            self._api.services + services, slices, self._agent.pods or (), self._limits.node, previous
         )
         if self._resolution.table.routes != before:
             self._retry_at_s = 0.0  # what failed may have been the old rules' fault
@@ -232,14 +239,16 @@ class Synchronizer:
             self._report(pending_since_s=None)
         self._on_change(self.status)
 
-    def _ready_services(self, directory: DirectoryState) -> tuple[list[ServiceFacts], tuple[ServiceProblem, ...]]:
+    def _ready_services(self, directory: DirectoryState) -> tuple[tuple[ServiceFacts, ...], tuple[ServiceProblem, ...]]:
         """Leave services with a selector out while nobody has told of any pod: empty is not the same as unknown."""
         if self._agent.pods is not None:
-            return list(directory.services), ()
+            return directory.services, ()
         cause = "waits for the agent's pods" if self._limits.has_agent else "needs the agent's pods, set --agent-socket"
         held = [service for service in directory.services if service.needs_pods]
         problems = [ServiceProblem(s.namespace, s.name, "spec.selector", cause, s.source) for s in held]
-        return [service for service in directory.services if not service.needs_pods], tuple(problems)
+        if not held:
+            return directory.services, ()
+        return tuple(service for service in directory.services if not service.needs_pods), tuple(problems)
 
     def _refusals(self) -> Iterator[ServiceProblem]:
         for refused in self._refused:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from proxy.iptables.model import Chain, Ruleset, Table
+from proxy.iptables.model import EMPTY, Chain, Ruleset, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,16 @@ def diff(kernel: Ruleset, wanted: Ruleset) -> Change:
             parts += [f"*{new.name}", *lines, "COMMIT", ""]
             touched += [f"{new.name}/{name}" for name in names]
     return Change("\n".join(parts), tuple(touched), tables)
+
+
+def diff_chains(kernel: Ruleset, wanted: Ruleset, names: Iterable[str]) -> Change:
+    """The same where it is known that nothing but these chains of table nat differs."""
+    chosen = tuple(names)
+    old, new = (
+        Ruleset(filter=EMPTY.filter, nat=Table("nat", {name: one.nat.chains[name] for name in chosen}, ()))
+        for one in (kernel, wanted)
+    )
+    return diff(old, new)
 
 
 def keep_empty(wanted: Ruleset, chains: Iterable[tuple[str, str]]) -> Ruleset:

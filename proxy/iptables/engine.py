@@ -9,7 +9,6 @@ read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +20,7 @@ from proxy.iptables import sysctls
 from proxy.iptables.adopt import adopted, uses_bpf
 from proxy.iptables.apply import apply_restore
 from proxy.iptables.detect import detect
-from proxy.iptables.diff import Change, diff, gone_chains, keep_empty, matches
+from proxy.iptables.diff import Change, diff, diff_chains, gone_chains, keep_empty, matches
 from proxy.iptables.frame import RenderConfig
 from proxy.iptables.held import held_routes
 from proxy.iptables.model import Ruleset
@@ -61,11 +60,11 @@ class Engine:
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
 
-    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
+    async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
         """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
-        mine = tuple(route for route in routes if route.family == self._family)
-        taken = mine
+        taken = routes
         if self._refused:
+            mine = self._mine(routes)
             self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
             taken = tuple(route for route in mine if route not in self._refused)
         tools = await self._prepared()
@@ -76,16 +75,18 @@ class Engine:
             if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
-            chains, wrote_all = await self._commit_what_is_taken(tools, taken, again=remembered)
+            chains, wrote_all = await self._commit_what_is_taken(tools, self._mine(taken), again=remembered)
         refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
         return Outcome(chains, wrote_all, tuple(refused))
+
+    def _mine(self, routes: tuple[ServiceRoute, ...]) -> tuple[ServiceRoute, ...]:
+        return tuple(route for route in routes if route.family == self._family)
 
     async def _commit(self, tools: Tools, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """Make the kernel hold these and no others; how many chains were written, and whether that was all."""
         kernel = self._kernel if self._kernel is not None else await self._observed(tools)
         with collector_paused():
-            wanted = keep_empty(self._renderer.render(routes), self._stuck)
-            change = diff(kernel, wanted)
+            wanted, change = self._rendered(kernel, routes)
         if change.text:
             self._kernel = None
             self._inspection.cancel()
@@ -94,6 +95,13 @@ class Engine:
         self._kernel = wanted
         self._set_route_localnet()
         return len(change.chains), bool(change.text) and kernel.is_empty
+
+    def _rendered(self, kernel: Ruleset, routes: tuple[ServiceRoute, ...]) -> tuple[Ruleset, Change]:
+        """The tables of these routes, and how the kernel comes there."""
+        if kernel is self._renderer.latest and (found := self._renderer.follow(routes)) is not None:
+            return found[0], diff_chains(kernel, *found)
+        wanted = keep_empty(self._renderer.render(routes), self._stuck)
+        return wanted, diff(kernel, wanted)
 
     async def _commit_what_is_taken(
         self, tools: Tools, routes: tuple[ServiceRoute, ...], *, again: bool

@@ -16,10 +16,11 @@ There is no chain per endpoint: lines are the cost, in every sync and for every 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from proxy.delta import delta
 from proxy.iptables import model
 from proxy.iptables.frame import FilterRules, PodMatch, RenderConfig, filter_table, nat_table
 from proxy.iptables.model import Chain, Rule, Ruleset
@@ -27,6 +28,7 @@ from proxy.iptables.names import affinity_list, comment, port_hash
 from proxy.routes import Endpoint, PortName, ServiceRoute
 
 _PROBABILITY_UNIT = 2**31
+_MOST_FOLLOWED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +57,46 @@ class Renderer:
         self._config = config
         self._family = family
         self._pods = config.pod_match(family)
-        self._rendered: Mapping[PortName, RenderedRoute] = {}
+        self._rendered: dict[PortName, RenderedRoute] = {}
+        self._routes: tuple[ServiceRoute, ...] = ()
+        """Those that `latest` was made of."""
+        self.latest: Ruleset | None = None
+        """The tables that were rendered last; None: none, or only parts of them."""
 
     def render(self, routes: Iterable[ServiceRoute]) -> Ruleset:
         """Render the routes of this family; the others are skipped."""
-        return _assemble(self.render_each(routes), self._config, self._family)
+        self._routes = tuple(routes)
+        self.latest = made = _assemble(self.render_each(self._routes), self._config, self._family)
+        return made
+
+    def follow(self, routes: tuple[ServiceRoute, ...]) -> tuple[Ruleset, tuple[str, ...]] | None:
+        """The tables of these routes where nothing but rules of services' own chains is another than in `latest`.
+
+        Also the names of those chains of nat.  None where more is to change: then nothing happens.  Only what is
+        another route than before is looked at.
+        """
+        if self.latest is None or not self._config.hairpin_by_bpf:  # then the endpoints of all are in one chain
+            return None
+        gone, come = delta(self._routes, routes)
+        if len(come) > _MOST_FOLLOWED:
+            return None
+        old = {route.name: self._rendered[route.name] for route in gone if route.family == self._family}
+        mine = (route for route in come if route.family == self._family)
+        new = {route.name: render_route(route, self._config, self._pods) for route in mine}
+        if old.keys() != new.keys() or any(not _differ_in_chains_only(old[name], new[name]) for name in old):
+            return None
+        chains = {chain.name: chain for each in new.values() for chain in each.chains}
+        nat = self.latest.nat
+        self._rendered.update(new)
+        self._routes = routes
+        self.latest = replace(self.latest, nat=replace(nat, chains={**nat.chains, **chains}))
+        return self.latest, tuple(chains)
 
     def render_each(self, routes: Iterable[ServiceRoute]) -> tuple[RenderedRoute, ...]:
         """The same, not put together yet."""
         known = self._rendered
         rendered: dict[PortName, RenderedRoute] = {}
+        self.latest = None
         for route in routes:
             if route.family != self._family:
                 continue
@@ -75,6 +107,13 @@ class Renderer:
                 rendered[route.name] = render_route(route, self._config, self._pods)
         self._rendered = rendered
         return tuple(rendered.values())
+
+
+def _differ_in_chains_only(old: RenderedRoute, new: RenderedRoute) -> bool:
+    """The same chains, with whatever rules, and all that is in chains of several services is the same."""
+    if [chain.name for chain in old.chains] != [chain.name for chain in new.chains]:
+        return False
+    return replace(old, route=new.route, chains=new.chains) == new
 
 
 def render(routes: Iterable[ServiceRoute], config: RenderConfig, family: int = 4) -> Ruleset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from proxy.backend import SyncReport
+from proxy.backend import SyncReport, routes_without
 from proxy.conntrack import StaleFlows
 from proxy.iptables.cleanup import remove_all as remove_rules
 from proxy.ipvs.cleanup import remove_all
@@ -38,8 +38,7 @@ class IpvsBackend:
         started_s = time.monotonic()
         failed_before = self._engine.failed_writes
         outcome = await self._engine.apply(table.routes)
-        left_out = {(each.name, each.family) for each in outcome.refused}
-        await self._flows.drop_stale(route for route in table.routes if (route.name, route.family) not in left_out)
+        await self._flows.drop_stale(routes_without(table.routes, outcome.refused))
         failed = self._engine.failed_writes - failed_before
         return SyncReport(outcome.changes, outcome.full, time.monotonic() - started_s, outcome.refused, failed)
 

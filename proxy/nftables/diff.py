@@ -1,8 +1,8 @@
 """What is lacking -> the input of one `nft -f`.  Pure, no I/O.
 
-Before: parts as they were written last (`difference`), or the table as the kernel holds it (`table_difference`).  Next:
-`proxy.nftables.apply`.  The input is one transaction: the kernel takes all of it or nothing, and no packet ever meets
-half of it.  In it new chains come first, then elements that go, elements that come, and chains nothing leads to.
+Before: parts that go and parts that come (`difference`), or the table as the kernel holds it (`table_difference`).
+Next: `proxy.nftables.apply`.  The input is one transaction: the kernel takes all of it or nothing, and no packet ever
+meets half of it.  In it new chains come first, then elements that go, elements that come, and chains nothing leads to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proxy.nftables.frame import (
     varying_chain,
 )
 from proxy.nftables.model import EMPTY, TABLE, UPSTREAM_TABLE, Chain, Element, Table
-from proxy.nftables.render import Part, Parts, whole_table
+from proxy.nftables.render import Part, whole_table
 from proxy.routes import TrafficSettings
 
 _AT_ONCE = 250
@@ -60,10 +60,9 @@ def counts_of(parts: Iterable[Part]) -> Counts:
     return counts
 
 
-def difference(before: Parts, after: Parts, counts: Counts, family: int) -> tuple[Change, Counts]:
-    """From one set of parts to another; only what differs is looked at.  Also the counts by then."""
-    gone = [part for name, part in before.items() if after.get(name) is not part]
-    come = [part for name, part in after.items() if before.get(name) is not part]
+def difference(gone: Iterable[Part], come: Iterable[Part], counts: Counts, family: int) -> tuple[Change, Counts]:
+    """Without these parts and with those; also by how much that changes `counts`."""
+    gone, come = tuple(gone), tuple(come)
     moves: Counts = Counter()
     for part in gone:
         moves.subtract(_shared(part))
@@ -81,13 +80,15 @@ def difference(before: Parts, after: Parts, counts: Counts, family: int) -> tupl
         elif now and not was:
             new_chains.append(varying_chain(key[1], family)) if not key[0] else added.append(Element(*key, ""))
     delta = _Delta(tuple(new_chains), tuple(old_chains), tuple(added), tuple(removed))
-    after_counts: Counts = Counter()
-    dict.update(after_counts, counts)  # Counter's own copy takes ten times as long
-    for key, by in moves.items():
-        after_counts[key] += by
-        if not after_counts[key]:
-            del after_counts[key]
-    return _change(delta, family, created=False), after_counts
+    return _change(delta, family, created=False), moves
+
+
+def move(counts: Counts, by: Counts) -> None:
+    """Change `counts` in place; what nobody wants any more is not counted."""
+    for key, amount in by.items():
+        counts[key] += amount
+        if not counts[key]:
+            del counts[key]
 
 
 def table_difference(kernel: Table, wanted: Table, family: int, *, foreign: bool = False) -> Change:

@@ -11,22 +11,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 
 from daemonkit.memory import collector_paused
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
+from proxy.delta import delta
 from proxy.family_backend import Outcome
 from proxy.foreign_edits import ForeignEdits
 from proxy.isolate import Search, run_search
 from proxy.nft_events import NftWatch, concerns_table, write_unheard
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.detect import remembers_clients
-from proxy.nftables.diff import Change, Counts, counts_of, difference, stale_clients, table_difference
+from proxy.nftables.diff import Change, stale_clients, table_difference
 from proxy.nftables.frame import STICKY
+from proxy.nftables.held import Held
 from proxy.nftables.model import TABLE, UPSTREAM_TABLE
 from proxy.nftables.observe import has_table, observe, observe_clients
-from proxy.nftables.render import Parts, render_parts, table_orders, whole_table
+from proxy.nftables.render import render_parts, table_orders, whole_table
 from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
@@ -36,14 +37,6 @@ _LOOK_EVERY_S = 600.0
 _FORGETFUL = "sessionAffinity ClientIP over IPv6 needs a newer nft (1.0.6 cannot write it); use mode iptables or None"
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What the last write or look left in the kernel."""
-
-    parts: Parts
-    counts: Counts
-
-
 class Engine:
     """The one writer of our table of one IP family."""
 
@@ -51,7 +44,7 @@ class Engine:
         self._settings = settings
         self._family = family
         self._watch: NftWatch | None = None
-        self._held: _Held | None = None
+        self._held: Held | None = None
         """None: look before the next write."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
@@ -59,20 +52,15 @@ class Engine:
         """When the table was last listed."""
         self._remembers: bool | None = None
         """Can nft write session affinity of this family?  None: not asked yet."""
+        self._left_out = False
+        """Some routes were, because it cannot."""
         self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
         self.failed_writes = 0
         """Transactions that failed so far."""
 
-    async def apply(self, routes: Iterable[ServiceRoute]) -> Outcome:
+    async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
         """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
-        mine = tuple(route for route in routes if route.family == self._family)
-        forgetful = () if await self._can_remember(mine) else tuple(r for r in mine if r.affinity_timeout_s is not None)
-        if forgetful:
-            mine = tuple(route for route in mine if route.affinity_timeout_s is None)
-        taken = mine
-        if self._refused:
-            self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
-            taken = tuple(route for route in mine if route not in self._refused)
+        taken, forgetful = await self._sort_out(routes)
         self._open_watch()
         remembered = self._held is not None
         try:
@@ -81,7 +69,8 @@ class Engine:
             if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
-            writes, full = await self._commit_what_is_taken(taken, again=remembered)
+            mine = tuple(route for route in taken if route.family == self._family)
+            writes, full = await self._commit_what_is_taken(mine, again=remembered)
         left_out = (*self._refused.items(), *((route, _FORGETFUL) for route in forgetful))
         return Outcome(writes, full, tuple(RefusedRoute(route.name, route.family, cause) for route, cause in left_out))
 
@@ -110,21 +99,35 @@ class Engine:
             self._watch.close()
             self._watch = None
 
-    async def _commit(self, routes: Iterable[ServiceRoute]) -> tuple[int, bool]:
+    async def _sort_out(
+        self, routes: tuple[ServiceRoute, ...]
+    ) -> tuple[tuple[ServiceRoute, ...], tuple[ServiceRoute, ...]]:
+        """The routes to write (and those of the other family), and those whose clients nft cannot remember."""
+        fresh = routes if self._held is None else delta(self._held.routes, routes)[1]
+        if not self._refused and not self._left_out and await self._can_remember(fresh):
+            return routes, ()
+        mine = tuple(route for route in routes if route.family == self._family)
+        forgetful = () if await self._can_remember(mine) else tuple(r for r in mine if r.affinity_timeout_s is not None)
+        self._left_out = bool(forgetful)
+        self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
+        left_out = {*self._refused, *forgetful}
+        return tuple(route for route in mine if route not in left_out), forgetful
+
+    async def _commit(self, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """Make the kernel hold these and no others; how many writes, and whether there was no table before."""
         held = self._held
         if held is None:
             return await self._commit_all(routes)
         with collector_paused():
-            parts = render_parts(routes, self._family, held.parts)
-            change, counts = difference(held.parts, parts, held.counts, self._family)
-        await self._write(change)
-        self._hold(parts, counts)
-        if change.leavers:
-            await self._forget_clients(parts)
-        return change.writes, False
+            step = held.step_to(routes, self._family)
+        await self._write(step.change)
+        held.take(step)
+        self._held = held
+        if step.change.leavers:
+            await self._forget_clients(held)
+        return step.change.writes, False
 
-    async def _commit_all(self, routes: Iterable[ServiceRoute]) -> tuple[int, bool]:
+    async def _commit_all(self, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """The same where it is not known what the kernel holds."""
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
@@ -138,19 +141,17 @@ class Engine:
         if foreign:
             _log.info("removing the table %s that kube-proxy left", UPSTREAM_TABLE)
         await self._write(change)
-        self._hold(parts, counts_of(parts.values()))
+        held = self._held = Held(routes, parts)
         if kernel.elements.get(STICKY):
-            await self._forget_clients(parts)
+            await self._forget_clients(held)
         return change.writes, kernel.schema != wanted.schema
 
     async def _can_remember(self, routes: Iterable[ServiceRoute]) -> bool:
         """True also as long as no route wants it."""
-        if self._remembers is None and any(route.affinity_timeout_s is not None for route in routes):
+        wanting = (route for route in routes if route.affinity_timeout_s is not None and route.family == self._family)
+        if self._remembers is None and any(wanting):
             self._remembers = await remembers_clients(self._family)
         return self._remembers is not False
-
-    def _hold(self, parts: Parts, counts: Counts) -> None:
-        self._held = _Held(parts, counts)
 
     async def _commit_what_is_taken(self, routes: tuple[ServiceRoute, ...], *, again: bool) -> tuple[int, bool]:
         """After a failure: once more (`again`), then without the routes that are refused each on its own."""
@@ -175,9 +176,9 @@ class Engine:
             writes += written
         return writes, full
 
-    async def _forget_clients(self, parts: Parts) -> None:
+    async def _forget_clients(self, held: Held) -> None:
         """Clients of endpoints that left find a new one at their next connection."""
-        valid = frozenset(e.key for part in parts.values() for e in part.elements if e.set == STICKY)
+        valid = frozenset(e.key for part in held.parts.values() for e in part.elements if e.set == STICKY)
         for _ in range(_FORGET_ATTEMPTS):
             text = stale_clients(await observe_clients(self._family), valid, self._family)
             if not text:
@@ -187,9 +188,9 @@ class Engine:
             except RulesRefusedError as failure:
                 # A client came back in the meantime and was given another endpoint: look again.
                 _log.debug("not all clients of endpoints that left are forgotten: %s", failure)
-                self._hold(parts, counts_of(parts.values()))
+                self._held = held
             else:
-                self._hold(parts, counts_of(parts.values()))
+                self._held = held
                 return
 
     async def _write(self, change: Change) -> None:
@@ -202,7 +203,7 @@ class Engine:
             self.failed_writes += 1
             raise
 
-    async def _matches_still(self, held: _Held) -> bool:
+    async def _matches_still(self, held: Held) -> bool:
         self._held = None  # who fails to look does not know any more
         intact = await observe(self._family) == whole_table(held.parts, self._settings, self._family)
         self._held = held

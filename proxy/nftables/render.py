@@ -49,23 +49,23 @@ class Part:
 Parts = Mapping[PortName, Part]
 
 
-def render_parts(routes: Iterable[ServiceRoute], family: int, before: Parts, kernel: Orders | None = None) -> Parts:
+def render_parts(
+    routes: Iterable[ServiceRoute], family: int, before: Parts, kernel: Orders | None = None
+) -> dict[PortName, Part]:
     """The parts of one family's routes; one whose route did not change is the same object as before.
 
     `kernel` gives the numbers of endpoints where `before` is not known, after a start.
     """
     parts: dict[PortName, Part] = {}
-    names: Identifiers | None = None
+    names = Identifiers(before)
     for route in routes:
         if route.family != family:
             continue
         old = before.get(route.name)
         if old is not None and (old.route is route or old.route == route):
             parts[route.name] = old
-            continue
-        if names is None:
-            names = Identifiers(before.values())
-        parts[route.name] = render_part(route, orders(old.elements) if old else kernel or {}, names)
+        else:
+            parts[route.name] = render_part(route, orders(old.elements) if old else kernel or {}, names)
     return parts
 
 
@@ -76,14 +76,18 @@ class Identifiers:
     digest, the later takes the next number.
     """
 
-    def __init__(self, parts: Iterable[Part] = ()) -> None:
-        self._owners = {each: part.route.name for part in parts for each in part.identities}
+    def __init__(self, parts: Parts | None = None) -> None:
+        self._parts = parts or {}
+        self._owners: dict[str, PortName] | None = None
+        """None until somebody asks: most changes are of services without affinity."""
 
     def of(self, name: PortName) -> tuple[str, str]:
         """For policy Cluster and for policy Local, in nft's spelling of a priority."""
         return self._free(name, "cluster"), self._free(name, "local")
 
     def _free(self, name: PortName, policy: str) -> str:
+        if self._owners is None:
+            self._owners = {each: part.route.name for part in self._parts.values() for each in part.identities}
         digest = hashlib.sha256(f"{name} {name.protocol} {policy}".encode()).digest()
         number = int.from_bytes(digest[:4], "big")
         while True:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.follow import Resource, StreamState, follow
+from kube_client.messages import Key
 from kube_client.store import Store
 from kube_objects.manifest import ManifestError
 from proxy.endpoints import SliceFacts
@@ -28,6 +29,7 @@ from proxy.sources.api_objects import (
     read_slice,
 )
 
+T = TypeVar("T")
 Problem = tuple[ManifestError, bool]
 """What is wrong with an object, and whether some version of it is in force."""
 _SERVICES = Resource("/api/v1/services", NOT_FOR_PROXIES)
@@ -67,7 +69,8 @@ class ApiSource:
         self._slices: Store[Known[SliceFacts]] = Store(read_slice)
         self._nodes: Store[Known[NodeObject]] = Store(read_node)
         self._streams: dict[str, StreamState] = {}
-        self._problems: dict[str, tuple[Problem, ...]] = {}
+        self._slices_in_order: InOrder[SliceFacts] = InOrder()
+        self._problems = {kind: Problems(kind) for kind in ("Service", "EndpointSlice", "Node")}
         self.view = ApiView()
 
     async def run(self) -> None:
@@ -85,13 +88,17 @@ class ApiSource:
             self._tell()
 
     def _take_services(self) -> None:
-        known = sorted(self._services.objects.items(), key=lambda pair: (pair[1].created, pair[0]))
-        self.view = replace(self.view, services=tuple(one.facts for _, one in known))
-        self._problems["Service"] = _problems("Service", self._services)
+        changed = self._services.take_changed()
+        if changed:
+            known = sorted(self._services.objects.items(), key=lambda pair: (pair[1].created, pair[0]))
+            self.view = replace(self.view, services=tuple(one.facts for _, one in known))
+        self._problems["Service"].follow(self._services, changed)
 
     def _take_slices(self) -> None:
-        self.view = replace(self.view, slices=tuple(one.facts for one in self._slices.objects.values()))
-        self._problems["EndpointSlice"] = _problems("EndpointSlice", self._slices)
+        changed = self._slices.take_changed()
+        if changed:
+            self.view = replace(self.view, slices=self._slices_in_order.follow(self._slices, changed))
+        self._problems["EndpointSlice"].follow(self._slices, changed)
 
     def _take_node(self) -> None:
         found = self._nodes.objects.get(("", self._node_name))
@@ -99,7 +106,7 @@ class ApiSource:
             self.view = replace(self.view, node=_kept(self.view.node, found.facts))
         elif self.view.node is not None and self._nodes.listed and not self._nodes.problems:
             self.view = replace(self.view, node=replace(self.view.node, leaving=True))  # deleted
-        self._problems["Node"] = _problems("Node", self._nodes)
+        self._problems["Node"].follow(self._nodes, self._nodes.take_changed())
 
     def _tell(self) -> None:
         errors = [state.error for state in self._streams.values() if state.error]
@@ -109,7 +116,7 @@ class ApiSource:
             waiting_for=self._missing(errors),
             connected=len(connected) == 3 and all(connected),
             error=errors[0] if errors else "",
-            problems=tuple(problem for each in self._problems.values() for problem in each),
+            problems=tuple(problem for each in self._problems.values() for problem in each.told),
         )
         self._on_change(self.view)
 
@@ -138,9 +145,46 @@ def _kept(before: NodeObject | None, now: NodeObject) -> NodeObject:
     return replace(now, addresses=now.addresses or before.addresses, pod_cidrs=now.pod_cidrs or before.pod_cidrs)
 
 
-def _problems(kind: str, store: Store[Known[Any]]) -> tuple[Problem, ...]:
-    told = {key: one.problem for key, one in store.objects.items() if one.problem}
-    return tuple(
-        (ManifestError(f"{kind} {'/'.join(filter(None, key))} of the {SOURCE}", text), key in store.objects)
-        for key, text in (told | store.problems).items()
-    )
+class InOrder(Generic[T]):
+    """The facts of a store in its order; a change of one object does not walk all."""
+
+    def __init__(self) -> None:
+        self._places: dict[Key, int] = {}
+        self._facts: list[T] = []
+
+    def follow(self, store: Store[Known[T]], changed: tuple[Key, ...]) -> tuple[T, ...]:
+        """All facts, after these keys changed."""
+        for key in changed:
+            known, place = store.objects.get(key), self._places.get(key)
+            if known is not None and place is not None:
+                self._facts[place] = known.facts
+            elif known is not None:
+                self._places[key] = len(self._facts)
+                self._facts.append(known.facts)
+            elif place is not None:
+                self._places = {key: number for number, key in enumerate(store.objects)}
+                self._facts = [one.facts for one in store.objects.values()]
+                break
+        return tuple(self._facts)
+
+
+class Problems:
+    """What is wrong with the objects of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._by_key: dict[Key, Problem] = {}
+        self.told: tuple[Problem, ...] = ()
+
+    def follow(self, store: Store[Known[Any]], changed: tuple[Key, ...]) -> None:
+        """These keys changed."""
+        for key in changed:
+            known = store.objects.get(key)
+            text = store.problems.get(key) or (known.problem if known is not None else "")
+            if text:
+                name = "/".join(filter(None, key))
+                self._by_key[key] = ManifestError(f"{self._kind} {name} of the {SOURCE}", text), known is not None
+            else:
+                self._by_key.pop(key, None)
+        if changed:
+            self.told = tuple(self._by_key.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +15,12 @@ from aiohttp.test_utils import TestServer
 
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
-from proxy.sources.api_server import ApiSource, ApiView
+from kube_client.list_watch import Change, Removed, Replaced, Stored
+from kube_client.messages import Item
+from kube_client.store import Store
+from proxy.endpoints import SliceFacts
+from proxy.sources.api_objects import Known, read_slice
+from proxy.sources.api_server import ApiSource, ApiView, InOrder, Problems
 
 PATHS = {
     "services": "/api/v1/services",
@@ -154,3 +161,38 @@ async def test_the_older_service_comes_first_and_a_bad_one_is_named() -> None:
         await source.until(lambda view: len(view.problems) == 2)
         assert [one.name for one in source.view.services] == ["b-old", "a-new"], "its last good version"
         assert [kept for _, kept in source.view.problems] == [False, True]
+
+
+def slice_of(number: int, *ips: str) -> Item:
+    value = {
+        "metadata": {"name": f"s{number}-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [ip]} for ip in ips],
+    }
+    return Item(("default", f"s{number}-1"), "", json.dumps(value), json.dumps(value).encode())
+
+
+def test_following_changes_is_the_same_as_walking_all_objects() -> None:
+    """Every sequence of changes, and of a list that comes again, ends where the whole store is."""
+    dice = random.Random(6)  # noqa: S311 - no secret
+    store: Store[Known[SliceFacts]] = Store(read_slice)
+    order, problems = InOrder[SliceFacts](), Problems("EndpointSlice")
+    for _ in range(200):
+        for _ in range(dice.randrange(3)):
+            # An address that is none is left out and named; one that is no text cannot be read at all.
+            bad = dice.choice([(), ("10.0.0.1", "nonsense"), ("10.0.0.300",)])
+            item = slice_of(dice.randrange(6), f"10.0.0.{dice.randrange(1, 9)}", *bad)
+            change: Change = dice.choice(
+                [Stored(item), Stored(item), Removed(item), Replaced((item, slice_of(7, "10.0.0.7")))]
+            )
+            for _ in store.apply(change):
+                pass
+        changed = store.take_changed()
+        facts = order.follow(store, changed)
+        problems.follow(store, changed)
+        assert sorted(map(id, facts)) == sorted(id(one.facts) for one in store.objects.values())
+        named = {key for key, one in store.objects.items() if one.problem} | store.problems.keys()
+        assert sorted(str(error).split(" of ")[0] for error, _ in problems.told) == sorted(
+            f"cannot read EndpointSlice {'/'.join(key)}" for key in named
+        )

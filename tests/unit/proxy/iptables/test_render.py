@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.iptables import model
+from proxy.iptables.diff import diff, diff_chains
 from proxy.iptables.frame import RenderConfig
 from proxy.iptables.names import affinity_list, comment, port_hash
 from proxy.iptables.render import Renderer, probability, render
@@ -178,6 +179,41 @@ def test_unchanged_routes_are_not_rendered_again() -> None:
     kept = f"KUBE-SVC-{port_hash(other.name)}"
     assert second.nat.chains[kept] is first.nat.chains[kept]
     assert second.nat.chains[f"KUBE-SVC-{KEY}"] != first.nat.chains[f"KUBE-SVC-{KEY}"]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans(), st.booleans()), max_size=12))
+def test_what_is_followed_is_what_is_rendered_from_nothing(changes: list[tuple[int, int, bool, bool]]) -> None:
+    """Endpoints come and go; a service that loses its last one, or gets a node port, is more than its own chains."""
+    renderer = Renderer(RenderConfig(), 4)
+    routes = {number: make(name=name_of(number), cluster_ip=f"10.96.0.{number}") for number in range(3)}
+    kernel = renderer.render(tuple(routes.values()))
+    for number, endpoints, outside, leaves in changes:
+        some = tuple(Endpoint(f"10.244.0.{each}", 8080, local=False) for each in range(endpoints))
+        routes[number] = make(
+            name=name_of(number),
+            cluster_ip=f"10.96.0.{number}",
+            endpoints=some,
+            local_endpoints=(),
+            node_port=30000 + number if outside else 0,
+        )
+        if leaves:
+            del routes[number]
+        wanted = tuple(routes[each] for each in sorted(routes))
+        scratch = render(wanted, RenderConfig())
+        found = renderer.follow(wanted)
+        if found is None:
+            assert renderer.latest is kernel, "what is not followed changes nothing"
+            kernel = renderer.render(wanted)
+        else:
+            assert sorted(diff_chains(kernel, *found).chains) == sorted(diff(kernel, scratch).chains)
+            assert diff(found[0], scratch).text == ""
+            kernel = found[0]
+        assert kernel == scratch
+
+
+def name_of(number: int) -> PortName:
+    return PortName("default", f"s{number}", "", "TCP")
 
 
 @settings(max_examples=30)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.nftables.diff import counts_of, difference, stale_clients, table_difference
+from proxy.nftables.diff import counts_of, stale_clients, table_difference
 from proxy.nftables.frame import STICKY, pod_match
+from proxy.nftables.held import Held
 from proxy.nftables.model import EMPTY, Table
-from proxy.nftables.render import Identifiers, Parts, place, render_parts, table_orders, whole_table
+from proxy.nftables.render import Identifiers, Part, place, render_parts, table_orders, whole_table
 from proxy.routes import Endpoint, PortName, ServiceRoute, TrafficSettings
 from tests.unit.proxy.nftables.transactions import commit
 
@@ -34,8 +35,8 @@ def route(number: int = 1, endpoints: int = 2, local: int = 0, **more: object) -
     return replace(plain, **more)  # type: ignore[arg-type] # names and types are ServiceRoute's own
 
 
-def rendered(*routes: ServiceRoute, before: Parts | None = None) -> Parts:
-    return render_parts(routes, 4, before or {})
+def rendered(*routes: ServiceRoute) -> dict[PortName, Part]:
+    return render_parts(routes, 4, {})
 
 
 def elements(*routes: ServiceRoute) -> dict[str, dict[str, str]]:
@@ -103,19 +104,22 @@ def test_endpoints_keep_their_numbers() -> None:
 
 def test_a_change_touches_what_changed_and_nothing_else() -> None:
     routes = [route(number) for number in range(1, 100)]
-    before = rendered(*routes)
+    held = Held(tuple(routes), rendered(*routes))
+    kept = dict(held.parts)
     routes[7] = route(8, endpoints=3)
-    after = rendered(*routes, before=before)
-    change, counts = difference(before, after, counts_of(before.values()), 4)
-    assert change.text.splitlines() == [
+    step = held.step_to(tuple(routes), 4)
+    text = step.change.text
+    assert text.splitlines() == [
         "add chain ip longshore-proxy spread-3",
-        *(line for line in change.text.splitlines() if line.startswith("add rule ip longshore-proxy spread-3 ")),
+        *(line for line in text.splitlines() if line.startswith("add rule ip longshore-proxy spread-3 ")),
         "delete element ip longshore-proxy services { 10.96.0.8 . 6 . 80 }",
         "add element ip longshore-proxy services { 10.96.0.8 . 6 . 80 : goto spread-3 }",
         "add element ip longshore-proxy endpoints-tcp { 10.96.0.8 . 80 . 2 : 10.244.8.3 . 8080 }",
         "add element ip longshore-proxy hairpin { 10.244.8.3 . 10.244.8.3 }",
     ]
-    assert counts == counts_of(after.values())
+    held.take(step)
+    assert held.counts == counts_of(held.parts.values())
+    assert sum(held.parts[name] is not part for name, part in kept.items()) == 1
 
 
 def random_route(rng: random.Random) -> ServiceRoute:
@@ -140,9 +144,8 @@ def random_route(rng: random.Random) -> ServiceRoute:
 def test_any_sequence_of_changes_leads_where_a_table_from_scratch_leads(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - the same sequence each time
     kernel: Table = EMPTY
-    parts: Parts = {}
-    counts = counts_of(())
-    wanted = whole_table(parts, SETTINGS, 4)
+    held = Held((), {})
+    wanted = whole_table(held.parts, SETTINGS, 4)
     kernel = commit(kernel, table_difference(kernel, wanted, 4).text)
     assert kernel == wanted
     routes: dict[PortName, ServiceRoute] = {}
@@ -151,19 +154,24 @@ def test_any_sequence_of_changes_leads_where_a_table_from_scratch_leads(seed: in
             routes[one.name] = one
         for name in rng.sample(sorted(routes), rng.randrange(0, 2)):
             del routes[name]
+        if rng.random() < 0.2:  # the same in new objects, as after a change of the node
+            routes = {name: replace(each) for name, each in routes.items()}
+        six = replace(route(number := rng.randrange(1, 9)), family=6, cluster_ip=f"fd00::{number}")
+        every = tuple(sorted((*routes.values(), six), key=lambda each: (each.name, each.family)))
         if rng.random() < 0.2:  # started again: only the kernel knows
-            parts = render_parts(routes.values(), 4, {}, table_orders(kernel))
-            text = table_difference(kernel, whole_table(parts, SETTINGS, 4), 4).text
-            counts = counts_of(parts.values())
+            held = Held(every, render_parts(every, 4, {}, table_orders(kernel)))
+            text = table_difference(kernel, whole_table(held.parts, SETTINGS, 4), 4).text
         else:
-            after = render_parts(routes.values(), 4, parts)
-            change, counts = difference(parts, after, counts, 4)
-            parts, text = after, change.text
+            step = held.step_to(every, 4)
+            text = step.change.text
+            if rng.random() < 0.2:
+                held.step_to(every[:1], 4)  # a step that is not taken leaves no trace
+            held.take(step)
         kernel = commit(kernel, text)
-        assert kernel == whole_table(parts, SETTINGS, 4)
-        scratch = render_parts(routes.values(), 4, {}, table_orders(kernel))
+        assert kernel == whole_table(held.parts, SETTINGS, 4)
+        scratch = render_parts(every, 4, {}, table_orders(kernel))
         assert kernel == whole_table(scratch, SETTINGS, 4)
-        assert counts == counts_of(parts.values())
+        assert held.counts == counts_of(held.parts.values())
 
 
 def test_foreign_changes_are_found_and_undone() -> None:
