@@ -6,10 +6,13 @@ Before: `proxy.ipvs.diff` made the steps.  Next: the kernel, by `proxy.ipvs.netl
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, islice
 
-from proxy.ipvs.diff import AddressStep, EntryStep, ServerStep, Step, TargetStep
+from proxy.ipvs.batch import AT_ONCE
+from proxy.ipvs.diff import ServerStep, Step, TargetStep
+from proxy.ipvs.messages import described, protocol_of
 from proxy.ipvs.model import ServerKey
 from proxy.ipvs.netlink import Kernel, StepError
 
@@ -28,39 +31,34 @@ _FOR_GOOD = frozenset({errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, er
 
 
 def take(kernel: Kernel, device: int, steps: Iterable[Step]) -> Taken:
-    """Do the steps in order.
+    """Do the steps in order, many in one go; where one of these fails, nothing behind them is begun.
 
     A virtual server that the kernel refuses is left out with its targets; any other failure raises StepError.
     """
     done: list[Step] = []
     refused: dict[ServerKey, str] = {}
-    for step in steps:
-        if isinstance(step, TargetStep) and step.key in refused:
-            continue
-        try:
-            _take(kernel, device, step)
-        except StepError as failure:
-            if not _is_refusal(step, failure):
-                raise
-            assert isinstance(step, (ServerStep, TargetStep))  # noqa: S101 # _is_refusal has looked
-            refused[step.key] = str(failure)
-        else:
-            done.append(step)
+    for part in parts(steps):
+        asked = [step for step in part if not (isinstance(step, TargetStep) and step.key in refused)]
+        for step, code in zip(asked, kernel.send(device, asked), strict=True):
+            if not code:
+                done.append(step)
+            elif isinstance(step, TargetStep) and step.key in refused:
+                continue  # it was sent together with its server
+            elif isinstance(step, ServerStep | TargetStep) and _is_refusal(step, code):
+                refused[step.key] = str(StepError(described(step), code))
+            else:
+                raise StepError(described(step), code)
     return Taken(tuple(done), refused)
 
 
-def _is_refusal(step: Step, failure: StepError) -> bool:
+def parts(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """Neighbours that go over one socket, as many as it takes at once.  Pure."""
+    for _, some in groupby(steps, key=protocol_of):
+        while part := list(islice(some, AT_ONCE)):
+            yield part
+
+
+def _is_refusal(step: ServerStep | TargetStep, code: int) -> bool:
     if isinstance(step, ServerStep):
-        return step.verb == "add" and failure.code in _FOR_GOOD
-    return isinstance(step, TargetStep) and step.verb == "add" and failure.code in _FOR_GOOD - {errno.ENOENT}
-
-
-def _take(kernel: Kernel, device: int, step: Step) -> None:
-    if isinstance(step, EntryStep):
-        kernel.entry(step.verb, step.name, step.entry)
-    elif isinstance(step, ServerStep):
-        kernel.server(step.verb, step.key, step.scheduler, step.affinity_s)
-    elif isinstance(step, TargetStep):
-        kernel.target(step.verb, step.key, step.target, step.weight)
-    elif isinstance(step, AddressStep):
-        kernel.address(step.verb, device, step.ip)
+        return step.verb == "add" and code in _FOR_GOOD
+    return step.verb == "add" and code in _FOR_GOOD - {errno.ENOENT}

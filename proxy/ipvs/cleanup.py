@@ -52,7 +52,10 @@ def _remove(exclude_cidrs: tuple[str, ...]) -> None:
 
 
 def _remove_servers(kernel: Kernel, exclude_cidrs: tuple[str, ...], problems: list[str]) -> None:
-    from proxy.ipvs.diff import is_excluded
+    from proxy.ipvs.apply import parts
+    from proxy.ipvs.diff import ServerStep, is_excluded
+    from proxy.ipvs.messages import described
+    from proxy.ipvs.netlink import StepError
     from proxy.ipvs.observe import parse_servers, read_table
 
     excluded = is_excluded(exclude_cidrs)
@@ -60,12 +63,13 @@ def _remove_servers(kernel: Kernel, exclude_cidrs: tuple[str, ...], problems: li
         servers = parse_servers(read_table()).servers
     except BackendError:
         return  # the kernel has no IPVS, or no longer
-    for key in servers:
-        if not excluded(key.ip):
-            try:
-                kernel.server("del", key)
-            except BackendError as cause:
-                problems.append(str(cause))
+    for part in parts(ServerStep("del", key) for key in servers if not excluded(key.ip)):
+        try:
+            codes = kernel.send(0, part)
+        except BackendError as cause:
+            problems.append(str(cause))
+            return
+        problems += [str(StepError(described(step), code)) for step, code in zip(part, codes, strict=True) if code]
 
 
 def _remove_sets(kernel: Kernel, problems: list[str]) -> None:

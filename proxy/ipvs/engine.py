@@ -24,6 +24,7 @@ from proxy.ipvs.kernel_rules import KernelRules
 from proxy.ipvs.model import Connections, IpvsSettings, ServerKey, State, Target
 from proxy.ipvs.netlink import Kernel
 from proxy.ipvs.observe import Observed, observe, read_servers, read_table, with_missing, without_counts
+from proxy.ipvs.prepare import ready_kernel
 from proxy.ipvs.render import RenderedRoute, Renderer, assemble
 from proxy.ipvs.rules import rules_of
 from proxy.ipvs.watch import AddressWatch
@@ -153,18 +154,12 @@ class Engine:
         return held
 
     def _prepare(self) -> None:
-        kernel = Kernel()
+        kernel = ready_kernel(self._ipvs)
         try:
-            kernel.need_scheduler(self._ipvs.scheduler)
-            kernel.make_device()
-            kernel.set_timeouts(self._ipvs)
             self._watch = self._watch or AddressWatch()
         except OSError as cause:
             kernel.close()
             raise BackendError(f"cannot watch addresses: {cause.strerror}") from cause
-        except BackendError:
-            kernel.close()
-            raise
         problems = sysctls.apply_settings(self._ipvs)
         for problem in problems:
             _log.warning("%s", problem)

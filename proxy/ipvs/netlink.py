@@ -1,7 +1,8 @@
 """The kernel's IPVS, ipsets and addresses by netlink.  I/O; blocks, so it runs in the engine's one worker thread.
 
-Before: `proxy.ipvs.observe` reads by it, `proxy.ipvs.apply` writes by it.  Next: pyroute2.  Opening the sockets makes
-the kernel load its modules; what it lacks is said once, by name, when the proxy starts.
+Before: `proxy.ipvs.observe` reads by it, `proxy.ipvs.apply` writes by it.  Next: pyroute2, and `proxy.ipvs.batch` for
+steps, which are many.  Opening the sockets makes the kernel load its modules; what it lacks is said once, by name, when
+the proxy starts.
 """
 
 from __future__ import annotations
@@ -10,27 +11,25 @@ import errno
 import ipaddress
 import os
 import socket
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPVS, IPRoute, IPSet, IPVSDest, IPVSService
-from pyroute2.ipset import PortEntry
+from pyroute2 import IPVS, IPRoute, IPSet, IPVSService
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic.ipvs import GENL_VERSION, IPVS_CMD_SET_CONFIG
 
 from proxy.backend import BackendError, BackendUnusableError
+from proxy.ipvs.batch import Batch
+from proxy.ipvs.diff import Step
+from proxy.ipvs.messages import NETLINK_NETFILTER, PERSISTENT, PROTOCOLS, Places, described, protocol_of, request
 from proxy.ipvs.model import DEVICE, SETS, IpvsSettings, ServerKey, SetKind, Target
 
-_PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": socket.IPPROTO_SCTP}
-_NUMBERS = {number: name.lower() for name, number in _PROTOCOLS.items()}
+_NUMBERS = {number: name.lower() for name, number in PROTOCOLS.items()}
 _KIND_OF = {kind.name_of(family): (kind, family) for kind in SETS for family in (4, 6)}
-_PERSISTENT, _SCHEDULER_PORT, _ALL_FLAGS = 0x1, 0x10, 0xFFFFFFFF  # IP_VS_SVC_F_* of linux/ip_vs.h
-_MASQUERADE = 0  # IP_VS_CONN_F_MASQ
 _LIST_HEADER = 4  # IPSET_FLAG_LIST_HEADER
 _MAX_ENTRIES = 1 << 20
 # As kube-proxy does: an address of TEST-NET-2, which nobody has.
@@ -91,9 +90,12 @@ class Kernel:
     def __init__(self) -> None:
         self.ticks_per_s = 0
         """How the kernel counts time, once that is known."""
+        self._batches: dict[int, Batch] = {}
 
     def close(self) -> None:
         """Close the sockets."""
+        while self._batches:
+            self._batches.popitem()[1].close()
         for name in ("_ipvs", "_sets", "_links"):
             if (opened := self.__dict__.pop(name, None)) is not None:
                 opened.close()
@@ -117,8 +119,8 @@ class Kernel:
         if Path("/sys/module", f"ip_vs_{name}").exists():
             return
         with _needing(f"IPVS scheduler {name}", f"ip_vs_{name}"):
-            self._ipvs.service("add", service=_service(_PROBE, name, 0))
-            self._ipvs.service("del", service=_service(_PROBE, name, 0))
+            self._ipvs.service("add", service=_service(_PROBE, name))
+            self._ipvs.service("del", service=_service(_PROBE, name))
 
     def set_timeouts(self, settings: IpvsSettings) -> None:
         """Those that are not 0."""
@@ -161,22 +163,12 @@ class Kernel:
         with _telling("read the node's addresses"):
             return {each.get_attr("IFA_ADDRESS"): int(each["index"]) for each in self._links.get_addr()}
 
-    def address(self, verb: str, index: int, ip: str) -> None:
-        """Add or delete ("del") one."""
-        with _telling(f"{'bind' if verb == 'add' else 'remove'} {ip} {'to' if verb == 'add' else 'from'} {DEVICE}"):
-            self._links.addr(verb, index=index, address=ip, prefixlen=128 if ":" in ip else 32)
-
     # Virtual servers
-
-    def server(self, verb: str, key: ServerKey, scheduler: str = "", affinity_s: int = 0) -> None:
-        """Add, change ("set") or delete ("del") one."""
-        with _telling(f"{_WORDS[verb]} virtual server {key}"):
-            self._ipvs.service(verb, service=_service(key, scheduler, affinity_s))
 
     def affinity_s(self, key: ServerKey) -> int:
         """Seconds for which clients of one stay with their target."""
         with _telling(f"read virtual server {key}"):
-            (found, *_) = self._ipvs.service("get", service=_service(key, "rr", 0))
+            (found, *_) = self._ipvs.service("get", service=_service(key))
             return int(found.get_attr("IPVS_CMD_ATTR_SERVICE").get_attr("IPVS_SVC_ATTR_TIMEOUT"))
 
     def servers(self) -> Iterator[tuple[ServerKey, str, int]]:
@@ -187,7 +179,7 @@ class Kernel:
                 protocol = _NUMBERS.get(found.get_attr("IPVS_SVC_ATTR_PROTOCOL"))
                 address, port = found.get_attr("IPVS_SVC_ATTR_ADDR"), found.get_attr("IPVS_SVC_ATTR_PORT")
                 if protocol is not None and address is not None:
-                    affine = found.get_attr("IPVS_SVC_ATTR_FLAGS")["flags"] & _PERSISTENT
+                    affine = found.get_attr("IPVS_SVC_ATTR_FLAGS")["flags"] & PERSISTENT
                     affinity_s = int(found.get_attr("IPVS_SVC_ATTR_TIMEOUT")) if affine else 0
                     key = ServerKey(protocol.upper(), str(address), int(port))
                     yield key, str(found.get_attr("IPVS_SVC_ATTR_SCHED_NAME")), affinity_s
@@ -201,15 +193,9 @@ class Kernel:
                     int(found.get_attr("IPVS_DEST_ATTR_ACTIVE_CONNS"))
                     + int(found.get_attr("IPVS_DEST_ATTR_INACT_CONNS")),
                 )
-                for message in self._ipvs.dest("dump", service=_service(key, "rr", 0))
+                for message in self._ipvs.dest("dump", service=_service(key))
                 if (found := message.get_attr("IPVS_CMD_ATTR_DEST")) is not None
             }
-
-    def target(self, verb: str, key: ServerKey, target: Target, weight: int = 0) -> None:
-        """Add, change ("set") or delete ("del") a real server."""
-        dest = IPVSDest(addr=target.ip, port=target.port, weight=weight, fwd_method=_MASQUERADE)
-        with _telling(f"{_WORDS[verb]} real server {target.ip} port {target.port} of {key}"):
-            self._ipvs.dest(verb, service=_service(key, "rr", 0), dest=dest)
 
     # Sets
 
@@ -253,44 +239,36 @@ class Kernel:
         with _telling(f"remove ipset {name}"):
             self._sets.destroy(name)
 
-    def entry(self, verb: str, name: str, text: str) -> None:
-        """Add an entry, or delete it ("del")."""
-        kind, family = _KIND_OF[name]
-        act = self._sets.add if verb == "add" else self._sets.delete
-        number = socket.AF_INET if family == 4 else socket.AF_INET6
-        with _telling(f"{_WORDS[verb]} {text} {'to' if verb == 'add' else 'from'} ipset {name}"):
-            act(name, _entry(text), family=number, etype=kind.type.partition(":")[2])
+    # Steps
+
+    def send(self, device: int, steps: Sequence[Step]) -> list[int]:
+        """The errno of each of these steps, which are of one protocol and no more than AT_ONCE; 0: it is done."""
+        if not steps:
+            return []
+        protocol = protocol_of(steps[0])
+        places = Places(self._family, self._set_protocol if protocol == NETLINK_NETFILTER else 0, device)
+        with _telling(f"ask the kernel to {described(steps[0])}"):
+            if protocol not in self._batches:
+                self._batches[protocol] = Batch.open(protocol)
+            try:
+                return self._batches[protocol].send([request(step, places) for step in steps])
+            except OSError:
+                self._batches.pop(protocol).close()  # answers may still come, and are nobody's
+                raise
+
+    @cached_property
+    def _family(self) -> int:
+        return int(self._ipvs.prid)
+
+    @cached_property
+    def _set_protocol(self) -> int:
+        with _telling("read the version of ipsets"):
+            return int(self._sets.get_proto_version()[0].get_attr("IPSET_ATTR_PROTOCOL"))
 
 
-_WORDS = {"add": "add", "set": "change", "del": "remove"}
-
-
-def _service(key: ServerKey, scheduler: str, affinity_s: int) -> Any:
-    flags = _PERSISTENT if affinity_s else 0
-    if scheduler == "mh":
-        flags |= _SCHEDULER_PORT  # the client's port counts too, as kube-proxy has it
-    # For IPv6 the kernel wants a prefix length in the place of the mask, in its own byte order.
-    mask = "255.255.255.255" if key.family == 4 else socket.inet_ntoa(struct.pack("=I", 128))
-    return IPVSService(
-        addr=key.ip,
-        port=key.port,
-        protocol=_PROTOCOLS[key.protocol],
-        sched_name=scheduler or "rr",
-        timeout=affinity_s,
-        netmask=mask,
-        flags={"flags": flags, "mask": _ALL_FLAGS},
-    )
-
-
-def _entry(text: str) -> Any:
-    """An entry as pyroute2 takes it."""
-    if text.isdigit():
-        return int(text)
-    ip, *more = text.split(",")
-    if not more:
-        return ip
-    protocol, _, port = more[0].partition(":")
-    return (ip, PortEntry(int(port), protocol=_PROTOCOLS[protocol.upper()]), *more[1:])
+def _service(key: ServerKey, scheduler: str = "rr") -> Any:
+    """One that is only asked about, or made for a moment."""
+    return IPVSService(addr=key.ip, port=key.port, protocol=PROTOCOLS[key.protocol], sched_name=scheduler)
 
 
 def _entry_text(data: Any, kind: SetKind) -> str:
