@@ -6,6 +6,7 @@ be found by `journalctl POD=ns/name`. Source: systemd.exec(5) on JOURNAL_STREAM,
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -17,9 +18,13 @@ _TRACE_FROM = 8  # and from here on also what the libraries say
 _LIBRARIES = ("aiohttp", "asyncio", "grpc", "pyroute2")
 
 
-def setup_logging(verbosity: int) -> None:
-    """Send all records to the journal where stderr is connected to it, else to stderr. `verbosity` is klog's -v."""
-    handler = _journal_handler() if stderr_is_journal() else _stderr_handler()
+def setup_logging(verbosity: int, *, as_json: bool = False) -> None:
+    """Send all records to the journal where stderr is connected to it, else to stderr. `verbosity` is klog's -v.
+
+    `as_json`: to stderr in any case, a line of JSON for each, as component-base writes with the format json.
+    """
+    to_journal = stderr_is_journal() and not as_json
+    handler = _journal_handler() if to_journal else _stderr_handler(JsonFormatter() if as_json else PlainFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbosity >= _DEBUG_FROM else logging.INFO)
@@ -51,9 +56,26 @@ class PlainFormatter(logging.Formatter):
         return f"{text} ({fields})" if fields else text
 
 
-def _stderr_handler() -> logging.Handler:
+class JsonFormatter(logging.Formatter):
+    """{"ts": milliseconds since 1970, "caller": LOGGER:LINE, "msg": ..., "v": 0, POD and so on}; "err" for errors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        fields = {name.lower(): record.__dict__[name] for name in FIELDS if record.__dict__.get(name)}
+        told = {"ts": round(record.created * 1000, 3), "caller": f"{record.name}:{record.lineno}"}
+        message: dict[str, object] = {**told, "msg": record.getMessage(), **fields}
+        if record.levelno < logging.ERROR:
+            message["v"] = 0 if record.levelno >= logging.INFO else _DEBUG_FROM
+        else:
+            message["err"] = record.getMessage()
+        if record.exc_info:
+            message["stacktrace"] = self.formatException(record.exc_info)
+        return json.dumps(message)
+
+
+def _stderr_handler(formatter: logging.Formatter) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PlainFormatter())
+    handler.setFormatter(formatter)
     return handler
 
 

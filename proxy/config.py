@@ -9,15 +9,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kube_objects.names import is_label_value, is_qualified_name
 from proxy.config_api import ApiAccess, content_type_warnings, read_access
-from proxy.config_fields import BESIDE_CONFIG, BY_FLAG, Use
+from proxy.config_fields import BESIDE_CONFIG, BY_FLAG
+from proxy.config_kernel import ConntrackConfig, read_cidr, read_conntrack, read_ipvs
 from proxy.config_reader import Reader
 from proxy.config_values import ConfigError, Setting, read_file, read_flags
-from proxy.ipvs.model import DEFAULT_SCHEDULER, SCHEDULERS, IpvsSettings
+from proxy.ipvs.model import IpvsSettings
 
 DEFAULT_MANIFEST_DIR = "/etc/longshore/services"
 DEFAULT_AGENT_SOCKET = "/var/lib/longshore/agent.sock"
@@ -25,19 +26,7 @@ DEFAULT_API_SOCKET = "/run/longshore/proxy.sock"
 _HEALTHZ_PORT = 10256
 _INTERFACE_LENGTH = 15
 _METRICS_PORT = 10249
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConntrackConfig:
-    """Kernel settings of connection tracking; 0 leaves the kernel's value alone."""
-
-    max_per_core: int = 32768
-    min_entries: int = 131072
-    tcp_established_timeout_s: float = 86400.0
-    tcp_close_wait_timeout_s: float = 3600.0
-    tcp_be_liberal: bool = False
-    udp_timeout_s: float = 0.0
-    udp_stream_timeout_s: float = 0.0
+PREVIOUS_RELEASE = "1.35"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +63,17 @@ class ProxyConfig:
     """Label topology.kubernetes.io/zone of this node; "" when unknown."""
     deny_external_ips: bool = False
     oom_score_adj: int = -999
-    conntrack: ConntrackConfig = ConntrackConfig()
+    conntrack: ConntrackConfig = field(default_factory=ConntrackConfig)
     ipvs: IpvsSettings = field(default_factory=IpvsSettings)
     verbosity: int = 0
+    log_as_json: bool = False
     cleanup: bool = False
+    init_only: bool = False
+    """Write the kernel settings that need more than CAP_NET_ADMIN, and exit."""
+    write_config_to: Path | None = None
+    """Write the configuration in force there, and exit."""
+    given: Mapping[str, object] = field(default_factory=dict, compare=False)
+    """What somebody gave, by path in the file or name of the flag: durations are seconds, lists are tuples."""
     config_file: Path | None = None
     warnings: tuple[str, ...] = ()
 
@@ -94,17 +90,14 @@ def load_config(argv: Sequence[str]) -> ProxyConfig:
     settings: Mapping[str, Setting]
     if file:
         ignored = sorted(name for name in flags if name not in BESIDE_CONFIG)
-        for name in ignored:
-            _refuse_unsupported(flags[name])
         if ignored:
             names = ", ".join(f"--{name}" for name in ignored)
             warnings = (f"ignoring {names}: the configuration file {file} decides (as kube-proxy does)",)
         settings = {**read_file(Path(str(file))), **{n: s for n, s in _keyed(flags).items() if n in _BESIDE_KEYS}}
     else:
         settings = _keyed(flags)
-    for setting in settings.values():
-        _refuse_unsupported(setting)
-    return _build(Reader(settings), bool(file), warnings)
+    built = _build(Reader(settings), bool(file), warnings)
+    return replace(built, given={name: setting.value for name, setting in settings.items()})
 
 
 def _keyed(flags: Mapping[str, Setting]) -> dict[str, Setting]:
@@ -115,15 +108,10 @@ def _keyed(flags: Mapping[str, Setting]) -> dict[str, Setting]:
 _BESIDE_KEYS = frozenset(BY_FLAG[name].path or name for name in BESIDE_CONFIG)
 
 
-def _refuse_unsupported(setting: Setting) -> None:
-    field = setting.field
-    if field.use is Use.REFUSED and setting.value not in field.harmless:
-        raise setting.error(field.why)
-
-
 def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyConfig:
     bind_address = read.check("bindAddress", _is_ip_or_empty, "is not an IP address") or "0.0.0.0"
     mode = _mode(read)
+    _hidden_metrics(read)
     # A file has a section for each mode; the flags named after iptables count in mode nftables too, as kube-proxy's do.
     section = "nftables" if mode == "nftables" and from_file else "iptables"
     # Mode ipvs has periods of its own, but masquerades as the section iptables says.
@@ -156,13 +144,30 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         zone=_node_labels(read).get("topology.kubernetes.io/zone", ""),
         deny_external_ips=read.flag("deny-service-external-ips"),
         oom_score_adj=read.number("oomScoreAdj", -999, -1000, 1000),
-        conntrack=_conntrack(read),
-        ipvs=_ipvs(read),
+        conntrack=read_conntrack(read),
+        ipvs=read_ipvs(read),
         verbosity=read.number("logging.verbosity", 0, 0, 10),
+        log_as_json=_log_as_json(read),
         cleanup=read.flag("cleanup"),
+        init_only=read.flag("init-only"),
+        write_config_to=Path(written) if (written := read.text("write-config-to")) else None,
         config_file=Path(read.text("config")) if from_file else None,
         warnings=(*warnings, *content_type_warnings(read)),
     )
+
+
+def _log_as_json(read: Reader) -> bool:
+    given = read.given("logging.format")
+    if given is not None and given.value not in ("", "text", "json"):
+        raise given.error(f"{given.value!r} is no log format, use 'text' or 'json'")
+    return given is not None and given.value == "json"
+
+
+def _hidden_metrics(read: Reader) -> None:
+    """Source: kube-proxy takes its own previous minor release only; none of its metrics was hidden since."""
+    given = read.given("showHiddenMetricsForVersion")
+    if given is not None and given.value not in ("", PREVIOUS_RELEASE):
+        raise given.error(f"must be {PREVIOUS_RELEASE}, or not be given, not {given.value!r}")
 
 
 def _periods(read: Reader, section: str, from_file: bool) -> tuple[float, float]:
@@ -266,7 +271,7 @@ def _cluster_cidrs(read: Reader) -> tuple[str, ...]:
     given = read.given("clusterCIDR")
     if given is None or not given.value:
         return ()
-    networks = [_cidr(given, part.strip()) for part in str(given.value).split(",")]
+    networks = [read_cidr(given, part.strip()) for part in str(given.value).split(",")]
     families = [network.version for network in networks]
     if len(networks) > 2 or len(set(families)) != len(families):
         raise given.error("must be one CIDR, or one of IPv4 and one of IPv6")
@@ -280,55 +285,7 @@ def _node_port_addresses(read: Reader) -> tuple[str, ...]:
         return values
     if "primary" in values:
         raise given.error("'primary' and CIDRs cannot be used together")
-    return tuple(str(_cidr(given, value)) for value in values)
-
-
-def _cidr(given: Setting, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    if "/" not in text:
-        raise given.error(f"{text!r} is not a CIDR such as 10.244.0.0/16")
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise given.error(f"{text!r} is not a CIDR such as 10.244.0.0/16") from None
-
-
-def _conntrack(read: Reader) -> ConntrackConfig:
-    most = 2**31 - 1
-    return ConntrackConfig(
-        max_per_core=read.number("conntrack.maxPerCore", 32768, 0, most),
-        min_entries=read.number("conntrack.min", 131072, 0, most),
-        tcp_established_timeout_s=read.seconds("conntrack.tcpEstablishedTimeout", 86400.0),
-        tcp_close_wait_timeout_s=read.seconds("conntrack.tcpCloseWaitTimeout", 3600.0),
-        tcp_be_liberal=read.flag("conntrack.tcpBeLiberal"),
-        udp_timeout_s=read.seconds("conntrack.udpTimeout", 0.0),
-        udp_stream_timeout_s=read.seconds("conntrack.udpStreamTimeout", 0.0),
-    )
-
-
-def _ipvs(read: Reader) -> IpvsSettings:
-    given = read.given("ipvs.scheduler")
-    scheduler = (str(given.value) if given is not None else "") or DEFAULT_SCHEDULER
-    if given is not None and scheduler not in SCHEDULERS:
-        raise given.error(f"{scheduler!r} is no scheduler of IPVS; there are {', '.join(SCHEDULERS)}")
-    excluded = read.given("ipvs.excludeCIDRs")
-    cidrs = read.texts("ipvs.excludeCIDRs")
-    return IpvsSettings(
-        scheduler=scheduler,
-        exclude_cidrs=tuple(str(_cidr(excluded, cidr)) for cidr in cidrs) if excluded is not None else (),
-        strict_arp=read.flag("ipvs.strictARP"),
-        tcp_timeout_s=_whole_seconds(read, "ipvs.tcpTimeout"),
-        tcp_fin_timeout_s=_whole_seconds(read, "ipvs.tcpFinTimeout"),
-        udp_timeout_s=_whole_seconds(read, "ipvs.udpTimeout"),
-    )
-
-
-def _whole_seconds(read: Reader, key: str) -> int:
-    """IPVS counts in seconds; 0 leaves its own value."""
-    seconds = read.seconds(key, 0.0)
-    given = read.given(key)
-    if given is not None and 0 < seconds < 1:
-        raise given.error("must be at least 1s, or 0 for the kernel's own value")
-    return int(seconds)
+    return tuple(str(read_cidr(given, value)) for value in values)
 
 
 def _is_ip_or_empty(text: str) -> bool:

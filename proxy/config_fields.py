@@ -15,7 +15,6 @@ class Use(enum.Enum):
 
     USED = "used"
     NO_EFFECT = "accepted, no effect"
-    REFUSED = "refused"
 
 
 class Kind(enum.Enum):
@@ -40,19 +39,17 @@ class Field:
     kind: Kind
     use: Use
     why: str = ""
-    """Why it has no effect or is refused; for used ones, anything worth knowing."""
-    harmless: tuple[object, ...] = ()
-    """Values of a refused field that ask for nothing and are therefore accepted."""
+    """Why it has no effect; for used ones, anything worth knowing."""
 
 
-_U, _N, _R = Use.USED, Use.NO_EFFECT, Use.REFUSED
+_U, _N = Use.USED, Use.NO_EFFECT
 _JSON = "JSON is spoken; where that is not among the types, the log says so"
 _IPVS = "in mode ipvs"
 _NFTABLES = "in mode nftables; without a file the iptables flags of the same names count there"
 _WINDOWS = "Windows only"
 _GO = "belongs to the Go runtime of the original"
 _LOG = "log format and buffering are the journal's business"
-_LATER = "not supported yet"
+_INIT = "writes the kernel settings that need more than CAP_NET_ADMIN and exits; also works beside --config"
 
 FIELDS: tuple[Field, ...] = (
     Field("apiVersion", "", Kind.STRING, _U),
@@ -65,7 +62,9 @@ FIELDS: tuple[Field, ...] = (
     Field("clientConnection.burst", "kube-api-burst", Kind.INT, _U, "10 where none is given"),
     Field("", "master", Kind.STRING, _U, "comes before the kubeconfig's server; also works beside --config"),
     Field("logging.verbosity", "v", Kind.INT, _U),
-    Field("logging.format", "logging-format", Kind.STRING, _R, _LATER, ("", "text")),
+    Field(
+        "logging.format", "logging-format", Kind.STRING, _U, "text, or json: a line of JSON for each record, on stderr"
+    ),
     Field("logging.flushFrequency", "log-flush-frequency", Kind.ANY, _N, _LOG),
     Field("logging.vmodule", "vmodule", Kind.ANY, _N, "there are no Go files to choose from"),
     Field("logging.options", "", Kind.ANY, _N, _LOG),
@@ -81,7 +80,13 @@ FIELDS: tuple[Field, ...] = (
     Field("", "metrics-port", Kind.INT, _U, "deprecated; 0 turns the server off"),
     Field("bindAddressHardFail", "bind-address-hard-fail", Kind.BOOL, _U),
     Field("enableProfiling", "profiling", Kind.BOOL, _N, _GO),
-    Field("showHiddenMetricsForVersion", "show-hidden-metrics-for-version", Kind.STRING, _N, "no metric is hidden"),
+    Field(
+        "showHiddenMetricsForVersion",
+        "show-hidden-metrics-for-version",
+        Kind.STRING,
+        _U,
+        "no metric is hidden: 1.35 or nothing",
+    ),
     Field("mode", "proxy-mode", Kind.STRING, _U, "iptables, which is also what an empty value means, nftables or ipvs"),
     Field("iptables.masqueradeBit", "iptables-masquerade-bit", Kind.INT, _U),
     Field("iptables.masqueradeAll", "masquerade-all", Kind.BOOL, _U),
@@ -127,8 +132,8 @@ FIELDS: tuple[Field, ...] = (
     Field("conntrack.udpStreamTimeout", "conntrack-udp-timeout-stream", Kind.DURATION, _U),
     Field("configSyncPeriod", "config-sync-period", Kind.DURATION, _N, "watches tell of every change"),
     Field("portRange", "", Kind.STRING, _N, "belonged to the userspace mode, which is gone"),
-    Field("", "init-only", Kind.BOOL, _R, _LATER, (False,)),
-    Field("", "write-config-to", Kind.STRING, _R, _LATER, ("",)),
+    Field("", "init-only", Kind.BOOL, _U, _INIT),
+    Field("", "write-config-to", Kind.STRING, _U, "writes the configuration in force to this file and exits"),
     Field("", "config", Kind.STRING, _U),
     Field("", "cleanup", Kind.BOOL, _U, "removes every rule of ours and exits"),
     Field("", "node-labels", Kind.STRING, _U, "ours: topology.kubernetes.io/zone says this node's zone"),
@@ -144,5 +149,5 @@ BY_FLAG = {field.flag: field for field in FIELDS if field.flag}
 # Flags that also count beside --config; kube-proxy ignores all the others then.
 BESIDE_CONFIG = frozenset(
     {"config", "cleanup", "master", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket",
-     "node-labels", "deny-service-external-ips"}
+     "node-labels", "deny-service-external-ips", "init-only", "write-config-to"}
 )  # fmt: skip

@@ -29,15 +29,17 @@ from kube_client.config import ApiConfig
 from proxy.api_access import check_local_mode, find_api, reads_directory
 from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
+from proxy.config_document import config_document
 from proxy.explain import explain, parse_question
 from proxy.followers import Followers
 from proxy.health import Health, health_app, judge, metrics_app
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
-from proxy.modes import make_backend, namer_of_rules, remove_everything, remove_others, usable_families
+from proxy.modes import make_backend, namer_of_rules, remove_others, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.node_settings import apply_settings
+from proxy.once import clean_up, initialize, write_configuration
 from proxy.only_one import AlreadyRunningError, only_one
 from proxy.own_address import is_own_address
 from proxy.report import explanation_report
@@ -68,13 +70,16 @@ def run(argv: Sequence[str]) -> int:
     """Run until told to stop; the exit status."""
     try:
         config = load_config(argv)
-        api = None if config.cleanup else find_api(config, os.environ)
-        if not config.cleanup and reads_directory(config, api):
+        if config.write_config_to is not None:
+            write_configuration(config, config.write_config_to)
+            return 0
+        api = find_api(config, os.environ) if _runs(config) else None
+        if _runs(config) and reads_directory(config, api):
             check_directories(config)
     except ConfigError as error:
         print(f"longshore-proxy: {error}", file=sys.stderr)
         return _EX_CONFIG
-    setup_logging(config.verbosity)
+    setup_logging(config.verbosity, as_json=config.log_as_json)
     if os.geteuid() != 0:  # before the lock, whose directory would be the first thing to be refused
         _log.critical("cannot program service rules: not root; run longshore-proxy as root")
         return 1
@@ -83,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
     collect_seldom()
     try:
         with _only_one(config):
-            asyncio.run(_clean_up(config) if config.cleanup else _serve(argv, config, api))
+            asyncio.run(_serve(argv, config, api) if _runs(config) else _once(config))
     except (AlreadyRunningError, BackendError, CannotListenError, LockHeldError, SocketInUseError) as error:
         _log.critical("%s", error)
         return 1
@@ -116,9 +121,12 @@ async def _serve(argv: Sequence[str], config: ProxyConfig, api: ApiConfig | None
     await ProxyDaemon(argv, config, families, problem, api).run()
 
 
-async def _clean_up(config: ProxyConfig) -> None:
-    await remove_everything(config.ipvs)
-    _log.info("every service rule of ours is removed")
+def _runs(config: ProxyConfig) -> bool:
+    return not (config.cleanup or config.init_only)
+
+
+async def _once(config: ProxyConfig) -> None:
+    await (clean_up(config) if config.cleanup else initialize(config))
 
 
 class ProxyDaemon:
@@ -189,7 +197,7 @@ class ProxyDaemon:
             app = health_app(self._health, updated, self._metrics, self._families, stays)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
-            app = metrics_app(self._metrics, self._mode)
+            app = metrics_app(self._metrics, self._mode, lambda: config_document(self._config))
             spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
 
     async def _leave_one_mode(self) -> None:
@@ -229,7 +237,7 @@ class ProxyDaemon:
             _log.warning("the new node name takes effect after a restart")  # its Node is the one that is watched
             new = replace(new, node_name=self._config.node_name)
         old, self._config = self._config, new
-        setup_logging(new.verbosity)
+        setup_logging(new.verbosity, as_json=new.log_as_json)
         for name in _ONLY_AT_START:
             if getattr(old, name) != getattr(new, name):
                 _log.warning("the new value of %s takes effect after a restart", name)

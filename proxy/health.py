@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.config_document import GROUP
 from proxy.metrics import ProxyMetrics
 from proxy.sync import SyncStatus
 
@@ -82,8 +83,11 @@ def health_app(
     return app
 
 
-def metrics_app(metrics: ProxyMetrics, mode: str) -> web.Application:
-    """The server behind metricsBindAddress: /metrics, /healthz (the process answers) and /proxyMode."""
+def metrics_app(metrics: ProxyMetrics, mode: str, document: Callable[[], dict[str, Any]] = dict) -> web.Application:
+    """The server behind metricsBindAddress: /metrics, /healthz (the process answers), /proxyMode and /configz.
+
+    `document` is the configuration in force.
+    """
 
     async def show(_: web.Request) -> web.Response:
         text, content_type = metrics.render()
@@ -95,8 +99,12 @@ def metrics_app(metrics: ProxyMetrics, mode: str) -> web.Application:
     async def proxy_mode(_: web.Request) -> web.Response:
         return web.Response(text=mode)
 
+    async def configz(_: web.Request) -> web.Response:
+        return web.json_response({GROUP: document()})
+
     app = web.Application()
     app.add_routes([web.get("/metrics", show), web.get("/healthz", healthz), web.get("/proxyMode", proxy_mode)])
+    app.add_routes([web.get("/configz", configz)])
     return app
 
 

@@ -7,6 +7,7 @@ they are needed: each costs memory.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from proxy.backend import Backend, BackendError
@@ -56,6 +57,21 @@ async def planned_writes(
     from proxy.iptables.plan import planned_restore
 
     return (await planned_restore(RenderConfig.of(settings), family, tuple(routes)),)
+
+
+async def prepare_kernel(mode: str, settings: TrafficSettings, ipvs: IpvsSettings) -> tuple[str, ...]:
+    """Modules and sysctls that the mode needs; returns what could not be written.  Raises BackendUnusableError."""
+    await usable_families(mode)
+    if mode == "ipvs":
+        from proxy.ipvs.prepare import prepare
+
+        return await asyncio.to_thread(prepare, ipvs)
+    if mode == "iptables":
+        from proxy.iptables.frame import RenderConfig
+        from proxy.iptables.prepare import prepare_localhost
+
+        return await prepare_localhost(RenderConfig.of(settings))
+    return ()
 
 
 def namer_of_rules(mode: str) -> Callable[[ServiceRoute, str], str]:

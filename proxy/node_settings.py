@@ -41,9 +41,15 @@ def plan_settings(config: ConntrackConfig, cpus: int) -> tuple[tuple[str, str], 
     return tuple(wanted)
 
 
-def apply_settings(config: ConntrackConfig, cpus: int, oom_score_adj: int) -> tuple[str, ...]:
+def write_conntrack(config: ConntrackConfig, cpus: int) -> tuple[str, ...]:
     """Write them; returns what could not be written, each with what to do about it."""
-    problems = [_apply_setting(name, value) for name, value in plan_settings(config, cpus)]
+    problems = (_apply_setting(name, value) for name, value in plan_settings(config, cpus))
+    return tuple(problem for problem in problems if problem is not None)
+
+
+def apply_settings(config: ConntrackConfig, cpus: int, oom_score_adj: int) -> tuple[str, ...]:
+    """The same, and our own score for the day when memory runs out."""
+    problems = list(write_conntrack(config, cpus))
     try:
         score = Path("/proc/self/oom_score_adj")
         if int(score.read_text()) != oom_score_adj:
@@ -53,7 +59,7 @@ def apply_settings(config: ConntrackConfig, cpus: int, oom_score_adj: int) -> tu
             f"cannot set our oom_score_adj to {oom_score_adj}: {error.strerror}; "
             f"let systemd do it (OOMScoreAdjust={oom_score_adj}) or set oomScoreAdj"
         )
-    return tuple(problem for problem in problems if problem is not None)
+    return tuple(problems)
 
 
 def _apply_setting(name: str, value: str) -> str | None:

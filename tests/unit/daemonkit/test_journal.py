@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from daemonkit.journal import PlainFormatter, setup_logging, stderr_is_journal
+from daemonkit.journal import JsonFormatter, PlainFormatter, setup_logging, stderr_is_journal
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,22 @@ def test_plain_lines_carry_the_fields() -> None:
     assert PlainFormatter().format(record) == (
         "1970-01-01T00:00:00.007Z WARNING agent.pods: cannot start (POD=default/web CONTAINER=web)"
     )
+
+
+def test_lines_of_json_are_those_of_component_base() -> None:
+    record = logging.LogRecord("proxy.sync", logging.ERROR, "f.py", 3, "cannot %s", ("write",), None)
+    record.__dict__["SERVICE"] = "default/web"
+    record.created = 1.5
+    assert json.loads(JsonFormatter().format(record)) == {
+        "ts": 1500.0,
+        "caller": "proxy.sync:3",
+        "msg": "cannot write",
+        "err": "cannot write",
+        "service": "default/web",
+    }
+    told = logging.LogRecord("proxy.sync", logging.DEBUG, "f.py", 3, "two\nlines", (), None)
+    assert "\n" not in JsonFormatter().format(told)
+    assert json.loads(JsonFormatter().format(told))["v"] == 4
 
 
 def test_an_inherited_journal_stream_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:

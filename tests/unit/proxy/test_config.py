@@ -40,7 +40,7 @@ def test_defaults_are_those_of_kube_proxy() -> None:
 def test_an_empty_file_gives_the_same_as_no_flags(tmp_path: Path) -> None:
     plain, filed = load_config([]), from_file(tmp_path, "")
     different = [name for name in plain.__slots__ if getattr(plain, name) != getattr(filed, name)]
-    assert different == ["config_file"]
+    assert different == ["given", "config_file"]
 
 
 def test_values_of_a_file(tmp_path: Path) -> None:
@@ -147,7 +147,8 @@ def test_beside_a_file_only_some_flags_count_and_the_others_are_named(tmp_path: 
         ("bindAddress: here\n", "proxy.yaml:3: bindAddress: 'here' is not an IP address"),
         ("oomScoreAdj: -1001\n", "proxy.yaml:3: oomScoreAdj: must be between -1000 and 1000"),
         ("featureGates: {A: 1}\n", "proxy.yaml:3: featureGates: must be a map of feature gates"),
-        ("logging: {format: json}\n", "proxy.yaml:3: logging.format: not supported yet"),
+        ("logging: {format: xml}\n", "proxy.yaml:3: logging.format: 'xml' is no log format, use 'text' or 'json'"),
+        ("showHiddenMetricsForVersion: '1.34'\n", "proxy.yaml:3: showHiddenMetricsForVersion: must be 1.35"),
         ("mode: iptables\nmode: iptables\n", "proxy.yaml:4: key 'mode' appears twice"),
         ("a: [\n", "proxy.yaml:"),
     ],
@@ -225,7 +226,10 @@ def test_fields_without_effect_are_accepted(tmp_path: Path, field: object) -> No
         len(groups) - 1
     )
     plain, filed = load_config([]), from_file(tmp_path, text + "\n")
-    assert [name for name in plain.__slots__ if getattr(plain, name) != getattr(filed, name)] == ["config_file"]
+    assert [name for name in plain.__slots__ if getattr(plain, name) != getattr(filed, name)] == [
+        "given",
+        "config_file",
+    ]
 
 
 KUBECONFIG = """\

@@ -1,0 +1,90 @@
+"""The configuration in force as a KubeProxyConfiguration: what /configz answers and --write-config-to writes.  Pure.
+
+Before: `proxy.config` read flags and file.  Next: a person, or another kube-proxy.  Every field of v1alpha1 is there:
+what was given, else what counts where nothing is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from daemonkit.duration import format_duration
+from proxy.config import ProxyConfig
+from proxy.config_fields import FIELDS, Field, Kind
+
+GROUP = "kubeproxy.config.k8s.io"
+_DEFAULTS: Mapping[str, object] = {
+    "apiVersion": f"{GROUP}/v1alpha1",
+    "kind": "KubeProxyConfiguration",
+    "clientConnection.qps": 5.0,
+    "clientConnection.burst": 10,
+    "clientConnection.contentType": "application/json",
+    "logging.format": "text",
+    "logging.flushFrequency": "5s",
+    "logging.options": {},
+    "logging.vmodule": [],
+    "configSyncPeriod": 900.0,
+    "detectLocalMode": "ClusterCIDR",
+    "mode": "iptables",
+    "oomScoreAdj": -999,
+    "iptables.masqueradeBit": 14,
+    "iptables.localhostNodePorts": True,
+    "nftables.masqueradeBit": 14,
+    **{f"{mode}.syncPeriod": 30.0 for mode in ("iptables", "ipvs", "nftables")},
+    **{f"{mode}.minSyncPeriod": 1.0 for mode in ("iptables", "ipvs", "nftables")},
+    "ipvs.scheduler": "rr",
+    "conntrack.maxPerCore": 32768,
+    "conntrack.min": 131072,
+    "conntrack.tcpEstablishedTimeout": 86400.0,
+    "conntrack.tcpCloseWaitTimeout": 3600.0,
+}
+_EMPTY: Mapping[Kind, object] = {
+    Kind.STRING: "",
+    Kind.BOOL: False,
+    Kind.INT: 0,
+    Kind.FLOAT: 0.0,
+    Kind.DURATION: 0.0,
+    Kind.STRINGS: (),
+    Kind.GATES: {},
+    Kind.ANY: None,
+}
+
+
+def config_document(config: ProxyConfig) -> dict[str, Any]:
+    """The object, as JSON values."""
+    bound = {
+        "bindAddress": config.bind_address,
+        "healthzBindAddress": _address(config.healthz_bind),
+        "metricsBindAddress": _address(config.metrics_bind),
+        "hostnameOverride": config.node_name,
+        "mode": config.mode,
+    }
+    document: dict[str, Any] = {}
+    for field in FIELDS:
+        if field.path:
+            value = bound.get(field.path, config.given.get(field.path, _DEFAULTS.get(field.path, _EMPTY[field.kind])))
+            *sections, name = field.path.split(".")
+            place = document
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = _plain(field, value)
+    return document
+
+
+def _plain(field: Field, value: object) -> object:
+    if field.kind is Kind.DURATION:
+        return format_duration(float(str(value)))
+    if isinstance(value, tuple):
+        return list(value)
+    if field.kind is Kind.GATES and isinstance(value, str):  # as a flag has them
+        pairs = (part.partition("=") for part in value.split(",") if part)
+        return {name.strip(): text.strip().lower() == "true" for name, _, text in pairs}
+    return value
+
+
+def _address(bind: tuple[str, int] | None) -> str:
+    if bind is None:
+        return ""
+    host = f"[{bind[0]}]" if ":" in bind[0] else bind[0]
+    return f"{host}:{bind[1]}"
