@@ -35,7 +35,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     the node has ended. `attempts` and `ends` are, by container name, the highest attempt and the last end of containers
     that the runtime has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the
     boot `boot_id`. `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions`
-    condition type -> (status, time). `ephemeral_containers` were put into the pod while it ran.
+    condition type -> (status, time). `ephemeral_containers` were put into the pod while it ran. `source` is "api" for
+    a pod of an API server, else ""; `admitted`: this node has let it in once.
     """
 
     uid: str
@@ -56,6 +57,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     probes: dict[str, object] = {}
     transitions: dict[str, tuple[str, float]] = {}
     timeline: list[tuple[str, str, int, float, float, int]] = []
+    source: str = ""
+    admitted: bool = False
 
 
 class ShutdownRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -53,7 +53,9 @@ class KubeClient:
     async def __aenter__(self) -> Self:
         """Open no connection yet.  Raises ConfigError when the credentials cannot be read."""
         await self._credentials.current()
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        # Watches are streams, and there may be hundreds of them.
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self
 
     async def __aexit__(
@@ -202,7 +204,7 @@ def _cause(error: Exception) -> str:
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
         code = error.os_error.errno  # asyncio's own text says less
-        return (os.strerror(code) if code else str(error.os_error)) or "the connection was cut"
+        return os.strerror(code) if code else str(error.os_error)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection was cut"
     if isinstance(error, TimeoutError):

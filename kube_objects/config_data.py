@@ -51,18 +51,25 @@ class ObjectMissing(LookupError):  # noqa: N818 - an answer, not a fault
     """There is no such object, or no such key in it; the text is the kubelet's."""
 
 
-class ConfigObjects:
-    """All ConfigMaps and Secrets at one moment."""
+class ObjectPending(LookupError):  # noqa: N818 - an answer, not a fault
+    """Nobody knows yet whether there is such an object."""
 
-    def __init__(self, objects: Iterable[ConfigData] = ()) -> None:
+
+class ConfigObjects:
+    """All ConfigMaps and Secrets at one moment; of those in `pending` it is not known yet what they are."""
+
+    def __init__(self, objects: Iterable[ConfigData] = (), pending: Iterable[ObjectKey] = ()) -> None:
         self._by_key = {one.key: one for one in objects}
+        self.pending = frozenset(pending)
 
     def find(self, resource: str, namespace: str, name: str) -> ConfigData | None:
-        """The object, None when there is none."""
+        """The object, None when there is none. Raises ObjectPending."""
+        if (resource, namespace, name) in self.pending:
+            raise ObjectPending(f'{resource} "{name}" has not come from the API server yet')
         return self._by_key.get((resource, namespace, name))
 
     def get(self, resource: str, namespace: str, name: str) -> ConfigData:
-        """The object. Raises ObjectMissing."""
+        """The object. Raises ObjectMissing and ObjectPending."""
         found = self.find(resource, namespace, name)
         if found is None:
             raise ObjectMissing(f'{resource} "{name}" not found')
@@ -71,4 +78,5 @@ class ConfigObjects:
     def differing(self, other: ConfigObjects) -> frozenset[ObjectKey]:
         """What is not the same in both pictures."""
         keys = self._by_key.keys() | other._by_key.keys()
-        return frozenset(key for key in keys if self._by_key.get(key) != other._by_key.get(key))
+        changed = {key for key in keys if self._by_key.get(key) != other._by_key.get(key)}
+        return frozenset(changed | (self.pending ^ other.pending))

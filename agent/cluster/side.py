@@ -13,13 +13,15 @@ import logging
 from collections.abc import Callable, Mapping
 
 from agent.assembly import Settings
-from agent.cluster.access import Access, Clients, open_clients
-from agent.cluster.enrolment import Enrolment
+from agent.cluster.access import Clients, open_clients
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_look import NodeLook
 from agent.cluster.own_node import OwnNode
+from agent.cluster.pods import ClusterPods
 from agent.node.facts import read_machine_identity
+from agent.pods.surroundings import Surroundings
+from agent.pods.workers import PodWorkers
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn_eternal
 from kube_client.config import ApiConfig
@@ -33,19 +35,21 @@ class ClusterSide:
 
     def __init__(
         self,
-        access: Access,
+        api: ApiConfig,
         settings: Settings,
         runtime: Runtime,
         images: Images,
+        workers: PodWorkers,
+        shared: Surroundings,
         *,
         going_down: Callable[[], bool],
         show: Callable[[Mapping[str, object]], None],
     ) -> None:
         """`show` is told what `GET /v1/status` says of the API server."""
-        self._enrolment = Enrolment(access, settings.config.node_name, self._take_waiting)
-        self._server = next(one.servers[0] for one in (access.api, access.bootstrap) if one is not None)
-        self._waiting = ""
+        self._api = api
         self._settings = settings
+        self._workers = workers
+        self._shared = shared
         self._show = show
         self._rival = ""
         self._identity = read_machine_identity()
@@ -57,17 +61,15 @@ class ClusterSide:
     async def run(self) -> None:
         """Everything, for ever."""
         async with contextlib.AsyncExitStack() as stack:
-            clients = await self._open(stack, await self._enrolment.settle())
+            clients = await self._open(stack)
             async with asyncio.TaskGroup() as group:
                 self._spawn(group, clients)
-                if self._enrolment.rotates:
-                    spawn_eternal(group, self._enrolment.rotate(clients.api), name="client certificate")
 
-    async def _open(self, stack: contextlib.AsyncExitStack, api: ApiConfig) -> Clients:
+    async def _open(self, stack: contextlib.AsyncExitStack) -> Clients:
         """Clients, as soon as there are credentials: those that were there when the agent began may have gone."""
         while True:
             try:
-                return await stack.enter_async_context(open_clients(api, self._settings.config.cluster))
+                return await stack.enter_async_context(open_clients(self._api, self._settings.config.cluster))
             except ValueError as error:
                 _log.error("cannot speak to the API server: %s; trying again", error)
                 await asyncio.sleep(_RETRY_S)
@@ -81,6 +83,7 @@ class ClusterSide:
         spawn_eternal(group, self.node.follow(clients.api), name="api node")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
+        ClusterPods(clients.api, self.node, self._workers, self._shared).spawn(group)
 
     def wake(self) -> None:
         """The node begins to go down, or its settings were read again: the Node is to say so at once."""
@@ -107,18 +110,13 @@ class ClusterSide:
         self._rival = text
         self._tell()
 
-    def _take_waiting(self, text: str) -> None:
-        self._waiting = text
-        self._tell()
-
     def _tell(self) -> None:
         node = self.node
         self._show(
             {
-                "server": self._server,
+                "server": self._api.servers[0],
                 "connected": node.connected,
                 "error": node.error,
-                "waiting": self._waiting,
                 "registered": node.object is not None,
                 "rival": self._rival,
             }

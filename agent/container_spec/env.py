@@ -4,8 +4,7 @@ fieldRef and resourceFieldRef.
 Pure.  Before: sources/validation has refused what cannot be resolved on a node of its own.  Next: container.py puts
 the result into the ContainerConfig and expands command and args with it.  Sources: API fields `Container.env` and
 `envFrom`, KEP-4369 (every key of a ConfigMap or Secret is a variable's name), the downward API rules of the kubelet.
-Service variables (`KUBERNETES_SERVICE_HOST` …) come from an API server
-and are therefore absent here.
+Service variables (`KUBERNETES_SERVICE_HOST` …) come from an API server and are absent without one.
 """
 
 from __future__ import annotations
@@ -41,8 +40,9 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 def container_environment(pod: core_v1.Pod, container: core_v1.Container, facts: SpecFacts) -> dict[str, str]:
     """All variables of the container, in the order they are declared; of two with one name the later value counts.
 
-    A value may refer to variables declared before it, and to all of `envFrom`.  What is optional and absent sets
-    nothing.  Raises SpecError for a reference that cannot be resolved.
+    A value may refer to variables declared before it, to all of `envFrom` and to those of Services, which come last and
+    only where the container has none of the name.  What is optional and absent sets nothing.  Raises SpecError for a
+    reference that cannot be resolved.
     """
     variables: dict[str, str] = {}
     for source in container.envFrom or []:
@@ -50,11 +50,13 @@ def container_environment(pod: core_v1.Pod, container: core_v1.Container, facts:
     for entry in container.env or []:
         text: str | None = entry.value or ""
         if text:
-            text = expand(text, variables)
+            text = expand(text, {**facts.service_variables, **variables})
         elif entry.valueFrom is not None:
             text = _resolve_source(pod, container, entry.valueFrom, facts)
         if text is not None:
             variables[entry.name] = text
+    for name, text in facts.service_variables.items():
+        variables.setdefault(name, text)
     return variables
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from kube_objects.config_data import ConfigObjects
 
@@ -84,6 +85,10 @@ class MemoryQos:
     tiered: bool = False
 
 
+TokenKey: TypeAlias = tuple[str, int]
+"""Audience ("" for the API server's own) and seconds, by which a pod's volumes ask for a token."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpecFacts:
     """One pod on this node: everything the CRI messages need that the Pod object does not say.
@@ -93,7 +98,8 @@ class SpecFacts:
     `root_dir` and `pod_logs_dir` are absolute.  `objects` are the local ConfigMaps and Secrets,
     `volume_images` what the container's image volumes were found to be, by volume.
     `user_range` is the machine's id of the pod's user 0 where the pod has users of its own; `handler` is what the
-    handler of its sandbox can do.
+    handler of its sandbox can do.  `tokens` are those of the pod's service account, as str why there is none;
+    `service_variables` what tells of the Services around it.
     """
 
     node: NodeFacts
@@ -115,6 +121,8 @@ class SpecFacts:
     objects: ConfigObjects = field(default_factory=ConfigObjects)
     volume_images: Mapping[str, str] = field(default_factory=dict)
     handler: HandlerFacts = HandlerFacts()
+    tokens: Mapping[TokenKey, bytes | str] = field(default_factory=dict, repr=False)
+    service_variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

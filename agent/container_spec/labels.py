@@ -38,6 +38,19 @@ CONFIG_HASH = "kubernetes.io/config.hash"
 CONFIG_SEEN = "kubernetes.io/config.seen"
 CONFIG_MIRROR = "kubernetes.io/config.mirror"
 
+FILE_SOURCE = "file"
+API_SOURCE = "api"
+
+
+def config_source(pod: core_v1.Pod) -> str:
+    """Where the pod comes from: FILE_SOURCE, API_SOURCE, or "" for what does not say."""
+    return str(((pod.metadata.annotations if pod.metadata else None) or {}).get(CONFIG_SOURCE, ""))
+
+
+def is_from_api(pod: core_v1.Pod | None) -> bool:
+    """Whether the pod was made by way of an API server, which is told of its end before anything of it is removed."""
+    return pod is not None and config_source(pod) == API_SOURCE
+
 
 def pod_labels(pod: core_v1.Pod) -> dict[str, str]:
     """The labels that name the pod, on its sandbox and on each of its containers."""

@@ -92,14 +92,20 @@ def _containers_ready(judged: Judged) -> core_v1.PodCondition:
 
 
 def _ready(pod: core_v1.Pod, containers_ready: core_v1.PodCondition) -> core_v1.PodCondition:
-    """As the containers, but without an API server nobody can set the condition of a readiness gate."""
+    """As the containers, and the conditions of all readiness gates, which others set by way of an API server."""
     gates = (pod.spec.readinessGates if pod.spec else None) or ()
-    if containers_ready.status == "True" and gates:
-        missing = (
-            f'corresponding condition of pod readiness gate "{gate.conditionType}" does not exist.' for gate in gates
-        )
-        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(missing))
+    told = {one.type: one.status for one in (pod.status.conditions if pod.status else None) or ()}
+    closed = [_closed(gate.conditionType, told.get(gate.conditionType)) for gate in gates]
+    if containers_ready.status == "True" and any(closed):
+        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(one for one in closed if one))
     return _condition("Ready", containers_ready.status == "True", containers_ready.reason, containers_ready.message)
+
+
+def _closed(kind: str, status: str | None) -> str:
+    """Why a readiness gate keeps the pod from being ready, "" when it does not."""
+    if status is None:
+        return f'corresponding condition of pod readiness gate "{kind}" does not exist.'
+    return "" if status == "True" else f'the status of pod readiness gate "{kind}" is not "True", but {status}'
 
 
 def _restarting(judged: Judged) -> core_v1.PodCondition:

@@ -13,6 +13,7 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Protocol
 
 from lightkube.models.core_v1 import Pod
@@ -22,8 +23,10 @@ from agent.cgroups.names import pod_cgroup_parent
 from agent.config import AgentConfig
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import pod_hostname
-from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, SpecError, SpecFacts
-from agent.container_spec.paths import container_log_path, pod_log_dir, termination_log_path
+from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, SpecError, SpecFacts, TokenKey
+from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
+from agent.container_spec.paths import container_log_path, pod_log_dir, termination_log_path, volumes_dir
+from agent.container_spec.references import config_references
 from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
 from agent.container_spec.security import local_seccomp_paths
@@ -31,7 +34,7 @@ from agent.images.keyring import Credential, pull_secrets
 from agent.images.puller import ImagePuller, ImageWaiting, PulledImage
 from agent.images.volume_images import pull_volume_images
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
-from agent.pods.failure import StepFailed, cri_failure, failure_reason
+from agent.pods.failure import PENDING, StepFailed, cri_failure, failure_reason
 from agent.pods.hook import post_start_of
 from agent.pods.resize_container import resize_container
 from agent.pods.run_hook import HookRunner
@@ -69,7 +72,7 @@ from agent.volumes.teardown import remove_pod_dir, remove_volumes
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec, Signal
-from kube_objects.config_data import ConfigObjects
+from kube_objects.config_data import ConfigObjects, ObjectKey, ObjectPending
 
 _log = logging.getLogger(__name__)
 
@@ -94,9 +97,22 @@ class PodCgroups(Protocol):
         ...
 
 
+class Cluster(Protocol):
+    """What an API server gives to pods besides their objects; a node of its own has none."""
+
+    async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
+        """Those that its volumes want; as str why there is none."""
+        ...
+
+    def service_variables(self, pod: Pod) -> Mapping[str, str]:
+        """What tells its containers of the Services around it."""
+        ...
+
+
 class Executor:
-    """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread,
-    `objects` (the local ConfigMaps and Secrets) when their manifests change.
+    """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread.
+
+    The local ConfigMaps and Secrets are for the pods of manifests, an API server's for its own pods.
     """
 
     def __init__(
@@ -111,7 +127,8 @@ class Executor:
     ) -> None:
         self.config = config
         self.node = node
-        self.objects = ConfigObjects()
+        self.cluster: Cluster | None = None
+        self._objects: dict[str, ConfigObjects] = {}
         self._runtime = runtime
         self._images = images
         self._puller = puller
@@ -120,6 +137,15 @@ class Executor:
         self._cgroups = cgroups
         self._user_ranges = UserRanges(str(config.root_dir))
         self._image_users: dict[str, ImageUser] = {}
+
+    def learn_objects(self, objects: ConfigObjects, source: str) -> frozenset[ObjectKey]:
+        """The ConfigMaps and Secrets of a source as they are now; which are not what they were."""
+        changed = objects.differing(self._objects.get(source, ConfigObjects()))
+        self._objects[source] = objects
+        return changed
+
+    def _objects_of(self, pod: Pod) -> ConfigObjects:
+        return self._objects.get(API_SOURCE if is_from_api(pod) else FILE_SOURCE, ConfigObjects())
 
     async def run_step(self, step: Step, target: Target) -> str:
         """Do it; what was made (a sandbox id, a container id, an image reference) or "". Raises StepFailed."""
@@ -131,6 +157,8 @@ class Executor:
             raise StepFailed(error.reason, str(error)) from error
         except VolumeError as error:
             raise StepFailed(error.reason, error.message) from error
+        except ObjectPending as error:
+            raise StepFailed(PENDING, str(error)) from error
         except CgroupError as error:
             raise StepFailed("FailedKillPod", str(error)) from error
         except OSError as error:
@@ -173,7 +201,7 @@ class Executor:
             with target.timed(VOLUMES, "", 0) if target.seen.current_sandbox is None else contextlib.nullcontext():
                 await self._prepare_volumes(pod_of(target))
         elif isinstance(step, UpdateVolumes):
-            await update_volumes(pod_of(target), self._root, self._spec_facts(pod_of(target), ()))
+            await update_volumes(pod_of(target), self._root, await self._with_tokens(pod_of(target)))
         elif isinstance(step, RemoveVolumes):
             await remove_volumes(self._root, target.uid)
         elif isinstance(step, RemovePodDir):
@@ -189,7 +217,20 @@ class Executor:
             raise TypeError(f"cannot carry out {step!r}: not a step of the executor")
 
     async def _prepare_volumes(self, pod: Pod) -> None:
-        await prepare_volumes(pod, self._root, facts=self._spec_facts(pod, ()))
+        self._await_objects(pod)
+        await prepare_volumes(pod, self._root, facts=await self._with_tokens(pod))
+
+    def _await_objects(self, pod: Pod) -> None:
+        """A pod begins when all that it will ask for has come. Raises ObjectPending."""
+        if not os.path.lexists(volumes_dir(self._root, (pod.metadata.uid if pod.metadata else None) or "")):
+            for key in sorted(config_references(pod)):
+                self._objects_of(pod).find(*key)
+
+    async def _with_tokens(self, pod: Pod) -> SpecFacts:
+        facts = self._spec_facts(pod, ())
+        if self.cluster is None or not is_from_api(pod):
+            return facts
+        return dataclasses.replace(facts, tokens=await self.cluster.tokens_of(pod))
 
     def log_dir(self, target: Target) -> str:
         """Where the pod's logs are."""
@@ -209,11 +250,15 @@ class Executor:
 
     def handler_facts(self, pod: Pod) -> HandlerFacts:
         """What the runtime's handler of the pod can do: nothing where there is no such handler."""
-        return self.node.runtime.handlers.get(handler_of(pod, self.objects) or "", HandlerFacts())
+        try:
+            name = handler_of(pod, self._objects_of(pod)) or ""
+        except ObjectPending:
+            return HandlerFacts()
+        return self.node.runtime.handlers.get(name, HandlerFacts())
 
     async def _create_sandbox(self, step: CreateSandbox, target: Target) -> str:
         pod = pod_of(target)
-        handler = handler_of(pod, self.objects)
+        handler = handler_of(pod, self._objects_of(pod))
         if handler is None:
             name = pod.spec.runtimeClassName if pod.spec else None
             text = f'failed to get runtime class: runtimeclass.node.k8s.io "{name}" not found'
@@ -293,7 +338,7 @@ class Executor:
 
     def _pull_secrets(self, target: Target) -> tuple[Credential, ...]:
         """A Secret that is of no use is told and left out, as in the kubelet: the image may be public."""
-        found, complaints = pull_secrets(pod_of(target), self.objects)
+        found, complaints = pull_secrets(pod_of(target), self._objects_of(pod_of(target)))
         for complaint in complaints:
             _log.warning("%s; pulling without", complaint)
         return found
@@ -360,7 +405,8 @@ class Executor:
             swap_behavior=config.swap_behavior,
             memory_qos=config.memory_qos,
             user_range=self._user_range(pod),
-            objects=self.objects,
+            objects=self._objects_of(pod),
+            service_variables=self.cluster.service_variables(pod) if self.cluster is not None else {},
             handler=self.handler_facts(pod),
         )
 

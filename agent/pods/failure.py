@@ -8,6 +8,8 @@ from __future__ import annotations
 from agent.pods.steps import CreateSandbox, PrepareVolumes, StartContainer, Step, UpdateVolumes
 from cri_client.errors import AlreadyExists, CriError, NotFound, Unavailable
 
+PENDING = "WaitingForObjects"
+
 
 class StepFailed(Exception):  # noqa: N818 - what happened to a step, not a fault of the program
     """A step did not succeed. `reason` and `message` are what the pod shows.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lightkube.models.core_v1 import ContainerStateTerminated, EphemeralContainer, Pod, PodStatus
 
 from agent.container_spec.hashing import container_hash
+from agent.container_spec.labels import API_SOURCE, is_from_api
 from agent.container_spec.references import has_config_volumes
 from agent.container_spec.resizable import Allocation, allocation_of, unsure, with_allocation
 from agent.pods.backoff import BackoffEntry
@@ -19,7 +20,7 @@ from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
 from agent.pods.entry import pod_to_json, status_to_json
 from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
-from agent.pods.failure import StepFailed
+from agent.pods.failure import PENDING, StepFailed
 from agent.pods.hook import post_start_of
 from agent.pods.observe import EXIT_CODE_UNKNOWN, PodObservation
 from agent.pods.plan_restart_all import MESSAGE, REASON
@@ -47,7 +48,7 @@ from kube_objects.encode import to_json
 RESET = ContainerStateTerminated(exitCode=EXIT_CODE_UNKNOWN, reason=REASON, message=MESSAGE)
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
-MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedCreatePodSandBox", "FailedMount")
+MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedCreatePodSandBox", "FailedMount", PENDING)
 LATE_EFFECTS_S = 5.0
 
 
@@ -61,8 +62,8 @@ class PodMemory:
     (by container name) is what the probes said when `probes` was last written down: nothing newer is published.
     `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up to where a
     step that was begun knows them. `hooked` are the names of containers with a postStart hook, `hooks_due` and
-    `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice. Times in Unix
-    seconds.
+    `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice. `source` is
+    "api" for a pod of an API server, `was_admitted`: an earlier agent has let it in. Times in Unix seconds.
     """
 
     uid: str
@@ -107,6 +108,8 @@ class PodMemory:
     probes: dict[str, object] = field(default_factory=dict)
     verdicts: dict[str, ProbeVerdict] = field(default_factory=dict)
     timeline: Timeline = field(default_factory=Timeline)
+    source: str = ""
+    was_admitted: bool = False
 
     @property
     def full_name(self) -> str:
@@ -121,7 +124,9 @@ class PodMemory:
         """Take the identity and the container hashes from the definition."""
         if pod.metadata is not None:
             self.namespace, self.name = pod.metadata.namespace or "", pod.metadata.name or ""
-        if pod.spec is not None:  # no manifest may have them
+        if is_from_api(pod):
+            self._learn_from_api(pod)
+        elif pod.spec is not None:  # no manifest may have them
             pod.spec.ephemeralContainers = list(self.ephemerals) or None
         self.active_until_s = active_deadline_s(pod, self.start_time_s)
         self.pod_json = pod_to_json(pod, self.namespace, self.name, self.uid)
@@ -130,6 +135,14 @@ class PodMemory:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
         self.hooked = frozenset(one.name for one in lasting_containers(pod) if post_start_of(one) is not None)
         self.spec_hashes = {one.name: container_hash(one) for one in init_containers(pod) + main_containers(pod)}
+
+    def _learn_from_api(self, pod: Pod) -> None:
+        self.source = API_SOURCE
+        self.ephemerals = list((pod.spec.ephemeralContainers if pod.spec else None) or ())
+        phase = (pod.status.phase if pod.status else None) or ""
+        if self.outcome is None and phase in ("Succeeded", "Failed"):
+            # Somebody has said so, and nothing can take it back.
+            self.outcome, self.settled = phase, status_to_json(pod.status or PodStatus())
 
     def note_admitted(self) -> None:
         """The pod was asked for admission, and may have been admitted."""
@@ -340,4 +353,6 @@ class PodMemory:
                 if one.lastTransitionTime is not None
             },
             timeline=self.timeline.parts(),
+            source=self.source,
+            admitted=self.admitted or self.was_admitted,
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.labels import is_from_api
 from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
@@ -23,7 +24,15 @@ from agent.pods.plan_restart_all import is_restarting_all, plan_restart_all
 from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
 from agent.pods.plan_stops import stop_all
 from agent.pods.restart import has_work
-from agent.pods.steps import CreateSandbox, PrepareVolumes, Step, StopContainer, StopSandbox, UpdateVolumes
+from agent.pods.steps import (
+    CreateSandbox,
+    PrepareVolumes,
+    RecordOutcome,
+    Step,
+    StopContainer,
+    StopSandbox,
+    UpdateVolumes,
+)
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish
 
@@ -89,8 +98,11 @@ def _plan_sandbox(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: float)
     if not has_work(pod, seen, facts):
         return _hold_back((*clearing, *plan_debris(seen)), (), facts, now_s, strict=True)
     if facts.not_admitted is not None and seen.empty:
-        what = "refused" if facts.not_admitted.refused else "admission"
-        return _hold_back((), (Waiting.held(what, "", facts.not_admitted),), facts, now_s)
+        refused = facts.not_admitted.refused
+        wait = Waiting.held("refused" if refused else "admission", "", facts.not_admitted)
+        # To an API server Failed is the last word.
+        final = (RecordOutcome(facts.not_admitted.reason, "Failed"),) if refused and is_from_api(pod) else ()
+        return _hold_back(final, (wait,), facts, now_s)
     clearing += [StopSandbox("the sandbox is to be replaced", one.id, dead=not one.ready) for one in seen.sandboxes]
     attempt = max([one.attempt + 1 for one in seen.sandboxes] + [facts.attempts_used.get("", -1) + 1])
     reason = "the pod has no sandbox" if not seen.sandboxes else f"sandbox {seen.sandboxes[0].id[:13]} is not ready"

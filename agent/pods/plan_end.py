@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.labels import is_from_api
 from agent.pods import deadline
 from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.facts import PodFacts
@@ -115,6 +116,10 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
         left_s = min(left_s, facts.shutdown.deadline_s - now_s)
     steps: list[Step] = [*stop_all(wish.pod, seen, why, max(0.0, left_s))]
+    if wish.pod is not None and is_from_api(wish.pod) and facts.outcome is None:
+        # Its API server is to hear how every container ended, which the runtime forgets with the containers.
+        steps += [StopSandbox(why, one.id) for one in seen.sandboxes if one.ready]
+        return steps or [RecordOutcome(why, last_phase(wish.pod, seen))], []
     steps += [StopSandbox(why, one.id, dead=not one.ready) for one in seen.sandboxes]
     steps += [RemoveContainer(why, one.name, one.id) for one in seen.all_containers()]
     steps += [RemoveSandbox(why, one.id) for one in seen.sandboxes]
@@ -130,6 +135,13 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     if facts.leftovers.record:
         steps.append(RemoveRecord(why))
     return steps, []
+
+
+def last_phase(pod: Pod, seen: PodObservation) -> str:
+    """Of a pod that was stopped: it has succeeded only if all of it ran and ended with 0, whatever its policy."""
+    ends = [seen.latest(main.name) for main in main_containers(pod)]
+    done = all(one is not None and one.exited and one.detail.exit_code == 0 for one in ends)
+    return "Succeeded" if done and ends else "Failed"
 
 
 def _failed_init(pod: Pod, seen: PodObservation, facts: PodFacts) -> str:

@@ -44,4 +44,6 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         status=PodStatus(conditions=conditions) if conditions else None,
         probes=record.probes,
         timeline=Timeline(record.timeline),
+        source=record.source,
+        was_admitted=record.admitted,
     )

@@ -83,13 +83,14 @@ def pod_status(
         restarting_all=is_restarting_all(pod, seen),
     )
     ips = _pod_ips(pod, seen, facts)
+    rejected = facts.refused is not None and facts.outcome is not None
     return core_v1.PodStatus(
         phase=phase,
         reason=reason,
         message=message,
         conditions=keep_times([*pod_conditions(pod, judged), *resize_conditions(facts.resize)], previous, now_s),
-        containerStatuses=mains,
-        initContainerStatuses=inits or None,
+        containerStatuses=None if rejected else mains,
+        initContainerStatuses=None if rejected else inits or None,
         ephemeralContainerStatuses=_ephemerals(pod, seen, facts, is_over=is_over) or None,
         hostIP=facts.node_ips[0] if facts.node_ips else None,
         hostIPs=[core_v1.HostIP(ip=ip) for ip in facts.node_ips] or None,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from lightkube.models.core_v1 import Pod
 
+from agent.pods.facts import Held
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -21,12 +23,16 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The newest word on one pod UID. `pod` is None for what runs here without any source wanting it."""
+    """The newest word on one pod UID. `pod` is None for what runs here without any source wanting it.
+
+    `refused` is why the pod can never run here, as its source knows already.
+    """
 
     uid: str
     pod: Pod | None
     source: str = ""
     ending: Ending | None = None
+    refused: Held | None = None
 
 
 def merge_wishes(older: Wish, newer: Wish) -> Wish:

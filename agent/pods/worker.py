@@ -11,15 +11,17 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import replace
 
 from lightkube.models.core_v1 import EphemeralContainer, Pod
 
 from agent.container_spec.facts import allocatable
+from agent.container_spec.labels import is_from_api
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
 from agent.container_spec.resizable import allocation_of
 from agent.pods.act import StepTaker
-from agent.pods.facts import Leftovers
+from agent.pods.facts import Held, Leftovers
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase, Turn, advance
@@ -118,8 +120,12 @@ class PodWorker:
     def objects_changed(self, changed: frozenset[ObjectKey]) -> None:
         """These ConfigMaps and Secrets are not what they were."""
         if self.wish.pod is not None and changed & config_references(self.wish.pod):
-            self.memory.note_objects_changed()
-            self._wake.set()
+            self.volumes_changed()
+
+    def volumes_changed(self) -> None:
+        """What its volumes are made of is not what it was."""
+        self.memory.note_objects_changed()
+        self._wake.set()
 
     async def run(self) -> None:
         """Work until nothing of the pod is left. A mistake of ours in one pod must not end the others."""
@@ -210,7 +216,7 @@ class PodWorker:
         wish = self.wish
         not_admitted = None
         if not self.memory.admitted and wish.pod is not None and wish.ending is None:
-            not_admitted = None if not seen.empty else self._shared.not_admitted(wish.pod)
+            not_admitted = None if not seen.empty else self._judge(wish.pod)
             self.memory.admitted = not_admitted is None
             self.memory.note_admitted()
         if wish.pod is not None:
@@ -223,6 +229,13 @@ class PodWorker:
             self._shared.going_down(wish.pod),
         )
         return plan_pod(wish, seen, facts, time.time())
+
+    def _judge(self, pod: Pod) -> Held | None:
+        """As admission, but an API server's pod fails at once, as in the kubelet, unless it has run here before."""
+        held = self.wish.refused or self._shared.not_admitted(pod)
+        if held is None or not is_from_api(pod) or self.memory.was_admitted:
+            return held
+        return replace(held, refused=True, message=f"Pod was rejected: {held.message}")
 
     def _allocate(self, pod: Pod, seen: PodObservation) -> None:
         """Take the amounts of CPU and memory that the definition names now, or keep the old ones and say why."""

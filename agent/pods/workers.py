@@ -2,7 +2,8 @@
 
 Before: the sources say which pods are wanted, the runtime and the disk what is there. Next: `worker`. A static pod
 that was edited has a new UID and the old full name: the new one waits here until nothing of the old one runs. What
-runs or lies around and is wanted by no source is taken away, but only after every source has spoken once.
+runs or lies around and is wanted by no source is taken away, but only after its source has spoken once: static pods
+do not wait for an API server, and what an API server's pods have here is not touched before it answers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod, PodStatus
 
+from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
+from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase
@@ -28,16 +31,32 @@ from agent.state_dir import PodRecord
 from daemonkit.tasks import spawn
 from kube_objects.config_data import ConfigObjects
 
-STATIC_SOURCE = "file"
+_NOBODY = "nobody"
+_UNSAID = "unsaid"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One pod a source wants, and where it is written."""
+    """One pod a source wants, and where it is written.
+
+    With an `ending` the source wants it stopped, and then to hear of it; `refused` is why it can never run here.
+    """
 
     pod: Pod
     source: str
+    ending: Ending | None = None
+    refused: Held | None = None
+
+    def same(self, other: Wanted | None) -> bool:
+        """Whether a worker that was told of the other need not be told of this."""
+        if other is None or self.pod is not other.pod:
+            return False
+        return (self.source, self.ending, self.refused) == (other.source, other.ending, other.refused)
+
+    def to_wish(self) -> Wish:
+        """As its worker is told."""
+        return Wish(uid_of(self.pod), self.pod, self.source, self.ending, self.refused)
 
 
 class PodWorkers:
@@ -57,46 +76,78 @@ class PodWorkers:
         self._records = dict(records)
         self._boot_id = boot_id
         self._crash_loop_max_s = crash_loop_max_s
+        self._of_source: dict[str, dict[str, Wanted]] = {}
         self._wanted: dict[str, Wanted] = {}
+        self._told: dict[str, Wanted] = {}
+        self._ended: set[str] = set()
+        self._spoken: set[str] = set()
+        self._silent: set[str] = set()
+        self._on_disk: frozenset[str] = frozenset()
         self._parked_since: dict[str, float] = {}
         self._found: dict[str, PodObservation] = {}
+
+    def expect(self, source: str) -> None:
+        """Before `begin`: this source will speak some time later, and what is its own waits for that."""
+        self._silent.add(source)
 
     def begin(
         self, wanted: Iterable[Wanted], seen: Mapping[str, PodObservation], on_disk: frozenset[str] = frozenset()
     ) -> None:
-        """Once every source, the runtime (`seen`) and the disk have spoken: adopt everything, then start what lacks.
+        """Once the manifests, the runtime (`seen`) and the disk have spoken: adopt everything, then start what lacks.
 
         In that order: a pod that was edited while no agent ran waits for the one it replaces. What the runtime holds
         has been admitted before and is not judged again.
         """
-        self._found = dict(seen)
-        self._wanted = {uid_of(one.pod): one for one in wanted}
-        self.adopt(seen, on_disk)
-        self._start_due()
+        self._found, self._on_disk = dict(seen), on_disk
+        self._hear(wanted, FILE_SOURCE)
 
-    def want(self, wanted: Iterable[Wanted]) -> None:
-        """Replace the wished set of pods. Workers are told, nothing is waited for."""
-        self._wanted = {uid_of(one.pod): one for one in wanted}
+    def want(self, wanted: Iterable[Wanted], source: str = FILE_SOURCE) -> None:
+        """Replace the wished set of pods of a source. Workers are told, nothing is waited for."""
+        if source not in self._spoken:
+            self._hear(wanted, source)
+            return
+        self._replace(wanted, source)
+        self._told = {uid: one for uid, one in self._told.items() if uid in self._wanted}
+        self._ended &= self._wanted.keys()
         for uid, worker in self.workers.items():
             if uid not in self._wanted and not worker.told_to_end:
-                worker.tell(Wish(uid, None, ending=Ending("its manifest was removed or replaced")))
+                deleted = is_from_api(worker.wish.pod)
+                why = "it was deleted from the API server" if deleted else "its manifest was removed or replaced"
+                worker.tell(Wish(uid, None, ending=Ending(why)))
         self._start_due()
 
-    def learn_objects(self, objects: ConfigObjects) -> None:
-        """The local ConfigMaps and Secrets as they are now; the pods that refer to what changed look again at once."""
-        changed = objects.differing(self._shared.executor.objects)
-        self._shared.executor.objects = objects
+    def _hear(self, wanted: Iterable[Wanted], source: str) -> None:
+        """A source speaks for the first time."""
+        self._spoken.add(source)
+        self._silent.discard(source)
+        self._replace(wanted, source)
+        self.adopt(self._found, self._on_disk)
+        self._start_due()
+
+    def _replace(self, wanted: Iterable[Wanted], source: str) -> None:
+        self._of_source[source] = {uid_of(one.pod): one for one in wanted}
+        self._wanted = {uid: one for of_source in self._of_source.values() for uid, one in of_source.items()}
+
+    def learn_objects(self, objects: ConfigObjects, source: str = FILE_SOURCE) -> None:
+        """A source's ConfigMaps and Secrets as they are now; the pods that refer to what changed look again at once."""
+        changed = self._shared.executor.learn_objects(objects, source)
         for worker in self.workers.values() if changed else ():
-            worker.objects_changed(changed)
+            if is_from_api(worker.wish.pod) == (source == API_SOURCE):
+                worker.objects_changed(changed)
+
+    def volumes_changed(self, uid: str) -> None:
+        """What this pod's volumes are made of is not what it was."""
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.volumes_changed()
 
     def adopt(self, seen: Mapping[str, PodObservation], on_disk: frozenset[str] = frozenset()) -> None:
-        """Take over what the runtime, and the disk, hold of static pods that nobody wants: it is to go.
+        """Take over what the runtime, and the disk, hold of pods that nobody wants: it is to go.
 
-        Only to be called when every source has spoken. What was started by others (no file source) is left alone.
+        What is of a source that has not spoken is left alone, and so is what was started by others.
         """
-        strangers = {uid for uid, one in seen.items() if one.config_source not in (STATIC_SOURCE, "")}
-        ours = {uid for uid, one in seen.items() if one.config_source == STATIC_SOURCE} | (on_disk - strangers)
-        for uid in sorted(ours - self._wanted.keys() - self.workers.keys()):
+        unwanted = (seen.keys() | on_disk) - self._wanted.keys() - self.workers.keys()
+        for uid in sorted(uid for uid in unwanted if self._is_judged(self._source_of(uid, seen, on_disk))):
             one = seen.get(uid, PodObservation(uid))
             memory = self._memory(uid)
             memory.namespace, memory.name = one.namespace or memory.namespace, one.name or memory.name
@@ -108,6 +159,19 @@ class PodWorkers:
                 memory.grace_s = float(one.grace_s)
             _log.info("pod %s/%s (%s) is wanted by no source: it goes", memory.namespace, memory.name, uid)
             self._start(Wish(uid, None, ending=Ending("no source wants this pod")), memory)
+
+    def _source_of(self, uid: str, seen: Mapping[str, PodObservation], on_disk: frozenset[str]) -> str:
+        """Whose pod has left this here."""
+        if uid in seen and seen[uid].config_source:
+            return seen[uid].config_source
+        if uid not in on_disk:
+            return _NOBODY
+        record = self._records.get(uid)
+        return _UNSAID if record is None else record.source or FILE_SOURCE
+
+    def _is_judged(self, source: str) -> bool:
+        """Whether it is known that nobody wants what is left of this source's pods."""
+        return source in self._spoken or (source == _UNSAID and not self._silent)
 
     def compare(self, seen: Mapping[str, PodObservation]) -> int:
         """Hold a full look against what the workers saw last; wake those that missed something, and count them."""
@@ -152,6 +216,10 @@ class PodWorkers:
         if worker is not None and worker.phase is Phase.REMOVED:
             self._records.pop(uid, None)
             self._found.pop(uid, None)
+            self._told.pop(uid, None)
+            self._on_disk -= {uid}
+            if uid in self._wanted and self._wanted[uid].ending is not None:
+                self._ended.add(uid)
             del self.workers[uid]
         self._start_due()
         for other in self.workers.values():
@@ -165,22 +233,33 @@ class PodWorkers:
             worker.full_name: worker
             for worker in self.workers.values()
             if worker.phase in (Phase.SYNCING, Phase.TERMINATING) or worker.uid in self._wanted
+            if worker.memory.source != API_SOURCE
         }
         parked: set[str] = set()
         for uid, one in self._wanted.items():
             worker = self.workers.get(uid)
-            holder = holders.get(full_name_of(one.pod))
-            if worker is not None and not worker.told_to_end:
-                if worker.wish.pod is not one.pod or worker.wish.source != one.source:
-                    worker.tell(Wish(uid, one.pod, one.source))
+            from_api = is_from_api(one.pod)  # there the UID says which pod is meant, and two of one name may overlap
+            holder = None if from_api else holders.get(full_name_of(one.pod))
+            if worker is not None and (from_api or not worker.told_to_end):
+                self._tell(worker, one)
+            elif uid in self._ended:
+                continue  # whoever wanted it gone has not heard of it yet
             elif worker is None and (holder is None or not holder.told_to_end or uid in self._found):
-                holders[full_name_of(one.pod)] = self._start(Wish(uid, one.pod, one.source), self._memory(uid))
+                self._told[uid] = one
+                started = self._start(one.to_wish(), self._memory(uid))
+                if not from_api:
+                    holders[full_name_of(one.pod)] = started
             else:
                 parked.add(uid)
                 self._show_parked(uid, one, holder)
         for uid in self._parked_since.keys() - parked - self.workers.keys():
             self._shared.board.remove_pod(uid)
         self._parked_since = {uid: at_s for uid, at_s in self._parked_since.items() if uid in parked}
+
+    def _tell(self, worker: PodWorker, one: Wanted) -> None:
+        if not one.same(self._told.get(worker.uid)):
+            self._told[worker.uid] = one
+            worker.tell(one.to_wish())
 
     def _start(self, wish: Wish, memory: PodMemory) -> PodWorker:
         worker = PodWorker(wish, memory, self._shared, self._found.get(wish.uid))

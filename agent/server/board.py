@@ -7,7 +7,7 @@ woken and then read the newest state, so a slow reader costs the writers nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -16,7 +16,8 @@ class StatusBoard:
     """The current picture. `version` grows with each change of pods or errors.
 
     It is `complete` when every pod that `expect` named has spoken: until then watchers hear nothing, because a picture
-    that lacks pods that run would take them out of their Services.
+    that lacks pods that run would take them out of their Services. `on_pod` hears of each pod's new entry, None when it
+    is gone, and must not block.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class StatusBoard:
         self._changed = asyncio.Event()
         self._silent: set[str] | None = None
         self.version = 0
+        self.on_pod: Callable[[str, bytes | None], None] = lambda _uid, _entry: None
 
     @property
     def complete(self) -> bool:
@@ -45,12 +47,18 @@ class StatusBoard:
             self._pods[uid] = encoded
             self._spoke(uid)
             self._change()
+            self.on_pod(uid, encoded)
 
     def remove_pod(self, uid: str) -> None:
         """Drop a pod that is gone."""
         self._spoke(uid)
         if self._pods.pop(uid, None) is not None:
             self._change()
+        self.on_pod(uid, None)
+
+    def entries(self) -> tuple[tuple[str, bytes], ...]:
+        """Each pod's entry by its UID."""
+        return tuple(self._pods.items())
 
     def set_errors(self, errors: Sequence[Mapping[str, object]]) -> None:
         """Replace the errors of the manifests."""

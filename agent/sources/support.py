@@ -1,4 +1,4 @@
-"""What the agent does with each field of a static pod's manifest: the one table of it.
+"""What the agent does with each field of a static pod's manifest, and of a pod of an API server: the one table of it.
 
 Pure.  Before: kube_objects.manifest has refused unknown fields.  Next: validation.py refuses by this table what the
 agent cannot honour, so that no field is ever ignored in silence; `make docs` writes docs/pod-support.md from it (a test
@@ -213,17 +213,41 @@ RULES: Mapping[str, Rule] = {
     **_under("spec", _SPEC),
 }
 
-_INNER = frozenset(
-    name[:end] for name in RULES for end in range(len(name)) if name[end] == "." or name.startswith("[]", end)
-)
+API_RULES: Mapping[str, Rule] = {
+    **RULES,
+    **_under(
+        "spec",
+        {
+            **_used("serviceAccountName", "serviceAccount", "automountServiceAccountToken", "enableServiceLinks"),
+            **_used("nodeName", "overhead", "ephemeralContainers", "volumes[].projected.sources[].serviceAccountToken"),
+            **_used("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution"),
+            **_idle("matters to schedulers only", "schedulingGates"),
+            **_refused(_NOT_YET, "resourceClaims", "resources.claims"),
+            **_refused(_NOT_YET, "containers[].resources.claims", "initContainers[].resources.claims"),
+            **_refused(_NOT_YET, "volumes[].persistentVolumeClaim", "volumes[].ephemeral", "volumes[].csi"),
+            **_refused(_NOT_YET, "volumes[].projected.sources[].clusterTrustBundle"),
+            **_refused(_NOT_YET, "volumes[].projected.sources[].podCertificate"),
+        },
+    ),
+}
+"""For a pod that an API server has let in and a scheduler has sent here."""
 
 
-def rule_of(name: str, inherited: Rule | None = None) -> Rule | None:
+def _inner(rules: Mapping[str, Rule]) -> frozenset[str]:
+    return frozenset(
+        name[:end] for name in rules for end in range(len(name)) if name[end] == "." or name.startswith("[]", end)
+    )
+
+
+_INNER = {id(rules): _inner(rules) for rules in (RULES, API_RULES)}
+
+
+def rule_of(name: str, inherited: Rule | None = None, rules: Mapping[str, Rule] = RULES) -> Rule | None:
     """The rule for a field, `inherited` being that of what contains it; None where only its parts have rules."""
     if _NEWER.match(name):
         return Rule(Verdict.REFUSED, "newer than Kubernetes 1.36")
-    rule = inherited or RULES.get(name)
-    return rule if rule is not None or name in _INNER else Rule(Verdict.REFUSED, _NOT_YET)
+    rule = inherited or rules.get(name)
+    return rule if rule is not None or name in _INNER[id(rules)] else Rule(Verdict.REFUSED, _NOT_YET)
 
 
 def needs_cluster(rule: Rule) -> bool:
@@ -236,28 +260,37 @@ def unsupported_fields(value: object) -> Iterator[tuple[Path, str]]:
 
     Empty lists and nulls count as absent.
     """
-    yield from _walk(value, (), "", None)
+    yield from _walk(value, (), "", None, RULES)
 
 
-def _walk(value: object, path: Path, name: str, inherited: Rule | None) -> Iterator[tuple[Path, str]]:
+def unsupported_in_cluster(spec: object) -> Iterator[tuple[Path, str]]:
+    """The same of a PodSpec that an API server has let in."""
+    yield from _walk(spec, ("spec",), "spec", None, API_RULES)
+
+
+def _walk(
+    value: object, path: Path, name: str, inherited: Rule | None, rules: Mapping[str, Rule]
+) -> Iterator[tuple[Path, str]]:
     if isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _walk(item, (*path, index), f"{name}[]", inherited)
+            yield from _walk(item, (*path, index), f"{name}[]", inherited, rules)
     elif isinstance(value, dict):
         for key, item in value.items():
             if item is None or item == [] or item == "":
                 continue
-            yield from _check(item, (*path, key), f"{name}.{key}" if name else key, inherited)
+            yield from _check(item, (*path, key), f"{name}.{key}" if name else key, inherited, rules)
 
 
-def _check(value: object, path: Path, name: str, inherited: Rule | None) -> Iterator[tuple[Path, str]]:
-    rule = rule_of(name, inherited)
+def _check(
+    value: object, path: Path, name: str, inherited: Rule | None, rules: Mapping[str, Rule]
+) -> Iterator[tuple[Path, str]]:
+    rule = rule_of(name, inherited, rules)
     if rule is None:
-        yield from _walk(value, path, name, None)
+        yield from _walk(value, path, name, None, rules)
     elif rule.verdict is Verdict.REFUSED:
         yield path, rule.note
     elif rule.values and value not in rule.values:
         allowed = " or ".join(repr(one) for one in rule.values if one != "")
         yield path, f"{value!r} is {_NOT_YET}, only {allowed}" + (f" ({rule.note})" if rule.note else "")
     elif rule.verdict is Verdict.USED:
-        yield from _walk(value, path, name, rule)
+        yield from _walk(value, path, name, rule, rules)

@@ -15,9 +15,11 @@ from lightkube.models import core_v1
 
 from agent.container_spec.env import field_value, resource_field_value
 from agent.container_spec.facts import SpecError, SpecFacts
+from agent.container_spec.pod_resources import all_containers
 from kube_objects.config_data import CONFIG_MAP, SECRET, ConfigData, ObjectMissing
 
 DEFAULT_MODE = 0o644
+TOKEN_S = 3600
 _ABSENT_KEY = {
     CONFIG_MAP: "configmap references non-existent config key",
     SECRET: "references non-existent secret key",
@@ -29,10 +31,11 @@ _ESCAPES = {
 
 @dataclass(frozen=True)
 class ProjectedFile:
-    """The content and the permission bits of one file."""
+    """The content and the permission bits of one file; `user_id` owns it, None is root."""
 
     data: bytes = field(repr=False)
     mode: int
+    user_id: int | None = field(default=None, compare=False)
 
 
 Payload: TypeAlias = Mapping[str, ProjectedFile]
@@ -78,7 +81,34 @@ def _of_part(pod: core_v1.Pod, part: core_v1.VolumeProjection, mode: int, facts:
         return _of_object(pod, CONFIG_MAP, config.name, config.optional, config.items, mode, facts)
     if (secret := part.secret) is not None:
         return _of_object(pod, SECRET, secret.name, secret.optional, secret.items, mode, facts)
+    if part.serviceAccountToken is not None:
+        return _token(pod, part.serviceAccountToken, mode, facts)
     return _of_pod(pod, (part.downwardAPI.items if part.downwardAPI else None) or (), mode, facts)
+
+
+def _token(pod: core_v1.Pod, source: core_v1.ServiceAccountTokenProjection, mode: int, facts: SpecFacts) -> Payload:
+    """A file that only the pod's user may read where it is known who that is, else with the volume's mode."""
+    key = source.audience or "", source.expirationSeconds or TOKEN_S
+    found = facts.tokens.get(key, "failed to fetch token: no API server is asked for tokens of this pod")
+    if isinstance(found, str):
+        raise PayloadError(found)
+    security = pod.spec.securityContext if pod.spec else None
+    user_id = _only_user(pod)
+    private = user_id is not None or (security is not None and security.fsGroup is not None)
+    return {source.path: ProjectedFile(found, 0o600 if private else mode, user_id)}
+
+
+def _only_user(pod: core_v1.Pod) -> int | None:
+    """Whom all containers of the pod run as, None where that is not said or differs."""
+    security = pod.spec.securityContext if pod.spec else None
+    default = security.runAsUser if security is not None else None
+    users = {
+        one.securityContext.runAsUser
+        if one.securityContext is not None and one.securityContext.runAsUser is not None
+        else default
+        for one in all_containers(pod)
+    }
+    return users.pop() if len(users) == 1 else None
 
 
 def _of_object(

@@ -24,6 +24,7 @@ from agent.volumes.plan import EmptyDir, HostPath, NfsVolume, ObjectVolume, plan
 from agent.volumes.pod_files import make_dirs
 from agent.volumes.projection import is_written, write_payload
 from daemonkit.tasks import finish_first
+from kube_objects.config_data import ObjectPending
 
 _CHECK_S = 10.0
 _NOBODY = SpecFacts(node=NodeFacts(node_name=""))
@@ -71,9 +72,11 @@ async def update_volumes(pod: core_v1.Pod, root_dir: str, facts: SpecFacts) -> N
 def _payload(pod: core_v1.Pod, volume: ObjectVolume, facts: SpecFacts, *, keep: bool = False) -> Payload | None:
     try:
         return volume_payload(pod, volume.source, facts)
-    except PayloadError as error:
+    except (PayloadError, ObjectPending) as error:
         if keep and is_written(volume.host_path):
             return None
+        if isinstance(error, ObjectPending):
+            raise
         raise setup_failed(volume.name, str(error)) from None
 
 

@@ -58,7 +58,7 @@ def is_written(directory: str) -> bool:
 
 
 def _readable(file: ProjectedFile, group_id: int | None) -> ProjectedFile:
-    return file if group_id is None else ProjectedFile(file.data, file.mode | 0o440)
+    return file if group_id is None else ProjectedFile(file.data, file.mode | 0o440, file.user_id)
 
 
 def _current(fd: int) -> str | None:
@@ -123,8 +123,7 @@ def _write_file(fd: int, parts: list[str], file: ProjectedFile, group_id: int | 
     made = os.open(parts[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
     with open(made, "wb") as stream:
         stream.write(file.data)
-        if group_id is not None:
-            os.fchown(made, -1, group_id)
+        os.fchown(made, -1 if file.user_id is None else file.user_id, -1 if group_id is None else group_id)
         os.fchmod(made, file.mode)
     return None
 

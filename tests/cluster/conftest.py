@@ -1,4 +1,5 @@
-"""One real control plane for the session, on loopback ports that were free, and a node's network namespace per test.
+"""One real control plane for the session, on loopback ports that were free, and a node's network namespace per test;
+and `member`, a node of it for the session: our agent on a containerd of its own, on a test host of its own.
 
 Building it takes minutes of two cores, which is done before the tests begin (`make test`, `make test-cluster`); where
 the cache has no build they skip and say how to make one. Nothing else on the machine is touched, so they may run beside
@@ -19,12 +20,17 @@ from typing import Any, TypeVar
 
 import pytest
 
+from lab.containerd import PrivateContainerd
 from lab.control_plane import PROXY, ControlPlane
 from lab.control_plane_build import control_plane_directory, is_built
+from lab.host import LabHost
+from lab.images import load_images
 from lab.machine import wait_until
+from lab.manifests import is_ready
+from lab.node import LabNode
 from tests.cluster.relay import Relay
 from tests.conftest import OUTCOME
-from tests.kernel.netlab import NFTABLES, NODE_IP, Node, make_node
+from tests.kernel.netlab import NFTABLES, NODE_IP, Namespace, Node, make_node
 from tests.kernel.proxy_process import ProxyProcess
 
 T = TypeVar("T")
@@ -85,6 +91,72 @@ class ClusterProxy(ProxyProcess):
         ours = (f"--manifest-dir={self.services}", f"--agent-socket={self.agent_socket}")
         plain = [argument for argument in super().command(*flags) if argument not in ours]
         return [*plain, "--agent-socket=", f"--kubeconfig={self.kubeconfig}", "--proxy-mode=nftables"]
+
+
+@dataclass
+class Member:
+    """A node whose agent has joined; its only way to the API server is the relay."""
+
+    cluster: Cluster
+    node: LabNode
+    relay: Relay
+
+    def get(self, *what: str) -> Any:
+        """`kubectl get` as JSON."""
+        return json.loads(self.cluster.kubectl("get", *what, "--output=json"))
+
+    def pods(self, label: str) -> list[Any]:
+        found: list[Any] = self.get("pods", f"--selector=test={label}")["items"]
+        return found
+
+    def pod(self, name: str) -> Any:
+        """{} when there is none."""
+        text = self.cluster.kubectl("get", "pod", name, "--ignore-not-found", "--output=json")
+        return json.loads(text) if text.strip() else {}
+
+    def wait(self, condition: Callable[[], T], what: str, timeout_s: float = 90.0) -> T:
+        """Until it is so; the agent's log is shown when it is not."""
+        found: T = self.node.wait(condition, what, timeout_s)
+        return found
+
+    def remove(self, label: str) -> None:
+        """Everything that tests have made under this label; what runs of it has ended afterwards."""
+        kinds = "deployments,jobs,statefulsets,daemonsets,pods,configmaps,secrets,services"
+        self.cluster.kubectl("delete", kinds, f"--selector=test={label}", "--wait=false", "--grace-period=1")
+        self.wait(lambda: not self.pods(label), f"no pods of {label}")
+
+
+@pytest.fixture(scope="session")
+def member(cluster: Cluster) -> Iterator[Member]:
+    with LabHost("member") as host:
+        containerd = PrivateContainerd(host, host.base / "containerd")
+        with containerd:
+            load_images(containerd)
+            namespace = Namespace.of_process(host.pid)
+            relay = cluster.do(lambda: Relay(namespace, cluster.plane.port))
+            node = LabNode(
+                host, containerd, host.base / "node", name="member-a", cgroup_root=f"{host.cgroup_root}/member"
+            )
+            config = cluster.plane.kubeconfig("system:node:member-a", ("system:nodes",), server=relay.url)
+            node.agent_flags.append(f"--kubeconfig={config}")
+            made = Member(cluster, node, relay)
+            try:
+                cluster.do(cluster.plane.start_scheduler)
+                node.start_agent()
+                made.wait(lambda: _is_ready(made.get("nodes")["items"]), "the Node to be Ready")
+                # The node lifecycle controller does this, and would end the pods of all nodes without an agent, too.
+                cluster.kubectl("taint", "node", "member-a", "node.kubernetes.io/not-ready-")
+                yield made
+            finally:
+                node.close()
+                relay.close()
+                namespace.close()
+                cluster.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
+                cluster.kubectl("delete", "node", "member-a", "--ignore-not-found")
+
+
+def _is_ready(nodes: list[Any]) -> bool:
+    return any(is_ready(node) for node in nodes if node["metadata"]["name"] == "member-a")
 
 
 @dataclass

@@ -80,6 +80,7 @@ class Node:
         self.board = StatusBoard()
         self.state = StateDir(root)
         self.refused: dict[str, Held] = {}
+        self.awaited: tuple[str, ...] = ()
         self._root = root
 
     @contextlib.asynccontextmanager
@@ -123,7 +124,9 @@ class Node:
                     moved=lambda uid: self.workers.moved(uid),
                 )
                 self.workers = PodWorkers(shared, group, records, "boot-1", lambda: 300.0)
-                self.saver = saver
+                self.saver, self.executor = saver, shared.executor
+                for source in self.awaited:
+                    self.workers.expect(source)
                 self.view = shared.view
                 self.workers.begin(wanted(*first), await self.view.observe_all(), self.state.pod_uids())
                 own(saver.run(), "records")

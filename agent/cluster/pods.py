@@ -1,0 +1,114 @@
+"""The pods of an API server on this node, put together: from its list to the workers, from the board back to it.
+
+Before: `side` builds this where there is a kubeconfig.  Next: `pod_source` -> `agent/pods/workers`; what pods are made
+of -> `agent/pods/execute`; the board -> `status_writer` and `mirror_keeper`.  Static pods never wait for any of it, and
+nothing of the API server's pods is touched before it has told of all pods and Services once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from lightkube.models.core_v1 import Pod
+
+from agent.cluster.api_pod import is_over
+from agent.cluster.mirror import Key, Mirror, Original
+from agent.cluster.mirror_keeper import MirrorKeeper
+from agent.cluster.object_keeper import ObjectKeeper
+from agent.cluster.pod_source import PodSource
+from agent.cluster.services import Services
+from agent.cluster.status_writer import StatusWriter
+from agent.cluster.tokens import TokenKeeper
+from agent.container_spec.facts import TokenKey
+from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, config_source
+from agent.container_spec.references import config_references
+from agent.pods.surroundings import Surroundings
+from agent.pods.workers import PodWorkers, uid_of
+from daemonkit.tasks import spawn_eternal
+from kube_client.client import KubeClient
+
+
+class Node(Protocol):
+    """The part of `own_node.OwnNode` that counts here."""
+
+    name: str
+
+    @property
+    def uid(self) -> str:
+        """ "" while there is none."""
+        ...
+
+    def when_changed(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called after each change."""
+        ...
+
+
+class ClusterPods:
+    """Everything of the pods that needs the API server."""
+
+    def __init__(self, client: KubeClient, node: Node, workers: PodWorkers, shared: Surroundings) -> None:
+        self._client = client
+        self._workers = workers
+        self._services = Services(self._take_pods)
+        self._tokens = TokenKeeper(client, workers.volumes_changed)
+        self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE))
+        shared.executor.cluster = self
+        self._source = PodSource(node.name, self._take_pods, self._take_state)
+        self._writer = StatusWriter(client, self._source.find, self._source.learn)
+        self._mirrors = MirrorKeeper(client, node.name, lambda: node.uid, self._originals, self._seen_mirrors)
+        for uid, entry in shared.board.entries():
+            self._writer.see(uid, entry)
+        shared.board.on_pod = self._take_entry
+        node.when_changed(self._mirrors.poke)
+
+    def spawn(self, group: asyncio.TaskGroup) -> None:
+        """Start all of it."""
+        spawn_eternal(group, self._source.run(self._client), name="api pods")
+        spawn_eternal(group, self._services.run(self._client), name="api services")
+        spawn_eternal(group, self._objects.run(), name="api objects")
+        spawn_eternal(group, self._writer.run(), name="pod statuses")
+        spawn_eternal(group, self._mirrors.run(), name="mirror pods")
+
+    async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
+        """For the pod's volumes; as str why there is none."""
+        return await self._tokens.tokens_of(pod)
+
+    def service_variables(self, pod: Pod) -> Mapping[str, str]:
+        """What tells its containers of the Services around it."""
+        return self._services.variables(pod)
+
+    def _take_pods(self) -> None:
+        self._mirrors.poke()
+        if not (self._source.heard and self._services.heard):
+            return
+        wanted = self._source.wanted()
+        self._tokens.keep_only({uid_of(one.pod) for one in wanted})
+        live = [one.pod for one in wanted if not is_over(one.pod)]
+        self._objects.want(frozenset(key for pod in live for key in config_references(pod)))
+        self._workers.want(wanted, API_SOURCE)
+
+    def _take_state(self, uid: str) -> None:
+        self._writer.poke(uid)
+
+    def _take_entry(self, uid: str, entry: bytes | None) -> None:
+        self._writer.see(uid, entry)
+        self._mirrors.poke()
+
+    def _originals(self) -> dict[Key, Original]:
+        found: dict[Key, Original] = {}
+        for worker in self._workers.workers.values():
+            pod = worker.wish.pod
+            if pod is None or pod.metadata is None or config_source(pod) != FILE_SOURCE:
+                continue
+            key = pod.metadata.namespace or "", pod.metadata.name or ""
+            if key not in found or not worker.told_to_end:  # of an edited one the newer counts
+                found[key] = Original(pod, worker.told_to_end)
+        return found
+
+    def _seen_mirrors(self) -> dict[Key, Mirror] | None:
+        if not self._source.heard:
+            return None
+        mirrors = self._source.mirrors()
+        return {key: Mirror(state.uid, mirrored, state.deleting) for key, (state, mirrored) in mirrors.items()}

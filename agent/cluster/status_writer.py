@@ -1,0 +1,141 @@
+"""Tells the API server how its pods are, and deletes those that have ended as it wished.  I/O; the only writer of both.
+
+Before: `agent/pods/publish` puts each pod's entry on the board, which tells this.  Next: PATCH of the pod's status,
+only of what the server does not know yet; then, for a pod that is to be deleted and of which nothing is left here,
+DELETE of exactly this pod.  The server hears how a pod ended before it is deleted.  Nothing is lost while the server is
+away: the newest status of each pod waits, and older ones are never sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from agent.cluster.api_pod import ServerState
+from agent.cluster.protocols import Api
+from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
+from agent.cluster.status_patch import status_patch
+from daemonkit.tasks import spawn_eternal
+from kube_client.errors import ApiError, StatusError
+
+AT_ONCE = 4
+GATHER_S = 0.02
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 10.0
+_ANOTHER = (404, 409)  # the pod is gone, or its name is another's: the watch will say so
+_log = logging.getLogger(__name__)
+
+
+class _Pod(msgspec.Struct):
+    status: dict[str, Any] = {}
+
+
+class _Entry(msgspec.Struct):
+    pod: _Pod
+
+
+class StatusWriter:
+    """`find(uid)` is what the server knows of a pod (or of a static pod's mirror), `learn` takes an answer in."""
+
+    def __init__(
+        self, client: Api, find: Callable[[str], ServerState | None], learn: Callable[[bytes], ServerState]
+    ) -> None:
+        self._client = client
+        self._find = find
+        self._learn = learn
+        self._entries: dict[str, bytes] = {}
+        self._over: set[str] = set()
+        self._deleted: set[str] = set()
+        self._ignored: dict[str, dict[str, Any]] = {}
+        self._due: dict[str, None] = {}
+        self._busy: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._said: dict[str, str] = {}
+        self._wake = asyncio.Event()
+
+    def see(self, uid: str, entry: bytes | None) -> None:
+        """A pod's newest entry of the board; None: nothing of it is left on this machine."""
+        if entry is None:
+            self._over.add(uid)
+        else:
+            self._over.discard(uid)
+            self._entries[uid] = entry
+        self.poke(uid)
+
+    def poke(self, uid: str) -> None:
+        """The server may know something else of this pod."""
+        self._due[uid] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(AT_ONCE):
+                spawn_eternal(group, self._work(), name=f"pod statuses {number}")
+
+    async def _work(self) -> None:
+        while True:
+            uid = next((uid for uid in self._due if uid not in self._busy), None)
+            if uid is None:
+                self._wake.clear()
+                await self._wake.wait()
+                await asyncio.sleep(GATHER_S)  # what happens at the same moment is told at once
+                continue
+            del self._due[uid]
+            self._busy.add(uid)
+            try:
+                await self._bring_up_to_date(uid)
+            except ApiError as error:
+                self._try_again(uid, error)
+            else:
+                self._failures.pop(uid, None)
+                self._said.pop(uid, None)
+            finally:
+                self._busy.discard(uid)
+                if uid in self._due:
+                    self._wake.set()
+
+    async def _bring_up_to_date(self, uid: str) -> None:
+        state, entry = self._find(uid), self._entries.get(uid)
+        if state is None:
+            self._forget(uid)
+            return
+        if entry is not None:
+            await self._write(uid, state, msgspec.json.decode(entry, type=_Entry).pod.status)
+        if uid in self._over and state.deleting and state.uid == uid and uid not in self._deleted:
+            await delete_pod(self._client, state.namespace, state.name, uid)
+            self._deleted.add(uid)
+
+    async def _write(self, uid: str, state: ServerState, status: dict[str, Any]) -> None:
+        patch = status_patch(status, state.status, ending=state.deleting)
+        if not patch or patch == self._ignored.get(uid):
+            return
+        body = {"metadata": {"uid": state.uid}, "status": patch}
+        path = pod_path(state.namespace, state.name, "status")
+        answer = self._learn(await self._client.send("PATCH", path, msgspec.json.encode(body), STRATEGIC))
+        left = status_patch(status, answer.status, ending=state.deleting)
+        if left:  # a field that this server does not keep: not to be sent again and again
+            self._ignored[uid] = left
+        else:
+            self._ignored.pop(uid, None)
+
+    def _forget(self, uid: str) -> None:
+        if uid in self._over:
+            self._entries.pop(uid, None)
+            self._over.discard(uid)
+        self._deleted.discard(uid)
+        self._ignored.pop(uid, None)
+
+    def _try_again(self, uid: str, error: ApiError) -> None:
+        failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+        delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 8))
+        if isinstance(error, StatusError) and error.status in _ANOTHER:
+            delay_s = RETRY_MAX_S
+        asyncio.get_running_loop().call_later(max(delay_s, error.retry_after_s or 0.0), self.poke, uid)
+        if self._said.get(uid) != str(error):
+            self._said[uid] = str(error)
+            _log.warning("cannot tell of pod %s: %s; trying again", uid, error)

@@ -1,0 +1,291 @@
+"""Pods of an API server on a runtime in memory: they run, their statuses are told, they are deleted in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cluster.api_pod import read_api_pod
+from agent.cluster.pod_source import PodSource
+from agent.cluster.status_writer import StatusWriter
+from agent.container_spec.labels import API_SOURCE
+from agent.pods.facts import Held
+from cri_client.fake import FakeProgram, FakeRuntime
+from daemonkit.tasks import spawn
+from kube_objects.config_data import CONFIG_MAP, ConfigData, ConfigObjects
+from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
+from tests.unit.agent.pods.test_workers import Node, manifest
+
+
+class Joined:
+    """A node that follows a server; the server tells only when it is asked to."""
+
+    def __init__(self, root: Path) -> None:
+        self.runtime = FakeRuntime()
+        self.runtime.add_image("web:1")
+        self.runtime.programs[()] = FakeProgram(term_exit_code=0)
+        self.node = Node(root, self.runtime)
+        self.node.awaited = (API_SOURCE,)
+        self.api = FakeApi()
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, heard: bool = True) -> AsyncIterator[None]:
+        """One agent, from start to kill -9; `heard`: the server tells of its pods at once."""
+        self.source = PodSource("node1", lambda: self.node.workers.want(self.source.wanted(), API_SOURCE), self._state)
+        self.writer = StatusWriter(self.api, self.source.find, self.source.learn)
+        self.node.board.on_pod = self.writer.see
+        async with self.node.running(), asyncio.TaskGroup() as group:
+            task = spawn(group, self.writer.run(), name="writer")
+            if heard:
+                self.api.list_to(self.source)
+            yield
+            task.cancel()
+
+    def tell(self) -> None:
+        self.api.tell(self.source)
+
+    async def until(self, condition: Any) -> None:
+        """Tell and look, until it is so."""
+
+        def look() -> object:
+            self.tell()
+            return condition()
+
+        await self.node.until(look)
+
+    def phase(self, name: str) -> str:
+        return str(self.api.status(name).get("phase"))
+
+    def sent(self, method: str) -> list[str]:
+        return [name for verb, name, _ in self.api.requests if verb == method]
+
+    def _state(self, uid: str) -> None:
+        self.writer.poke(uid)
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Joined:
+    return Joined(tmp_path / "root")
+
+
+def conditions(status: dict[str, Any]) -> dict[str, str]:
+    return {one["type"]: one["status"] for one in status["conditions"]}
+
+
+async def test_a_pod_runs_and_the_server_knows_it(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        await joined.until(lambda: conditions(joined.api.status("a"))["Ready"] == "True")
+        status = joined.api.status("a")
+        assert status["observedGeneration"] == 1
+        assert status["hostIP"] == "192.0.2.1"
+        assert "running" in status["containerStatuses"][0]["state"]
+
+
+async def test_a_deleted_pod_ends_then_its_last_status_is_told_then_it_is_deleted(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        joined.api.delete("a", 5)
+        await joined.until(lambda: not joined.api.pods)
+        assert not joined.runtime.sandboxes
+        assert list(joined.node.state.records_dir.iterdir()) == []
+    *_, (patch, _, told), (delete, _, options) = joined.api.requests
+    assert (patch, delete) == ("PATCH", "DELETE")
+    assert options["gracePeriodSeconds"] == 0
+    assert told["status"]["phase"] == "Succeeded", "it ended with 0 when it was asked to"
+    assert told["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+
+
+async def test_a_pod_made_anew_with_the_name_of_one_deleted_by_force_does_not_wait_for_it(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        hold = joined.runtime.faults.hold("stop_container")
+        joined.api.delete("a", 0)
+        joined.tell()
+        await hold.arrived.wait()
+        joined.api.put(api_pod("a", "uid-second"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        assert len(joined.node.running_containers()) == 2
+        hold.release()
+        await joined.until(lambda: len(joined.runtime.sandboxes) == 1)
+        assert joined.sent("DELETE") == [], "the old one is gone already, and the new one is not to be hit"
+
+
+async def test_a_new_agent_adopts_pods_without_a_change_or_a_write_and_kills_none_before_it_has_heard(
+    joined: Joined,
+) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        joined.api.put(api_pod("b"))
+        await joined.until(lambda: {joined.phase("a"), joined.phase("b")} == {"Running"})
+        await joined.until(lambda: conditions(joined.api.status("a"))["Ready"] == "True")
+        await joined.until(lambda: conditions(joined.api.status("b"))["Ready"] == "True")
+        await joined.node.saver.flush()
+    before = joined.node.running_containers()
+    joined.runtime.faults.calls.clear()
+    joined.api.requests.clear()
+    joined.api.delete("b", 0)  # while no agent looks
+    async with joined.running(heard=False):
+        await asyncio.sleep(0.1)  # time enough to make the mistake
+        assert joined.node.running_containers() == before
+        assert joined.runtime.faults.mutating_calls() == ()
+        joined.api.list_to(joined.source)
+        await joined.until(lambda: len(joined.runtime.sandboxes) == 1)
+        await joined.node.until(lambda: all(worker.idle for worker in joined.node.workers.workers.values()))
+        assert len(joined.node.running_containers()) == 1
+        assert joined.api.requests == []
+
+
+async def test_static_pods_do_not_wait_for_the_server(joined: Joined) -> None:
+    async with joined.running(heard=False):
+        joined.node.want(manifest("a"))
+        await joined.node.until(joined.node.running_containers)
+
+
+async def test_a_pod_that_was_to_end_while_no_agent_ran_is_ended_and_deleted(joined: Joined) -> None:
+    joined.api.put(api_pod("never-seen"))
+    joined.api.delete("never-seen", 5)
+    async with joined.running():
+        await joined.until(lambda: not joined.api.pods)
+        assert joined.runtime.containers == {}
+    assert [verb for verb, _, _ in joined.api.requests] == ["PATCH", "DELETE"]
+    assert joined.api.requests[0][2]["status"]["phase"] == "Failed"
+
+
+async def test_a_pod_with_a_finalizer_is_deleted_once_and_not_started_again(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        joined.api.delete("a", 5)
+        pod = joined.api.pods["default", "a"]
+        await joined.until(lambda: not joined.api.pods)
+        joined.api.put(pod)  # what a finalizer does to it
+        joined.tell()
+        await asyncio.sleep(0.1)
+        assert joined.runtime.sandboxes == {}
+        assert len(joined.sent("DELETE")) == 1
+
+
+async def test_what_admission_says_no_to_has_failed_for_good(joined: Joined) -> None:
+    joined.node.refused["a"] = Held("OutOfcpu", "Node didn't have enough resource: cpu", None)
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Failed")
+        status = joined.api.status("a")
+        assert (status["reason"], status["message"]) == (
+            "OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu",
+        )  # fmt: skip
+        joined.node.refused.clear()
+        joined.node.workers.poke_all()
+    async with joined.running():
+        await asyncio.sleep(0.1)
+        assert joined.runtime.containers == {}
+        assert joined.phase("a") == "Failed"
+
+
+async def test_a_field_that_is_not_supported_fails_the_pod_by_name(joined: Joined) -> None:
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}
+    async with joined.running():
+        joined.api.put(api_pod("a", volumes=[volume]))
+        await joined.until(lambda: joined.phase("a") == "Failed")
+        status = joined.api.status("a")
+        assert status["reason"] == "UnsupportedField"
+        assert "spec.volumes[0].persistentVolumeClaim: not supported yet" in status["message"]
+        assert joined.runtime.containers == {}
+
+
+async def test_a_pod_that_is_over_stays_over(joined: Joined) -> None:
+    joined.runtime.programs[()] = FakeProgram(runs_s=0.0, exit_code=0)
+    async with joined.running():
+        joined.api.put(api_pod("a", restartPolicy="Never"))
+        await joined.until(lambda: joined.phase("a") == "Succeeded")
+        made = len(joined.runtime.containers)
+    async with joined.running():
+        await asyncio.sleep(0.1)
+        assert len(joined.runtime.containers) == made
+        assert joined.phase("a") == "Succeeded"
+
+
+async def test_a_pod_of_which_the_server_says_that_it_has_failed_is_stopped(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        pod = joined.api.pods["default", "a"]
+        joined.api.put({**pod, "status": {**pod["status"], "phase": "Failed", "reason": "Evicted"}})
+        await joined.until(lambda: not joined.node.running_containers())
+        assert joined.api.status("a")["reason"] == "Evicted"
+
+
+async def test_what_happened_while_the_server_was_away_is_told_when_it_is_back(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        joined.api.away = True
+        (container,) = joined.runtime.containers.values()
+        joined.runtime.exit_container(container.id, 1)
+        await joined.node.until(lambda: len(joined.node.running_containers()) == 1)
+        assert joined.api.status("a")["containerStatuses"][0]["restartCount"] == 0
+        joined.api.away = False
+        await joined.until(lambda: joined.api.status("a")["containerStatuses"][0]["restartCount"] == 1)
+
+
+async def test_a_field_that_the_server_drops_is_not_sent_for_ever(joined: Joined) -> None:
+    joined.api.dropped.add("hostIPs")
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: conditions(joined.api.status("a")).get("Ready") == "True")
+        await joined.until(lambda: not joined.writer._due)
+        sent = len(joined.api.requests)
+        for _ in range(5):
+            joined.writer.poke("uid-a")
+            await joined.until(lambda: not joined.writer._due and not joined.writer._busy)
+        assert len(joined.api.requests) == sent
+
+
+async def test_a_pod_that_says_it_is_a_mirror_is_never_run(joined: Joined) -> None:
+    """CVE-2025-4563."""
+    pod = api_pod("a")
+    pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123", "kubernetes.io/config.source": "file"}
+    async with joined.running():
+        joined.api.put(pod)
+        joined.tell()
+        await asyncio.sleep(0.1)
+        assert joined.node.workers.workers == {}
+        assert joined.runtime.sandboxes == {}
+
+
+async def test_a_pod_starts_when_its_config_map_has_come(joined: Joined) -> None:
+    pod = api_pod("a")
+    pod["spec"]["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+    key = (CONFIG_MAP, "default", "settings")
+    async with joined.running():
+        joined.node.workers.learn_objects(ConfigObjects(pending=[key]), API_SOURCE)
+        joined.api.put(pod)
+        await joined.until(lambda: joined.node.workers.workers)
+        await joined.node.until(lambda: all(worker.idle for worker in joined.node.workers.workers.values()))
+        assert joined.runtime.sandboxes == {}
+        found = ConfigData(CONFIG_MAP, "default", "settings", {"A": b"1"})
+        joined.node.workers.learn_objects(ConfigObjects([found]), API_SOURCE)
+        await joined.until(lambda: joined.phase("a") == "Running")
+        (container,) = joined.runtime.containers.values()
+        assert container.config.envs
+
+
+def test_what_only_changes_with_its_status_is_the_same_pod() -> None:
+    source_item = FakeApi()
+    source_item.put(api_pod("a"))
+    (first,) = [change.item for change in source_item._changes]  # type: ignore[union-attr]
+    before = read_api_pod(first.raw)
+    source_item.put({**api_pod("a"), "status": {"phase": "Running", "podIP": "10.0.0.1"}})
+    again = read_api_pod(source_item._changes[-1].item.raw, before)  # type: ignore[union-attr]
+    assert again is before
+    source_item.put(api_pod("a", activeDeadlineSeconds=5))
+    assert read_api_pod(source_item._changes[-1].item.raw, before) is not before  # type: ignore[union-attr]
