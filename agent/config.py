@@ -371,6 +371,9 @@ class _Getter:
     def cluster(self) -> ClusterConfig:
         """How the node is joined to a cluster, if it is."""
         taints, kubeconfig = self.setting("registerWithTaints"), self.absolute("kubeconfig")
+        bootstrap = self.absolute("bootstrap-kubeconfig")
+        if bootstrap and not kubeconfig:
+            raise self.setting("bootstrap-kubeconfig").error("needs --kubeconfig, which is the file that it makes")
         report, update_s = self.setting("nodeStatusReportFrequency"), self.typed("nodeStatusUpdateFrequency", float)
         update = self._settings.get("nodeStatusUpdateFrequency")
         # As in the kubelet the file's value of the one is the default of the other; a flag's is not.
@@ -381,6 +384,9 @@ class _Getter:
             raise taints.error(str(error)) from None
         return ClusterConfig(
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
+            bootstrap_kubeconfig=Path(bootstrap) if bootstrap else None,
+            cert_dir=Path(self.required_path("cert-dir")),
+            rotate=self.typed("rotateCertificates", bool),
             register_node=self.typed("registerNode", bool),
             taints=parsed,
             external_cloud=self.text("cloud-provider") == "external",

@@ -29,6 +29,9 @@ class ClusterConfig:
     """Periods in seconds.  Without `kubeconfig` the node stands alone and nothing else here counts."""
 
     kubeconfig: Path | None
+    bootstrap_kubeconfig: Path | None = None
+    cert_dir: Path = Path("/var/lib/kubelet/pki")
+    rotate: bool = False
     register_node: bool
     taints: tuple[Taint, ...]
     external_cloud: bool

@@ -291,6 +291,13 @@ _JOINED = (
         minimum=-1,
         note="the biggest images that the status lists; -1: all",
     ),
+    _joined(
+        "rotateCertificates",
+        "bool",
+        False,
+        "rotate-certificates",
+        note="ask for a new client certificate after 70 to 90 % of the life of the present one",
+    ),
     _joined("kubeAPIQPS", "int", 50, "kube-api-qps", minimum=0, note="requests a second, on average; 0: 5"),
     _joined("kubeAPIBurst", "int", 100, "kube-api-burst", minimum=0, note="and so many at once; 0: 10"),
     _joined(
@@ -304,7 +311,6 @@ _JOINED = (
 
 _IDLE = (
     *_idle(_EVENTS, ("eventRecordQPS", "int", 50, "event-qps"), ("eventBurst", "int", 100, "event-burst")),
-    *_idle("client certificates are not rotated yet", ("rotateCertificates", "bool", False, "rotate-certificates")),
     *_idle(
         "the API server is spoken to in JSON",
         ("contentType", "string", "application/vnd.kubernetes.protobuf", "kube-api-content-type"),
@@ -438,6 +444,20 @@ FLAGS: Mapping[str, ConfigField] = {
         _used("node-labels", "map", {}, "node-labels", note="checked by nodeSelector of static pods"),
         _used("kubeconfig", "string", "", "kubeconfig", note="joins the cluster that it names; docs/cluster.md"),
         _joined(
+            "bootstrap-kubeconfig",
+            "string",
+            "",
+            "bootstrap-kubeconfig",
+            note="where --kubeconfig names no file, or its certificate has expired: ask for one with this token",
+        ),
+        _joined(
+            "cert-dir",
+            "string",
+            "/var/lib/kubelet/pki",
+            "cert-dir",
+            note="the client certificates that were asked for; kubelet-client-current.pem is the present one",
+        ),
+        _joined(
             "cloud-provider",
             "string",
             "",
@@ -446,10 +466,6 @@ FLAGS: Mapping[str, ConfigField] = {
             note="external: a controller of the cloud says the addresses of the Node and takes its taint away",
         ),
         _used("api-socket", "string", "", "api-socket", note="the local API; by default ROOT-DIR/agent.sock"),
-        *_idle(
-            _SERVER,
-            ("cert-dir", "string", "/var/lib/kubelet/pki", "cert-dir"),
-        ),
         *_idle("the service unit of the agent decides", ("runtime-cgroups", "string", "", "runtime-cgroups")),
         *_idle(
             "containers are kept as the kubelet's defaults say",
@@ -457,7 +473,6 @@ FLAGS: Mapping[str, ConfigField] = {
             ("maximum-dead-containers-per-container", "int", 1, "maximum-dead-containers-per-container"),
             ("maximum-dead-containers", "int", -1, "maximum-dead-containers"),
         ),
-        *_refused("TLS bootstrap is not supported yet", ("bootstrap-kubeconfig", "string", "", "bootstrap-kubeconfig")),
         *_refused("", ("config-dir", "string", "", "config-dir")),
         *_refused("the agent's own lock is in its root directory", ("lock-file", "string", "", "lock-file")),
         *_refused("", ("exit-on-lock-contention", "bool", False, "exit-on-lock-contention")),

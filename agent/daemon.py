@@ -63,8 +63,8 @@ from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError
 
 if TYPE_CHECKING:
+    from agent.cluster.access import Access
     from agent.cluster.side import ClusterSide
-    from kube_client.config import ApiConfig
 
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG; the unit's RestartPreventExitStatus
 RUNTIME_RETRY_S = 1.0
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         config = load_config(arguments)
-        api = _read_access(config)
+        access = _read_access(config)
     except ConfigError as error:
         print(f"longshore-agent: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"longshore-agent: {error}", file=sys.stderr)
         sys.exit(1)
     try:
-        failure = asyncio.run(Agent(config, arguments, state, api).run())
+        failure = asyncio.run(Agent(config, arguments, state, access).run())
     finally:
         state.close()
     if failure:
@@ -121,23 +121,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _read_access(config: AgentConfig) -> ApiConfig | None:
+def _read_access(config: AgentConfig) -> Access | None:
     """None for a node that stands alone, which then imports nothing of agent.cluster. Raises ConfigError."""
     if config.cluster.kubeconfig is None:
         return None
     from agent.cluster.access import read_access
 
-    return read_access(config.cluster.kubeconfig)
+    return read_access(config.cluster)
 
 
 class Agent:
     """One running agent. `run` returns after SIGTERM or SIGINT, or with why it could not start."""
 
     def __init__(
-        self, config: AgentConfig, arguments: Sequence[str], state: StateDir, api: ApiConfig | None = None
+        self, config: AgentConfig, arguments: Sequence[str], state: StateDir, access: Access | None = None
     ) -> None:
         self._config = config
-        self._api = api
+        self._access = access
         self._arguments = arguments
         self._state = state
         self._board = StatusBoard()
@@ -160,7 +160,7 @@ class Agent:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup.set)
         for note in self._config.notes:
             _log.warning("configuration: %s", note)
-        for warning in self._api.warnings if self._api is not None else ():
+        for warning in self._access.warnings if self._access is not None else ():
             _log.warning("%s", warning)
         try:
             async with asyncio.TaskGroup() as group:
@@ -282,7 +282,7 @@ class Agent:
         try:
             wanted, objects = await feed.first()
             workers.learn_objects(objects)
-            if self._api is not None:
+            if self._access is not None:
                 workers.expect(API_SOURCE)
             workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
             self._board.expect(workers.workers)
@@ -298,9 +298,9 @@ class Agent:
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
             spawn_eternal(group, log_monitor.run(), name="container logs")
             spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
-            if self._api is not None:
+            if self._access is not None:
                 images = ImageClient(image_channel)
-                self._cluster = self._cluster_side(self._api, settings, runtime, images, workers, shared)
+                self._cluster = self._cluster_side(self._access, settings, runtime, images, workers, shared)
                 spawn_eternal(group, self._cluster.run(), name="cluster")
             await feed.follow(workers)
         finally:
@@ -309,7 +309,7 @@ class Agent:
 
     def _cluster_side(
         self,
-        api: ApiConfig,
+        access: Access,
         settings: Settings,
         runtime: RuntimeClient,
         images: ImageClient,
@@ -319,7 +319,7 @@ class Agent:
         from agent.cluster.side import ClusterSide
 
         return ClusterSide(
-            api,
+            access,
             settings,
             runtime,
             images,

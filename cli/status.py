@@ -68,7 +68,7 @@ def _api_server_row(api: Json) -> Row:
     state = "ready" if api.get("connected") and api.get("registered") else "not connected"
     if api.get("connected") and not api.get("registered"):
         state = "not registered"
-    parts = [str(api.get("server", "?")), str(api.get("error") or ""), str(api.get("rival") or "")]
+    parts = [str(api.get("server", "?")), *(str(api.get(name) or "") for name in ("error", "waiting", "rival"))]
     return ("api server", "two nodes" if api.get("rival") else state, ", ".join(filter(None, parts)))
 
 

@@ -204,7 +204,7 @@ def _cause(error: Exception) -> str:
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
         code = error.os_error.errno  # asyncio's own text says less
-        return os.strerror(code) if code else str(error.os_error)
+        return (os.strerror(code) if code else str(error.os_error)) or "the connection was cut"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection was cut"
     if isinstance(error, TimeoutError):

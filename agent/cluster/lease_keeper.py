@@ -78,7 +78,7 @@ class LeaseKeeper:
             except ApiError as error:
                 return self._failed(str(error))
             else:
-                return self._renewed() if done else self._failed("there is no Node to own it yet")
+                return done and self._renewed()
         return self._failed(problem)
 
     async def _renew(self) -> bool:
@@ -125,7 +125,6 @@ class LeaseKeeper:
 
     def _failed(self, problem: str) -> bool:
         if problem != self._problem:
-            level = logging.WARNING if self._written else logging.INFO
-            _log.log(level, "cannot renew the lease of node %s: %s; trying again", self._node.name, problem)
+            _log.warning("cannot renew the lease of node %s: %s; trying again", self._node.name, problem)
         self._problem = problem
         return False

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from agent.assembly import Settings
-from agent.cluster.access import Clients, open_clients
+from agent.cluster.access import Access, Clients, open_clients
+from agent.cluster.enrolment import Enrolment
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_look import NodeLook
@@ -35,7 +36,7 @@ class ClusterSide:
 
     def __init__(
         self,
-        api: ApiConfig,
+        access: Access,
         settings: Settings,
         runtime: Runtime,
         images: Images,
@@ -46,7 +47,9 @@ class ClusterSide:
         show: Callable[[Mapping[str, object]], None],
     ) -> None:
         """`show` is told what `GET /v1/status` says of the API server."""
-        self._api = api
+        self._enrolment = Enrolment(access, settings.config.node_name, self._take_waiting)
+        self._server = next(one.servers[0] for one in (access.api, access.bootstrap) if one is not None)
+        self._waiting = ""
         self._settings = settings
         self._workers = workers
         self._shared = shared
@@ -61,15 +64,17 @@ class ClusterSide:
     async def run(self) -> None:
         """Everything, for ever."""
         async with contextlib.AsyncExitStack() as stack:
-            clients = await self._open(stack)
+            clients = await self._open(stack, await self._enrolment.settle())
             async with asyncio.TaskGroup() as group:
                 self._spawn(group, clients)
+                if self._enrolment.rotates:
+                    spawn_eternal(group, self._enrolment.rotate(clients.api), name="client certificate")
 
-    async def _open(self, stack: contextlib.AsyncExitStack) -> Clients:
+    async def _open(self, stack: contextlib.AsyncExitStack, api: ApiConfig) -> Clients:
         """Clients, as soon as there are credentials: those that were there when the agent began may have gone."""
         while True:
             try:
-                return await stack.enter_async_context(open_clients(self._api, self._settings.config.cluster))
+                return await stack.enter_async_context(open_clients(api, self._settings.config.cluster))
             except ValueError as error:
                 _log.error("cannot speak to the API server: %s; trying again", error)
                 await asyncio.sleep(_RETRY_S)
@@ -110,13 +115,18 @@ class ClusterSide:
         self._rival = text
         self._tell()
 
+    def _take_waiting(self, text: str) -> None:
+        self._waiting = text
+        self._tell()
+
     def _tell(self) -> None:
         node = self.node
         self._show(
             {
-                "server": self._api.servers[0],
+                "server": self._server,
                 "connected": node.connected,
                 "error": node.error,
+                "waiting": self._waiting,
                 "registered": node.object is not None,
                 "rival": self._rival,
             }

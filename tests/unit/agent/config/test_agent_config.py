@@ -152,7 +152,10 @@ volumeStatsAggPeriod: 0s
     )
     assert config.file_check_frequency_s == 20
     assert config.runtime_request_timeout_s == 120
-    assert any(note.startswith("rotateCertificates has no effect") for note in config.notes)
+    assert any(
+        note.startswith("rotateCertificates has no effect here: there is no API server") for note in config.notes
+    )
+    assert config.cluster.rotate
 
 
 @pytest.mark.parametrize(
@@ -277,7 +280,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["--seccomp-default=maybe"], "cannot read flag --seccomp-default: must be true or false, not 'maybe'"),
         (["--runtime-request-timeout=2"], "cannot read flag --runtime-request-timeout: '2' is not a duration"),
         (["--kubeconfig=kubeconfig"], "cannot read flag --kubeconfig: 'kubeconfig' must be an absolute path"),
-        (["--bootstrap-kubeconfig=/x"], "cannot read flag --bootstrap-kubeconfig: TLS bootstrap is not supported"),
+        (["--bootstrap-kubeconfig=/x"], "cannot read flag --bootstrap-kubeconfig: needs --kubeconfig"),
         (["--cloud-provider=aws"], "cannot read flag --cloud-provider: must be one of \"\", external, not 'aws'"),
         (["--register-with-taints=a=b"], "cannot read flag --register-with-taints: 'a=b' must be KEY=VALUE:EFFECT"),
         (["--register-with-taints=a:Never"], "effect of taint a: must be one of NoSchedule"),

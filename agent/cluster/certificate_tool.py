@@ -1,0 +1,57 @@
+"""Keys, requests and dates of certificates, as a program of its own: the library for it is large, and needed for a
+moment every few months.
+
+Before: `client_certificate` starts it.  Next: its answer, JSON on standard output.  It gets keys and certificates on
+standard input, so that no process list shows them.  `request NAME GROUP` makes a signing request for the key that it
+gets, or for a new one; `read` tells of a certificate.  Errors: status 1 and a line on standard error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+def make_request(name: str, group: str, key_text: bytes) -> dict[str, Any]:
+    """`key`, `request` (both PEM) and `digest`, which names the key and whom it is for.  Raises ValueError."""
+    key = serialization.load_pem_private_key(key_text, None) if key_text else ec.generate_private_key(ec.SECP256R1())
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key is no elliptic curve key")
+    subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group), x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject)).sign(key, hashes.SHA256())
+    form, encoding = serialization.PrivateFormat.PKCS8, serialization.Encoding
+    public = key.public_key().public_bytes(encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {
+        "key": key.private_bytes(encoding.PEM, form, serialization.NoEncryption()).decode(),
+        "request": made.public_bytes(encoding.PEM).decode(),
+        "digest": hashlib.sha256(public + f"{group}/{name}".encode()).hexdigest(),
+    }
+
+
+def read_certificate(text: bytes) -> dict[str, Any]:
+    """From when until when (seconds since 1970) the first certificate of a PEM text is valid.  Raises ValueError."""
+    found = x509.load_pem_x509_certificate(text)
+    return {"from": found.not_valid_before_utc.timestamp(), "until": found.not_valid_after_utc.timestamp()}
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status."""
+    text = sys.stdin.buffer.read()
+    try:
+        found = make_request(arguments[1], arguments[2], text) if arguments[0] == "request" else read_certificate(text)
+    except (ValueError, TypeError) as error:
+        print(str(error).splitlines()[0], file=sys.stderr)
+        return 1
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""A node's client certificate: what is asked of the signer, what its answer means, when it is time for the next one.
+
+Pure.  Before: `certificate_tool` has made key and request.  Next: `signing` sends and reads, `enrolment` waits.
+Sources: API type CertificateSigningRequest and the signer kubernetes.io/kube-apiserver-client-kubelet; the documents
+"TLS bootstrapping" and "Certificate Rotation"; a kubeconfig as the kubelet writes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kube_client.config import ApiConfig
+
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+NODES_GROUP = "system:nodes"
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when until when, in seconds since 1970."""
+
+    from_s: float
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request: the certificate, or why there is none; neither while it waits."""
+
+    certificate: bytes = b""
+    refusal: str = ""
+
+
+def user_name(node_name: str) -> str:
+    """Who a node is to the API server."""
+    return f"system:node:{node_name}"
+
+
+def signing_request(digest: str, request: str) -> dict[str, Any]:
+    """The object.  One key asks once, however often its agent is killed: the name says which key it is."""
+    return {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": f"node-csr-{digest[:40]}"},
+        "spec": {
+            "request": base64.b64encode(request.encode()).decode(),
+            "signerName": _SIGNER,
+            "usages": ["digital signature", "client auth"],
+        },
+    }
+
+
+def outcome(found: dict[str, Any]) -> Outcome:
+    """What the state of the object means."""
+    status = found.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition.get("type") in ("Denied", "Failed"):
+            why = ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+            return Outcome(refusal=f"{condition['type']}{f' ({why})' if why else ''}")
+    try:
+        return Outcome(base64.b64decode(status.get("certificate") or "", validate=True))
+    except ValueError:
+        return Outcome(refusal="its certificate is not base64")
+
+
+def renew_at_s(valid: Validity, chance: Callable[[], float]) -> float:
+    """When to ask for the next one: after 70 to 90 % of the life of this one; `chance` is from 0 to 1."""
+    return valid.from_s + (valid.until_s - valid.from_s) * (0.7 + 0.2 * chance())
+
+
+def pem_blocks(text: bytes, kind: bytes) -> bytes:
+    """The blocks of a PEM text whose name ends with `kind`, such as PRIVATE KEY: many a file holds both."""
+    return b"".join(found[0] + b"\n" for found in _BLOCK.finditer(text) if found[1].endswith(kind))
+
+
+def kubeconfig(api: ApiConfig, pair: Path) -> dict[str, Any]:
+    """A kubeconfig of the node for the server of `api`, whose client certificate and key are in the file `pair`."""
+    cluster: dict[str, Any] = {"server": ",".join(api.servers)}
+    if api.ca is not None and api.ca.path is not None:
+        cluster["certificate-authority"] = str(api.ca.path.absolute())
+    elif api.ca is not None:
+        cluster["certificate-authority-data"] = base64.b64encode(api.ca.data).decode()
+    if api.insecure:
+        cluster["insecure-skip-tls-verify"] = True
+    if api.server_name:
+        cluster["tls-server-name"] = api.server_name
+    user = {"client-certificate": str(pair), "client-key": str(pair)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "default-cluster", "cluster": cluster}],
+        "users": [{"name": "default-auth", "user": user}],
+        "contexts": [{"name": "default-context", "context": {"cluster": "default-cluster", "user": "default-auth"}}],
+        "current-context": "default-context",
+    }

@@ -1,0 +1,107 @@
+"""The files of a node's client certificate below --cert-dir, named as the kubelet names them.  I/O.
+
+Before: `signing` has a new certificate.  Next: `kube_client.credentials` reads `kubelet-client-current.pem` again,
+which names the newest file that holds certificate and key.  Every step leaves a whole certificate in force; a key that
+waits for its certificate outlives its agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from agent.cluster.certificates import NODES_GROUP, Validity, user_name
+from daemonkit.files import remove_durably, sync_directory, write_atomic
+
+CURRENT = "kubelet-client-current.pem"
+_WAITING_KEY = "kubelet-client.key.tmp"
+_TOOL = str(Path(__file__).with_name("certificate_tool.py"))
+_TOOL_S = 60.0
+
+
+class CertificateError(Exception):
+    """A certificate or key cannot be used; the text reads `cannot <verb> <object>: <cause>`."""
+
+
+class CertificateFiles:
+    """The directory; its methods that are coroutines ask the tool."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.current = directory / CURRENT
+
+    async def validity(self) -> Validity | None:
+        """Of the present certificate; None where there is none that can be read."""
+        with contextlib.suppress(OSError, CertificateError):
+            return await read_validity(self.current.read_bytes())
+        return None
+
+    async def request(self, node_name: str) -> dict[str, str]:
+        """`key`, `request` and `digest` (see `certificate_tool`), of the key that waits already if there is one.
+
+        Raises CertificateError, OSError.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.directory / _WAITING_KEY
+        key = path.read_bytes() if path.exists() else b""
+        arguments = ("request", user_name(node_name), NODES_GROUP)
+        try:
+            made = await _ask_tool(*arguments, text=key)
+        except CertificateError:
+            if not key:
+                raise
+            made = await _ask_tool(*arguments, text=b"")  # what waited there was no key
+        write_atomic(path, made["key"].encode())
+        return made
+
+    def put(self, certificate: bytes, key: bytes) -> None:
+        """Put them in force and take the files of older ones away.  Raises OSError."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.directory / f"kubelet-client-{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H-%M-%S}.pem"
+        write_atomic(path, certificate.rstrip() + b"\n" + key)
+        link = self.directory / f".{CURRENT}.tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+        link.rename(self.current)
+        sync_directory(self.directory)
+        remove_durably(self.directory / _WAITING_KEY)
+        for old in self.directory.glob("kubelet-client-2*.pem"):
+            if old != path:
+                old.unlink(missing_ok=True)
+
+    def forget_waiting(self) -> None:
+        """The next request is for another key."""
+        remove_durably(self.directory / _WAITING_KEY)
+
+
+async def read_validity(certificate: bytes) -> Validity:
+    """Raises CertificateError."""
+    found = await _ask_tool("read", text=certificate)
+    return Validity(found["from"], found["until"])
+
+
+async def _ask_tool(*arguments: str, text: bytes) -> dict[str, Any]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", _TOOL, *arguments, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        async with asyncio.timeout(_TOOL_S):
+            output, errors = await process.communicate(text)
+    except TimeoutError:
+        raise CertificateError(f"cannot {arguments[0]} a certificate: no answer within {_TOOL_S:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        raise CertificateError(f"cannot {arguments[0]} a certificate: {lines[-1] if lines else process.returncode}")
+    found = json.loads(output)
+    assert isinstance(found, dict)  # noqa: S101 # the tool is ours
+    return found
