@@ -13,7 +13,7 @@ import shutil
 
 from proxy.backend import BackendError, BackendUnusableError, families_without
 from proxy.nftables.apply import apply_transaction
-from proxy.nftables.diff import affinity_table, empty_table
+from proxy.nftables.diff import empty_table
 from proxy.programs import execute
 
 _log = logging.getLogger(__name__)
@@ -43,18 +43,6 @@ async def _family_problem(family: int) -> str:
     except BackendError as cause:
         return f"cannot program IPv{family} services: {cause}"
     return ""
-
-
-async def remembers_clients(family: int) -> bool:
-    """Can nft write the rules of session affinity?
-
-    Up to 1.0.6 it aborts over those of IPv6: its map statement reserves one register for keys and targets of several.
-    """
-    try:
-        await apply_transaction(affinity_table(family), "--check")
-    except BackendError:
-        return False
-    return True
 
 
 def judge(nft_version: str, kernel_release: str) -> str:

@@ -109,15 +109,11 @@ def table_difference(kernel: Table, wanted: Table, family: int, *, foreign: bool
 
 
 def empty_table(family: int) -> str:
-    """The transaction that makes a table of ours without any service."""
+    """The transaction that makes a table of ours without any service, but with the chains of session affinity."""
     settings = TrafficSettings(masquerade_all=True)
-    return table_difference(EMPTY, whole_table({}, settings, family), family).text
-
-
-def affinity_table(family: int) -> str:
-    """The same with the chain that remembers clients: not every nft can write it."""
-    remember = varying_chain("remember-1", family)
-    return empty_table(family) + "\n".join((*_chains(f"{family_word(family)} {TABLE}", (remember,), frozenset()), ""))
+    chains = tuple(varying_chain(name, family) for name in ("remember-1", "sticky-2", "node-local-sticky-2"))
+    text = table_difference(EMPTY, whole_table({}, settings, family), family).text
+    return text + "\n".join((*_chains(f"{family_word(family)} {TABLE}", chains, frozenset()), ""))
 
 
 def removal(family: int, tables: Iterable[str]) -> str:
@@ -195,11 +191,18 @@ def _elements(verb: str, at: str, elements: Iterable[Element]) -> Iterable[str]:
             yield f"{verb} element {at} {name} {{ {', '.join(texts[start : start + _AT_ONCE])} }}"
 
 
+def valid_clients(parts: Iterable[Part], family: int) -> frozenset[str]:
+    """`identity . target` of everything that a client may be remembered with; for IPv6 a target has no port."""
+    keys = (element.key for part in parts if part.identities for element in part.elements if element.set == STICKY)
+    return frozenset(keys if family == 4 else (key.rpartition(" . ")[0] for key in keys))
+
+
 def stale_clients(clients: Mapping[str, str], valid: Container[str], family: int) -> str:
     """The transaction that forgets clients of endpoints that left.
 
-    `clients` is `client . identity` -> target as the kernel holds it, `valid` holds `identity . target`.  An element
-    may expire before the kernel reads this; adding it first makes sure that there is one to delete.
+    `clients` is `client . identity` -> target as the kernel holds it, `valid` holds `identity . target`, as
+    `valid_clients` gives them.  An element may expire before the kernel reads this; adding it first makes sure that
+    there is one to delete.
     """
     at = f"element {family_word(family)} {TABLE} {AFFINITY}"
     lines = []

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from functools import partial
 
 from daemonkit.memory import collector_paused
 from proxy.backend import BackendBusyError, BackendError, RefusedRoute, RulesRefusedError
-from proxy.delta import delta
 from proxy.family_backend import Outcome
 from proxy.foreign_edits import ForeignEdits
 from proxy.isolate import Search, run_search
 from proxy.nft_events import NftWatch, concerns_table, write_unheard
 from proxy.nftables.apply import apply_transaction
-from proxy.nftables.detect import remembers_clients
-from proxy.nftables.diff import Change, stale_clients, table_difference
+from proxy.nftables.diff import Change, stale_clients, table_difference, valid_clients
 from proxy.nftables.frame import STICKY
 from proxy.nftables.held import Held
 from proxy.nftables.model import TABLE, UPSTREAM_TABLE
@@ -34,7 +31,6 @@ _log = logging.getLogger(__name__)
 _FORGET_ATTEMPTS = 3
 _LOOK_EVERY_S = 600.0
 """The kernel tells of every change, and when it could not: listing ten thousand services takes seconds of a core."""
-_FORGETFUL = "sessionAffinity ClientIP over IPv6 needs a newer nft (1.0.6 cannot write it); use mode iptables or None"
 
 
 class Engine:
@@ -50,17 +46,13 @@ class Engine:
         """What the kernel did not take; tried again when it changes and at each slow resync."""
         self._looked_s = 0.0
         """When the table was last listed."""
-        self._remembers: bool | None = None
-        """Can nft write session affinity of this family?  None: not asked yet."""
-        self._left_out = False
-        """Some routes were, because it cannot."""
         self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
         self.failed_writes = 0
         """Transactions that failed so far."""
 
     async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
         """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
-        taken, forgetful = await self._sort_out(routes)
+        taken = self._not_refused(routes)
         self._open_watch()
         remembered = self._held is not None
         try:
@@ -71,8 +63,8 @@ class Engine:
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
             mine = tuple(route for route in taken if route.family == self._family)
             writes, full = await self._commit_what_is_taken(mine, again=remembered)
-        left_out = (*self._refused.items(), *((route, _FORGETFUL) for route in forgetful))
-        return Outcome(writes, full, tuple(RefusedRoute(route.name, route.family, cause) for route, cause in left_out))
+        refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
+        return Outcome(writes, full, tuple(refused))
 
     async def verify(self) -> bool:
         """Ask the watch; only when something foreign happened the table is listed."""
@@ -99,19 +91,13 @@ class Engine:
             self._watch.close()
             self._watch = None
 
-    async def _sort_out(
-        self, routes: tuple[ServiceRoute, ...]
-    ) -> tuple[tuple[ServiceRoute, ...], tuple[ServiceRoute, ...]]:
-        """The routes to write (and those of the other family), and those whose clients nft cannot remember."""
-        fresh = routes if self._held is None else delta(self._held.routes, routes)[1]
-        if not self._refused and not self._left_out and await self._can_remember(fresh):
-            return routes, ()
+    def _not_refused(self, routes: tuple[ServiceRoute, ...]) -> tuple[ServiceRoute, ...]:
+        """The very same tuple where nothing was refused."""
+        if not self._refused:
+            return routes
         mine = tuple(route for route in routes if route.family == self._family)
-        forgetful = () if await self._can_remember(mine) else tuple(r for r in mine if r.affinity_timeout_s is not None)
-        self._left_out = bool(forgetful)
         self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
-        left_out = {*self._refused, *forgetful}
-        return tuple(route for route in mine if route not in left_out), forgetful
+        return tuple(route for route in mine if route not in self._refused)
 
     async def _commit(self, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """Make the kernel hold these and no others; how many writes, and whether there was no table before."""
@@ -146,13 +132,6 @@ class Engine:
             await self._forget_clients(held)
         return change.writes, kernel.schema != wanted.schema
 
-    async def _can_remember(self, routes: Iterable[ServiceRoute]) -> bool:
-        """True also as long as no route wants it."""
-        wanting = (route for route in routes if route.affinity_timeout_s is not None and route.family == self._family)
-        if self._remembers is None and any(wanting):
-            self._remembers = await remembers_clients(self._family)
-        return self._remembers is not False
-
     async def _commit_what_is_taken(self, routes: tuple[ServiceRoute, ...], *, again: bool) -> tuple[int, bool]:
         """After a failure: once more (`again`), then without the routes that are refused each on its own."""
         if again:
@@ -178,7 +157,7 @@ class Engine:
 
     async def _forget_clients(self, held: Held) -> None:
         """Clients of endpoints that left find a new one at their next connection."""
-        valid = frozenset(e.key for part in held.parts.values() for e in part.elements if e.set == STICKY)
+        valid = valid_clients(held.parts.values(), self._family)
         for _ in range(_FORGET_ATTEMPTS):
             text = stale_clients(await observe_clients(self._family), valid, self._family)
             if not text:

@@ -58,7 +58,11 @@ SHARED_SETS = frozenset({_CLUSTER_IPS, _HAIRPIN})
 _ENDPOINTS = ("endpoints", "local-endpoints")
 _WORDS = tuple(name.lower() for name in PROTOCOLS)
 ENDPOINT_SETS = frozenset(f"{k.prefix}{name}-{protocol}" for k in KINDS for name in _ENDPOINTS for protocol in _WORDS)
-AFFINITY, STICKY = "affinity", "sticky"
+AFFINITY, STICKY, STICKY_PORTS = "affinity", "sticky", "sticky-ports"
+_CLIENT = {4: "ip saddr", 6: "jhash ip6 saddr mod 4294967295 seed 0x6c6f6e67"}
+"""What a client is known by.  nft up to 1.0.6 writes no more than 16 bytes of key and 16 of target by a rule: for IPv6
+a digest of the client (two of one digest share an endpoint, as nobody can tell) and an endpoint without its port, which
+`sticky-ports` gives."""
 
 
 def family_word(family: int) -> str:
@@ -77,7 +81,8 @@ def set_definitions(family: int) -> dict[str, str]:
         _NODE_ADDRESSES: f"set {{ type {address}; flags interval; }}",
         "restricted": f"set {{ type {address} . inet_proto . inet_service; }}",
         STICKY: f"map {{ type classid . {target} : verdict; }}",
-        AFFINITY: f"map {{ type {address} . classid : {target}; flags dynamic,timeout; size {MOST_CLIENTS}; }}",
+        AFFINITY: f"map {{ {_remembered(family)}; flags dynamic,timeout; size {MOST_CLIENTS}; }}",
+        **({STICKY_PORTS: "map { type classid : inet_service; }"} if family == 6 else {}),
         "allowed-sources": f"set {{ type {address} . inet_proto . inet_service . {address}; flags interval; }}",
     }
     for kind in KINDS:
@@ -91,6 +96,14 @@ def set_definitions(family: int) -> dict[str, str]:
         }
         found.update({f"{kind.prefix}{name}": f"map {{ {text} }}" for name, text in maps.items()})
     return found
+
+
+def _remembered(family: int) -> str:
+    """Client and identity of a service lead to an endpoint."""
+    if family == 4:
+        return "type ipv4_addr . classid : ipv4_addr . inet_service"
+    # A digest has no name among nft's types, and nft 1.0.6 cannot print one that is told by `jhash` as the example.
+    return "typeof numgen random mod 2 . meta priority : ip6 daddr"
 
 
 def schema_digest(family: int) -> str:
@@ -229,27 +242,31 @@ def varying_chain(name: str, family: int) -> Chain:
     kind = NODE if name.startswith(NODE.prefix) else VIP
     what, _, number = name.removeprefix(kind.prefix).rpartition("-")
     if what == "remember":
-        client = f"{ip} saddr . meta priority timeout {number}s : {ip} daddr . th dport"
+        target = "ip daddr . th dport" if family == 4 else "ip6 daddr"
+        client = f"{_CLIENT[family]} . meta priority timeout {number}s : {target}"
         return Chain(name, (rule(f"update @{AFFINITY} {{ {client} }}", "where it went"), _CLEAR))
     rules = []
     if what.startswith("external-"):
         rules.append(rule("jump mark-for-masquerade", "externalTrafficPolicy Cluster"))
     local = "local-" if what.startswith("local-") else ""
     if what.endswith("sticky"):
-        rules += _to_known(kind, ip, local)
+        rules += _to_known(kind, family, local)
     for protocol in _WORDS:
         spread = f"dnat {ip} to {kind.one_of(ip, protocol, number)} map @{kind.prefix}{local}endpoints-{protocol}"
         rules.append(rule(spread, f"one of {number}, {protocol}"))
     return Chain(name, tuple(rules))
 
 
-def _to_known(kind: Kind, ip: str, local: str) -> Iterator[Rule]:
+def _to_known(kind: Kind, family: int, local: str) -> Iterator[Rule]:
     # The priority carries the identity of the service to the chain that remembers, where its address is gone already.
     # Nobody else uses it here: the kernel sets it anew when it forwards, and for what the node itself sends it counts
     # behind all of this.  The packet mark would be other programs' business.
+    ip = family_word(family)
     yield rule(f"meta priority set {kind.key(ip)} map @{kind.prefix}{local}identities", "which service")
     protocols = ", ".join(map(str, PROTOCOLS.values()))
-    known = f"meta l4proto {{ {protocols} }} dnat {ip} to {ip} saddr . meta priority map @{AFFINITY}"
+    known = f"meta l4proto {{ {protocols} }} dnat {ip} to {_CLIENT[family]} . meta priority map @{AFFINITY}"
+    if family == 6:
+        known += f" : meta priority map @{STICKY_PORTS}"
     yield rule(known, "a client that was here before")
 
 

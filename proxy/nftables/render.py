@@ -9,6 +9,7 @@ it stays: one that leaves is replaced by the last one, so that a change costs tw
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from proxy.nftables.frame import (
     NODE,
     PROTOCOLS,
     STICKY,
+    STICKY_PORTS,
     VIP,
     Kind,
     disjoint,
@@ -69,6 +71,12 @@ def render_parts(
     return parts
 
 
+def usual_port(endpoints: tuple[Endpoint, ...]) -> int:
+    """The port that most of them have; of several the smallest."""
+    ports = Counter(endpoint.port for endpoint in endpoints)
+    return min(ports, key=lambda port: (-ports[port], port))
+
+
 class Identifiers:
     """Gives every service port with session affinity numbers that no other has.
 
@@ -81,9 +89,17 @@ class Identifiers:
         self._owners: dict[str, PortName] | None = None
         """None until somebody asks: most changes are of services without affinity."""
 
-    def of(self, name: PortName) -> tuple[str, str]:
-        """For policy Cluster and for policy Local, in nft's spelling of a priority."""
-        return self._free(name, "cluster"), self._free(name, "local")
+    def of(self, route: ServiceRoute) -> tuple[str, str]:
+        """For policy Cluster and for policy Local, in nft's spelling of a priority.
+
+        For IPv6 one identity has one target port: another one is another identity, so that nobody is led to an old
+        endpoint's address and a new one's port.
+        """
+        cluster, local = (
+            f" {usual_port(each)}" if route.family == 6 and each else ""
+            for each in (route.endpoints, route.local_endpoints)
+        )
+        return self._free(route.name, f"cluster{cluster}"), self._free(route.name, f"local{local}")
 
     def _free(self, name: PortName, policy: str) -> str:
         if self._owners is None:
@@ -142,7 +158,7 @@ def place(before: Mapping[int, str], wanted: Iterable[str]) -> list[str]:
 
 def render_part(route: ServiceRoute, before: Orders, names: Identifiers) -> Part:
     """The elements of one service port."""
-    identities: Identities = () if route.affinity_timeout_s is None else names.of(route.name)
+    identities: Identities = () if route.affinity_timeout_s is None else names.of(route)
     build = _Builder(route, before, identities)
     build.cluster_ip()
     for address in route.external_addresses:
@@ -247,8 +263,12 @@ class _Builder:
             self._add(f"{prefix}identities", front.key, identity)
             remember = f"remember-{self.route.affinity_timeout_s}"
             self.chains.append(remember)
-            for target in targets:
-                self._add(STICKY, f"{identity} . {target}", f"jump {remember}")
+            port = usual_port(chosen) if self.route.family == 6 else None
+            if port is not None:
+                self._add(STICKY_PORTS, identity, str(port))
+            for endpoint, target in zip(chosen, targets, strict=True):
+                if port in (None, endpoint.port):
+                    self._add(STICKY, f"{identity} . {target}", f"jump {remember}")
 
     def _add(self, name: str, key: str, data: str = "") -> None:
         self.elements.append(Element(name, key, data))

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from proxy.nftables.detect import remembers_clients
 from tests.kernel.conftest import Proxy
-from tests.kernel.netlab import NEIGHBOUR_IPS, NFTABLES, NODE_IP, Node, ask, every_backend
+from tests.kernel.netlab import NEIGHBOUR_IPS, NODE_IP, Node, ask, every_backend
 from tests.kernel.routes_of import NODE_PORT, PORT, route, table
 from tests.kernel.test_external_traffic import SETTINGS, Net, both_families, start
 
@@ -17,11 +16,9 @@ pytestmark = every_backend
 NEIGHBOUR_IPS6 = ["fd00:50::2", *(f"fd00:50::{n}" for n in range(100, 112))]
 
 
-async def clients(node: Node, net: Net) -> list[str]:
+def clients(node: Node, net: Net) -> list[str]:
     if net.family == 4:
         return NEIGHBOUR_IPS
-    if node.variant == NFTABLES and not await remembers_clients(6):
-        pytest.skip("needs an nft that can write the affinity of IPv6 clients (1.0.6 cannot)")
     node.neighbour.ip(*(f"addr add {ip}/64 dev eth0 nodad" for ip in NEIGHBOUR_IPS6[1:]))
     return NEIGHBOUR_IPS6
 
@@ -36,7 +33,7 @@ async def test_it_outlives_syncs_and_restarts_and_leavers_lose_only_their_own(
     node: Node, proxy: Proxy, net: Net, protocol: str
 ) -> None:
     pods = node.add_pods(4)
-    ips = await clients(node, net)
+    ips = clients(node, net)
     backend = start(proxy)
     await backend.apply(table(route(pods, family=net.family, protocol=protocol, affinity_s=100)))
     chosen = answers(node, net, ips, protocol)
@@ -57,7 +54,7 @@ async def test_every_address_of_a_service_leads_a_client_to_the_same_endpoint(
     node: Node, proxy: Proxy, net: Net
 ) -> None:
     pods = node.add_pods(4)
-    ips = await clients(node, net)
+    ips = clients(node, net)
     service = route(pods, family=net.family, affinity_s=100, node_port=NODE_PORT, external_ips=(net.external,))
     await start(proxy, SETTINGS).apply(table(service))
     chosen = answers(node, net, ips)
@@ -70,7 +67,7 @@ async def test_each_connection_starts_the_time_again_and_its_end_frees_the_clien
     node: Node, proxy: Proxy, net: Net
 ) -> None:
     pods = node.add_pods(4)
-    ips = await clients(node, net)
+    ips = clients(node, net)
     await start(proxy).apply(table(route(pods, family=net.family, affinity_s=2)))
     first = answers(node, net, ips)
     began_s = last_s = time.monotonic()
@@ -93,7 +90,6 @@ async def test_the_family_of_a_service_has_lists_of_its_own(node: Node, proxy: P
     pods = node.add_pods(1)
     both = table(route(pods, affinity_s=60, node_port=NODE_PORT), route(pods, family=6, affinity_s=60))
     report = await start(proxy).apply(both)
-    if node.variant == NFTABLES and not await remembers_clients(6):
-        assert [(each.family, "needs a newer nft" in each.cause) for each in report.refused] == [(6, True)]
+    assert report.refused == ()
     assert ask(node.neighbour, NODE_IP, NODE_PORT)[0] == "pod-0"
     assert (await start(proxy).apply(both)).changed_chains == 0

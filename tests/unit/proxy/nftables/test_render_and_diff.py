@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.nftables.diff import counts_of, stale_clients, table_difference
+from proxy.nftables.diff import counts_of, stale_clients, table_difference, valid_clients
 from proxy.nftables.frame import STICKY, pod_match
 from proxy.nftables.held import Held
 from proxy.nftables.model import EMPTY, Table
@@ -93,6 +93,23 @@ def test_affinity_remembers_each_endpoint_for_the_time_of_the_service() -> None:
     assert found["sticky"] == {f"{identity} . 10.244.1.{n} . 8080": "jump remember-60" for n in (1, 2)}
     chains = whole_table(rendered(route(affinity_timeout_s=60)), SETTINGS, 4).chains
     assert any("timeout 60s" in rule.text for rule in chains["remember-60"].rules)
+
+
+def test_an_ipv6_client_is_remembered_where_the_endpoint_has_the_usual_port() -> None:
+    """Another usual port is another identity: no client is led to an old address and a new port."""
+    ports = (8080, 8081, 8081)
+    every = tuple(Endpoint(f"fd01::{n}", port, local=False) for n, port in enumerate(ports))
+    six = replace(route(affinity_timeout_s=60), family=6, cluster_ip="fd00::1", endpoints=every)
+
+    def sticky(one: ServiceRoute) -> tuple[str, dict[str, str], dict[str, str]]:
+        held = whole_table(render_parts((one,), 6, {}), SETTINGS, 6).elements
+        return held["identities"]["fd00::1 . 6 . 80"], dict(held["sticky"]), dict(held["sticky-ports"])
+
+    identity, clients, found = sticky(six)
+    assert found == {identity: "8081"}
+    assert set(clients) == {f"{identity} . fd01::{n} . 8081" for n in (1, 2)}
+    assert valid_clients(render_parts((six,), 6, {}).values(), 6) == {f"{identity} . fd01::{n}" for n in (1, 2)}
+    assert sticky(replace(six, endpoints=six.endpoints[:1]))[0] != identity
 
 
 def test_endpoints_keep_their_numbers() -> None:
@@ -203,12 +220,12 @@ def test_two_services_never_share_an_identity() -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self._owners = dict.fromkeys(Identifiers().of(route().name), PortName("other", "one", "", "TCP"))
+            self._owners = dict.fromkeys(Identifiers().of(route()), PortName("other", "one", "", "TCP"))
 
-    taken = Identifiers().of(route().name)
-    assert Owned().of(route().name) != taken
-    assert set(Owned().of(route().name)).isdisjoint(taken)
-    assert Identifiers().of(route().name) == taken, "the same after a restart"
+    taken = Identifiers().of(route())
+    assert Owned().of(route()) != taken
+    assert set(Owned().of(route())).isdisjoint(taken)
+    assert Identifiers().of(route()) == taken, "the same after a restart"
 
 
 def test_only_clients_of_leavers_are_forgotten() -> None:
