@@ -59,12 +59,12 @@ def read_service(item: Item) -> Known[ServiceFacts] | None:
     """Raises ValueError that names the field."""
     service = decode_object(item.raw, Service)
     spec = service.spec
-    if spec.trafficDistribution not in DISTRIBUTIONS:
-        spec = msgspec.structs.replace(spec, trafficDistribution=None)  # hints in the slices are what counts
+    # Hints in the slices are what counts, and the endpoints are in slices, whoever made those.
+    distribution = spec.trafficDistribution if spec.trafficDistribution in DISTRIBUTIONS else None
+    spec = msgspec.structs.replace(spec, trafficDistribution=distribution, selector=None)
     status = service.status if spec.type == "LoadBalancer" else None
-    known = _without_bad_addresses(msgspec.structs.replace(service, spec=spec, status=status))
-    # The endpoints are in slices, whoever made those.
-    return replace(known, facts=replace(known.facts, selector=()), created=service.metadata.creationTimestamp or "")
+    created = service.metadata.creationTimestamp or ""
+    return _without_bad_addresses(msgspec.structs.replace(service, spec=spec, status=status), created)
 
 
 def read_slice(item: Item) -> Known[SliceFacts] | None:
@@ -92,12 +92,12 @@ def read_node(item: Item) -> Known[NodeObject] | None:
     return Known(found, node.metadata.creationTimestamp or "")
 
 
-def _without_bad_addresses(service: Service) -> Known[ServiceFacts]:
+def _without_bad_addresses(service: Service, created: str) -> Known[ServiceFacts]:
     """One bad address of a balancer must not take the cluster IP away."""
     problem = ""
     while True:
         try:
-            return Known(service_facts(service, SOURCE, True), problem=problem)
+            return Known(service_facts(service, SOURCE, True), created, problem)
         except Invalid as error:
             said = f"{field_path(error.path)}: {error.message}"
             less, what = _with_less(service, error.path)

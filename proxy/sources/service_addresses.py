@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 
 from kube_objects.names import is_dns_subdomain
-from proxy.endpoints import refuse_address
+from proxy.endpoints import is_plain_ipv4, refuse_address
 from proxy.services import family_of
 from proxy.sources.api_types import Service, ServiceSpec
 from proxy.sources.invalid import Invalid, Path, one_of, refuse
@@ -108,6 +108,8 @@ def range_text(ports: range) -> str:
 
 
 def _service_address(text: str, path: Path) -> str:
+    if is_plain_ipv4(text):
+        return text
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

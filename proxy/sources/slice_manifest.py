@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_port_number
-from proxy.endpoints import SliceEndpointFacts, SliceFacts, refuse_address
+from proxy.endpoints import SliceEndpointFacts, SliceFacts, is_plain_ipv4, refuse_address
 from proxy.sources.api_types import EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, SliceEndpoint
 from proxy.sources.invalid import Invalid, Path, one_of, refuse
 from proxy.sources.service_manifest import PROTOCOLS, check_metadata
@@ -86,6 +86,8 @@ def _endpoint(endpoint: SliceEndpoint, index: int, family: int) -> SliceEndpoint
 
 def _address(text: str, path: Path, family: int) -> str:
     """Canonical text."""
+    if family == 4 and is_plain_ipv4(text):
+        return text
     try:
         address: ipaddress.IPv4Address | ipaddress.IPv6Address
         address = ipaddress.IPv4Address(text) if family == 4 else ipaddress.IPv6Address(text)

@@ -163,6 +163,70 @@ async def test_the_older_service_comes_first_and_a_bad_one_is_named() -> None:
         assert [kept for _, kept in source.view.problems] == [False, True]
 
 
+class Relay:
+    """One way to an API server; killed, every connection through it is cut and no other is taken."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    def kill(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", self._to)
+        self._open |= {writer, forth}
+        await asyncio.gather(self._pass(reader, forth), self._pass(back, writer))
+        self._open -= {writer, forth}
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_when_one_of_two_api_servers_dies_changes_still_arrive() -> None:
+    objects, made = Objects(), Source()
+    objects.lists["nodes"].append({"metadata": {"name": "node-a", "resourceVersion": "1"}, "status": READY})
+    server = TestServer(objects.app())  # which does not tell who is gone
+    await server.start_server()
+    assert server.port is not None
+    relays = [Relay(server.port), Relay(server.port)]
+    config = ApiConfig(servers=tuple([await relay.start() for relay in relays]))
+    async with KubeClient(config, "test", qps=-1) as client:
+        source = ApiSource(client, "node-a", made.take, needs_pod_cidrs=False)
+        task = asyncio.get_running_loop().create_task(source.run())
+        try:
+            await made.until(lambda view: view.connected and not view.waiting_for)
+            assert (relays[0].connections > 0, relays[1].connections) == (True, 0)
+            relays[0].kill()
+            objects.tell("services", "ADDED", service("one", "2026-01-01T00:00:00Z"))
+            await made.until(lambda view: [one.name for one in view.services] == ["one"])
+            assert client.server == config.servers[1]
+            objects.tell("services", "ADDED", service("two", "2026-01-02T00:00:00Z", clusterIP="10.96.0.11"))
+            await made.until(lambda view: len(view.services) == 2 and view.connected and not view.error)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            relays[1].kill()
+            await server.close()
+
+
 def slice_of(number: int, *ips: str) -> Item:
     value = {
         "metadata": {"name": f"s{number}-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from proxy.endpoints import is_plain_ipv4, refuse_address
 from proxy.resolve import Resolution, resolve
 from proxy.routes import Endpoint, NodeFacts
 from proxy.services import ServiceFacts, ServicePortFacts
@@ -192,3 +196,14 @@ def test_slices_of_a_service_with_a_selector_are_named_as_unused() -> None:
     assert (problem.field, "is not used" in problem.message) == ("spec.selector", True)
     again = resolve([selected], [], [pod("a", "10.0.0.1", {"app": "web"})], NodeFacts("n"), first)
     assert again.table.errors == ()
+
+
+@given(st.one_of(st.ip_addresses(v=4).map(str), st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,4}){3}\n?", fullmatch=True)))
+@example("0.0.0.0")
+@example("10.1.2.3\n")
+@example("010.1.2.3")
+def test_a_plain_address_is_canonical_and_nobody_refuses_it(text: str) -> None:
+    assert is_plain_ipv4("10.96.0.1"), "not everything is looked at twice"
+    if is_plain_ipv4(text):
+        assert str(ipaddress.IPv4Address(text)) == text
+        assert refuse_address(text) is None
