@@ -39,7 +39,13 @@ MUTATING = frozenset(
 _STREAMS = frozenset(
     {"/runtime.v1.RuntimeService/GetContainerEvents", "/containerd.services.events.v1.Events/Subscribe"}
 )
-_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A runtime that was restarted is there for the next call.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 # Every open event stream holds a worker for its whole life.
 _WORKERS = 128
 _AGAIN_S = 60.0

@@ -99,6 +99,20 @@ def remove_all(endpoint: str) -> int:
     return len(ids)
 
 
+def meddle(endpoint: str, method: str, target_id: str) -> bool:
+    """One bare call (StopContainer, RemoveContainer, StopPodSandbox, RemovePodSandbox) behind any agent's back; False
+    when the runtime would not.
+    """
+    name = "pod_sandbox_id" if method.endswith("PodSandbox") else "container_id"
+    request = getattr(api_pb2, f"{method}Request")(**{name: target_id})
+    with _runtime(endpoint) as runtime:
+        try:
+            getattr(runtime, method)(request, timeout=60)
+        except grpc.RpcError:
+            return False
+    return True
+
+
 def _removed(runtime: api_pb2_grpc.RuntimeServiceStub, sandbox_id: str) -> bool:
     """Try to; False while one of its containers starts: a start whose caller was killed goes on for a moment."""
     try:
