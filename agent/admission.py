@@ -15,6 +15,7 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts, allocatable
+from agent.container_spec.labels import is_from_api
 from agent.container_spec.pod_resources import (
     HUGEPAGES,
     all_containers,
@@ -25,6 +26,7 @@ from agent.container_spec.pod_resources import (
     value,
 )
 from agent.container_spec.sysctls import forbidden_sysctl
+from agent.placement import selects, untolerated
 
 OS_LABEL = "kubernetes.io/os"
 ANY_ADDRESS = "0.0.0.0"
@@ -91,9 +93,13 @@ def _refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
         return refused
     known = node_labels(node)
     missed = [f"{key}={wanted}" for key, wanted in (spec.nodeSelector or {}).items() if known.get(key) != wanted]
-    if missed:
+    if missed or not selects(pod, node.node_name, known):
         description = "node(s) didn't match Pod's node affinity/selector"
-        return Refused("NodeAffinity", f"Predicate NodeAffinity failed: {description} ({', '.join(missed)})")
+        detail = f" ({', '.join(missed)})" if missed else ""
+        return Refused("NodeAffinity", f"Predicate NodeAffinity failed: {description}{detail}")
+    if is_from_api(pod) and (taint := untolerated(pod, node.taints)) is not None:
+        description = "node(s) had taints that the pod didn't tolerate"
+        return Refused("TaintToleration", f"Predicate TaintToleration failed: {description} ({taint[0]})")
     return None
 
 

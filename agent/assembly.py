@@ -26,6 +26,7 @@ from agent.images.puller import ImagePuller
 from agent.node.facts import read_machine_identity
 from agent.pods.execute import Executor
 from agent.pods.facts import Held
+from agent.pods.happenings import Happening
 from agent.pods.record_saver import RecordSaver
 from agent.pods.run_hook import HookRunner
 from agent.pods.runtime_view import RuntimeView
@@ -75,7 +76,12 @@ def assemble(
         rate=PullRate(config.registry_pull_qps, config.registry_burst),
         node_credentials=_node_credentials(config),
     )
-    prober = Prober(runtime, own, lambda uid: workers.poke(uid))
+    prober = Prober(
+        runtime,
+        own,
+        lambda uid: workers.poke(uid),
+        on_event=lambda one: shared.tell(one.pod_uid, Happening(one.reason, one.message, one.container, warning=True)),
+    )
     for uid, record in records.items():
         prober.restore(uid, record.probes)
     cgroups = CgroupKeeper(settings, lambda: workers.active_pods())

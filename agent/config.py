@@ -398,6 +398,8 @@ class _Getter:
             qps=self.typed("kubeAPIQPS", int),
             burst=self.typed("kubeAPIBurst", int),
             attach_detach=self.typed("enableControllerAttachDetach", bool),
+            event_qps=self.typed("eventRecordQPS", int),
+            event_burst=self.typed("eventBurst", int),
         )
 
     def shutdown_periods(self) -> tuple[GroupPeriod, ...]:

@@ -43,6 +43,8 @@ class ClusterConfig:
     qps: int
     burst: int
     attach_detach: bool
+    event_qps: int = 50
+    event_burst: int = 100
 
 
 def parse_taints(value: object) -> tuple[Taint, ...]:

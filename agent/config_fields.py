@@ -49,7 +49,6 @@ class ConfigField:
     """Only with --kubeconfig; without it the agent notes that it has no effect."""
 
 
-_EVENTS = "no events are sent yet"
 _SERVER = "there is no HTTPS API on the node yet"
 _GC = "image garbage collection is not supported yet"
 _EVICTION = "eviction is not supported yet"
@@ -299,6 +298,8 @@ _JOINED = (
         note="ask for a new client certificate after 70 to 90 % of the life of the present one",
     ),
     _joined("kubeAPIQPS", "int", 50, "kube-api-qps", minimum=0, note="requests a second, on average; 0: 5"),
+    _joined("eventRecordQPS", "int", 50, "event-qps", minimum=0, note="events a second, on average; 0: any"),
+    _joined("eventBurst", "int", 100, "event-burst", minimum=0, note="and so many at once; 0: 10"),
     _joined("kubeAPIBurst", "int", 100, "kube-api-burst", minimum=0, note="and so many at once; 0: 10"),
     _joined(
         "enableControllerAttachDetach",
@@ -310,13 +311,12 @@ _JOINED = (
 )
 
 _IDLE = (
-    *_idle(_EVENTS, ("eventRecordQPS", "int", 50, "event-qps"), ("eventBurst", "int", 100, "event-burst")),
     *_idle(
         "the API server is spoken to in JSON",
         ("contentType", "string", "application/vnd.kubernetes.protobuf", "kube-api-content-type"),
     ),
     *_idle(
-        "ConfigMaps and Secrets of the API server are not read yet",
+        "every ConfigMap and Secret that a pod refers to is watched",
         ("configMapAndSecretChangeDetectionStrategy", "string", "Watch", ""),
     ),
     *_idle(

@@ -2,7 +2,7 @@
 
 Before: `side` builds this where there is a kubeconfig.  Next: `pod_source` -> `agent/pods/workers`; what pods are made
 of -> `agent/pods/execute`; the board -> `status_writer` and `mirror_keeper`.  Static pods never wait for any of it, and
-nothing of the API server's pods is touched before it has told of all pods and Services once.
+nothing of the API server's pods is touched before it has told of all pods, all Services and this node's Node once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Protocol
 from lightkube.models.core_v1 import Pod
 
 from agent.cluster.api_pod import is_over
+from agent.cluster.event_log import Subject
+from agent.cluster.events import EventRecorder
 from agent.cluster.mirror import Key, Mirror, Original
 from agent.cluster.mirror_keeper import MirrorKeeper
 from agent.cluster.object_keeper import ObjectKeeper
@@ -21,9 +23,11 @@ from agent.cluster.pod_source import PodSource
 from agent.cluster.services import Services
 from agent.cluster.status_writer import StatusWriter
 from agent.cluster.tokens import TokenKeeper
+from agent.config_cluster import ClusterConfig
 from agent.container_spec.facts import TokenKey
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, config_source
 from agent.container_spec.references import config_references
+from agent.pods.happenings import Happening
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers, uid_of
 from daemonkit.tasks import spawn_eternal
@@ -48,20 +52,26 @@ class Node(Protocol):
 class ClusterPods:
     """Everything of the pods that needs the API server."""
 
-    def __init__(self, client: KubeClient, node: Node, workers: PodWorkers, shared: Surroundings) -> None:
+    def __init__(
+        self, client: KubeClient, node: Node, workers: PodWorkers, shared: Surroundings, config: ClusterConfig
+    ) -> None:
         self._client = client
+        self._node = node
+        self._began = False
         self._workers = workers
         self._services = Services(self._take_pods)
         self._tokens = TokenKeeper(client, workers.volumes_changed)
         self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE))
         shared.executor.cluster = self
+        self._events = EventRecorder(client, node.name, qps=config.event_qps, burst=config.event_burst)
+        shared.tell = self._take_happening
         self._source = PodSource(node.name, self._take_pods, self._take_state)
         self._writer = StatusWriter(client, self._source.find, self._source.learn)
         self._mirrors = MirrorKeeper(client, node.name, lambda: node.uid, self._originals, self._seen_mirrors)
         for uid, entry in shared.board.entries():
             self._writer.see(uid, entry)
         shared.board.on_pod = self._take_entry
-        node.when_changed(self._mirrors.poke)
+        node.when_changed(self._take_node)
 
     def spawn(self, group: asyncio.TaskGroup) -> None:
         """Start all of it."""
@@ -70,6 +80,7 @@ class ClusterPods:
         spawn_eternal(group, self._objects.run(), name="api objects")
         spawn_eternal(group, self._writer.run(), name="pod statuses")
         spawn_eternal(group, self._mirrors.run(), name="mirror pods")
+        spawn_eternal(group, self._events.run(), name="events")
 
     async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
         """For the pod's volumes; as str why there is none."""
@@ -79,9 +90,15 @@ class ClusterPods:
         """What tells its containers of the Services around it."""
         return self._services.variables(pod)
 
+    def _take_node(self) -> None:
+        self._mirrors.poke()
+        if not self._began:
+            self._take_pods()
+
     def _take_pods(self) -> None:
         self._mirrors.poke()
-        if not (self._source.heard and self._services.heard):
+        self._began = self._began or (self._source.heard and self._services.heard and bool(self._node.uid))
+        if not self._began:
             return
         wanted = self._source.wanted()
         self._tokens.keep_only({uid_of(one.pod) for one in wanted})
@@ -95,6 +112,11 @@ class ClusterPods:
     def _take_entry(self, uid: str, entry: bytes | None) -> None:
         self._writer.see(uid, entry)
         self._mirrors.poke()
+
+    def _take_happening(self, uid: str, happening: Happening) -> None:
+        worker = self._workers.workers.get(uid)
+        if worker is not None:
+            self._events.record(Subject(worker.memory.namespace, worker.memory.name, uid), happening)
 
     def _originals(self) -> dict[Key, Original]:
         found: dict[Key, Original] = {}

@@ -10,6 +10,7 @@ import msgspec
 from agent.cluster.protocols import Api
 
 JSON = "application/json"
+MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 

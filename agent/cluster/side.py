@@ -88,7 +88,7 @@ class ClusterSide:
         spawn_eternal(group, self.node.follow(clients.api), name="api node")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
-        ClusterPods(clients.api, self.node, self._workers, self._shared).spawn(group)
+        ClusterPods(clients.api, self.node, self._workers, self._shared, config).spawn(group)
 
     def wake(self) -> None:
         """The node begins to go down, or its settings were read again: the Node is to say so at once."""
@@ -109,7 +109,9 @@ class ClusterSide:
         """The labels that pods are admitted by are those of the Node, as far as it is known."""
         if self.node.object is not None:
             labels = self.node.object["metadata"].get("labels") or {}
-            self._settings.node = dataclasses.replace(self._settings.node, labels=labels)
+            found = (self.node.object.get("spec") or {}).get("taints") or ()
+            taints = tuple((one.get("key", ""), one.get("value", ""), one.get("effect", "")) for one in found)
+            self._settings.node = dataclasses.replace(self._settings.node, labels=labels, taints=taints)
 
     def _take_rival(self, text: str) -> None:
         self._rival = text

@@ -41,6 +41,7 @@ class NodeFacts:
     `resolv_conf` is the text of the resolver file the configuration names, None when it names none.
     `swap_controller`: the kernel can limit swap of a cgroup, `swap_bytes` what the machine has of it.
     `hugepage_sizes` as the CRI writes them ("2MB", "1GB"), `hugepages_bytes` what the machine has set aside of each.
+    `taints` are key, value and effect of those of the Node.
     `max_pids`: processes of the machine, 0 for unknown. `thermal_throttle_paths` are the directories under
     /sys/devices/system/cpu that containers must not see.
     """
@@ -55,6 +56,7 @@ class NodeFacts:
     operating_system: str = "linux"
     architecture: str = "amd64"
     labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[tuple[str, str, str], ...] = ()
     resolv_conf: str | None = ""
     cgroup_version: int = 1
     swap_controller: bool = False

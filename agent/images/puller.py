@@ -125,13 +125,19 @@ class ImagePuller:
         self._backoff = PullBackoff()
 
     async def pull_if_needed(
-        self, image: str, policy: str, pod_key: str, pull_secrets: Iterable[Credential] = ()
+        self,
+        image: str,
+        policy: str,
+        pod_key: str,
+        pull_secrets: Iterable[Credential] = (),
+        begun: Callable[[], None] = lambda: None,
     ) -> PulledImage:
         """The image for a container of the pod `pod_key` (its UID), pulled if `policy` asks for it.
 
         `pull_secrets` are the pod's credentials, tried before the node's; a pull is shared only by those who show the
-        same.  `policy` is Always, IfNotPresent or Never.  Raises ImageWaiting with reason InvalidImageName,
-        ErrImageNeverPull, ImageInspectError, ErrImagePull or ImagePullBackOff.
+        same.  `policy` is Always, IfNotPresent or Never; `begun` is called when it has to be pulled.  Raises
+        ImageWaiting with reason InvalidImageName, ErrImageNeverPull, ImageInspectError, ErrImagePull or
+        ImagePullBackOff.
         """
         try:
             name = with_default_tag(image)
@@ -147,7 +153,7 @@ class ImagePuller:
             if policy == "Never":  # nor is it told that there is an image which the pod may not use
                 text = f'Container image "{image}" is not present with pull policy of Never'
                 raise ImageWaiting("ErrImageNeverPull", text, self._now() + self._backoff.initial_s)
-        return await self._pull_unless_held(image, name, pod_key, own)
+        return await self._pull_unless_held(image, name, pod_key, own, begun)
 
     async def recover(self) -> None:
         """After a start, once: what an earlier agent was pulling may be here now."""
@@ -198,12 +204,15 @@ class ImagePuller:
         self._present = {key: known for key, known in self._present.items() if now_s - known[1] < _FRESH_S}
         self._present[name] = (found, now_s)
 
-    async def _pull_unless_held(self, image: str, name: str, pod_key: str, own: tuple[Credential, ...]) -> PulledImage:
+    async def _pull_unless_held(
+        self, image: str, name: str, pod_key: str, own: tuple[Credential, ...], begun: Callable[[], None]
+    ) -> PulledImage:
         held = self._backoff.held(pod_key, image, self._now())
         if held is not None:
             text = f'Back-off pulling image "{image}": {held.cause}'
             raise ImageWaiting("ImagePullBackOff", text, held.until_s)
         began_s = self._now()
+        begun()
         try:
             key = name, tuple(one.auth for one in own)
             found = await self._shared(self._pulls, key, lambda: self._pull(image, name, own))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
 from agent.pods.failure import StepFailed
+from agent.pods.happenings import Happening, begun, failed
 from agent.pods.memory import PodMemory
 from agent.pods.plan import Plan
 from agent.pods.start_slots import Slot
@@ -106,6 +107,7 @@ class StepTaker:
     async def _take(self, step: Step, target: Target) -> bool:
         """One step; False when it failed, and then it is held back."""
         self._memory.note_begin(step)
+        self._tell(begun(step))
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(STEP_PATIENCE_S, self._show_slow, step)]
         if isinstance(step, (PullImage, RunPostStart)):  # a slow one must not keep other pods from starting
@@ -114,6 +116,7 @@ class StepTaker:
             made = await self._run_step(step, target)
         except StepFailed as failure:
             self._log_failure(step, failure)
+            self._tell(failed(step, failure))
             self._memory.note_failure(step, failure, time.time())
             return False
         finally:
@@ -192,6 +195,10 @@ class StepTaker:
         # A runtime that hangs on one pod must not keep all the others waiting for its slot.
         asyncio.get_running_loop().call_later(SLOT_LIMIT_S, self._slot.give_back)
         return True
+
+    def _tell(self, happenings: Iterable[Happening]) -> None:
+        for one in happenings:
+            self._shared.tell(self._memory.uid, one)
 
     def _log_failure(self, step: Step, failure: StepFailed) -> None:
         before = self._memory.held.get(step.key)

@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from lightkube.models.core_v1 import Pod
@@ -35,6 +35,7 @@ from agent.images.puller import ImagePuller, ImageWaiting, PulledImage
 from agent.images.volume_images import pull_volume_images
 from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
 from agent.pods.failure import PENDING, StepFailed, cri_failure, failure_reason
+from agent.pods.happenings import Happening
 from agent.pods.hook import post_start_of
 from agent.pods.resize_container import resize_container
 from agent.pods.run_hook import HookRunner
@@ -175,7 +176,10 @@ class Executor:
                 return await self._create_sandbox(step, target)
         if isinstance(step, PullImage):
             with target.timed(PULL, step.container, 0):
-                return (await self._pull(step.image, step.policy, target)).image_ref
+                pulling = Happening("Pulling", f'Pulling image "{step.image}"', step.container)
+                pulled = await self._pull(step.image, step.policy, target, lambda: target.tell(pulling))
+            target.tell(Happening("Pulled", pulled.message, step.container))
+            return pulled.image_ref
         if isinstance(step, StartContainer):
             return await self._start_container(step, target)
         if isinstance(step, RunPostStart):
@@ -305,6 +309,7 @@ class Executor:
             made = await self._runtime.create_container(
                 step.sandbox_id, config, sandbox_config(pod, sandbox.attempt, of_pod)
             )
+        target.tell(Happening("Created", "Container created", container.name))
         log, link = self._log(target, container.name, step.attempt), self._log_link(target, container.name, made)
         try:
             make_link(link, log)
@@ -314,6 +319,7 @@ class Executor:
             await self._check_stop_signal(made, config.stop_signal)
         with target.timed(START, container.name, step.attempt):
             await self._runtime.start_container(made)
+        target.tell(Happening("Started", "Container started", container.name))
         return made
 
     async def _check_stop_signal(self, container_id: str, wanted: Signal) -> None:
@@ -333,8 +339,10 @@ class Executor:
         if failure:
             raise StepFailed("PostStartHookError", failure)
 
-    async def _pull(self, image: str, policy: str, target: Target) -> PulledImage:
-        return await self._puller.pull_if_needed(image, policy, target.uid, self._pull_secrets(target))
+    async def _pull(
+        self, image: str, policy: str, target: Target, begun: Callable[[], None] = lambda: None
+    ) -> PulledImage:
+        return await self._puller.pull_if_needed(image, policy, target.uid, self._pull_secrets(target), begun)
 
     def _pull_secrets(self, target: Target) -> tuple[Credential, ...]:
         """A Secret that is of no use is told and left out, as in the kubelet: the image may be public."""

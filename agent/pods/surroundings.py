@@ -13,6 +13,7 @@ from lightkube.models.core_v1 import Pod
 from agent.images.puller import ImagePuller
 from agent.pods.execute import Executor
 from agent.pods.facts import Held, ShutdownTurn
+from agent.pods.happenings import Happening
 from agent.pods.record_saver import RecordSaver
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.start_slots import StartSlots
@@ -24,7 +25,8 @@ from agent.state_dir import StateDir
 @dataclass(slots=True)
 class Surroundings:
     """The parts. `not_admitted(pod)` says why a pod may not start yet; `moved(uid)` tells that the pod's worker
-    has entered another phase; `going_down(pod)` is None unless the node goes down.
+    has entered another phase; `going_down(pod)` is None unless the node goes down; `tell(uid, happening)` says what
+    happens to a pod to whoever has put himself there.
     """
 
     view: RuntimeView
@@ -38,3 +40,4 @@ class Surroundings:
     not_admitted: Callable[[Pod], Held | None]
     moved: Callable[[str], None]
     going_down: Callable[[Pod | None], ShutdownTurn | None] = lambda _pod: None
+    tell: Callable[[str, Happening], None] = lambda _uid, _happening: None

@@ -13,6 +13,7 @@ from lightkube.models.core_v1 import Container, Pod
 
 from agent.pods.ephemeral import ephemeral_containers, target_of
 from agent.pods.failure import StepFailed
+from agent.pods.happenings import Tell, tell_nobody
 from agent.pods.observe import PodObservation
 from agent.pods.restart import init_containers, main_containers
 from agent.pods.stop_turns import StopTurns
@@ -25,7 +26,8 @@ class Target:
     """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
 
     `image_ref` gives what the image of a container, by its name, was found to be, `hook_due` the id of the one whose
-    postStart hook is to run. Within `timed(what, container, attempt)` a part of the start is timed.
+    postStart hook is to run. Within `timed(what, container, attempt)` a part of the start is timed; `tell` hears what
+    happens within a step.
     """
 
     uid: str
@@ -37,6 +39,7 @@ class Target:
     hook_due: Callable[[str], str]
     turns: StopTurns
     timed: Timed
+    tell: Tell = tell_nobody
 
 
 def pod_of(target: Target) -> Pod:

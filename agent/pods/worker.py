@@ -22,6 +22,7 @@ from agent.container_spec.references import config_references
 from agent.container_spec.resizable import allocation_of
 from agent.pods.act import StepTaker
 from agent.pods.facts import Held, Leftovers
+from agent.pods.happenings import Happening, newly_held
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase, Turn, advance
@@ -157,7 +158,10 @@ class PodWorker:
             return
         if self.phase is not Phase.TERMINATED:
             await keep_verdicts(self._shared, self.memory, self.wish, seen)
-        self._plan_in_hand = plan
+        before, self._plan_in_hand = self._plan_in_hand, plan
+        meta = f"{self.memory.name}_{self.memory.namespace}({self.uid})"
+        for one in newly_held(plan.waiting, before.waiting, meta):
+            self._tell(one)
         self._publish(seen, plan.waiting)
         if plan.empty or self.wish.ending is not None:
             self._hands.give_back_slot()
@@ -235,7 +239,11 @@ class PodWorker:
         held = self.wish.refused or self._shared.not_admitted(pod)
         if held is None or not is_from_api(pod) or self.memory.was_admitted:
             return held
+        self._tell(Happening(held.reason, held.message, warning=True))
         return replace(held, refused=True, message=f"Pod was rejected: {held.message}")
+
+    def _tell(self, happening: Happening) -> None:
+        self._shared.tell(self.uid, happening)
 
     def _allocate(self, pod: Pod, seen: PodObservation) -> None:
         """Take the amounts of CPU and memory that the definition names now, or keep the old ones and say why."""
@@ -337,4 +345,5 @@ class PodWorker:
             hook_due=lambda container: memory.hooks_due.get(container, ""),
             turns=StopTurns(),
             timed=memory.timeline.timed,
+            tell=self._tell,
         )

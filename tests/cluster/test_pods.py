@@ -127,6 +127,29 @@ def test_a_job_succeeds_and_its_pod_stays_for_its_log(member: Member) -> None:
     member.remove(label)
 
 
+def test_what_happens_to_a_pod_is_told_as_events(member: Member) -> None:
+    label = "events"
+    pod = pod_object(label, "eventful")
+    pod["spec"]["containers"][0] |= {
+        "image": "longshore.test/none:1",
+        "imagePullPolicy": "Never",
+    }
+    member.cluster.apply(pod)
+
+    def told() -> dict[str, str]:
+        found = member.get("events", "--field-selector=involvedObject.name=eventful")["items"]
+        return {one["reason"]: one["message"] for one in found if one["source"].get("component") == "kubelet"}
+
+    member.wait(lambda: {"ErrImageNeverPull", "Failed"} <= told().keys(), "the absent image to be told of")
+    member.cluster.apply(pod_object(label, "eventful"))
+    member.wait(lambda: running(member, label), "the pod to be Ready")
+    member.wait(lambda: {"Pulled", "Created", "Started"} <= told().keys(), "the start to be told of")
+    assert told()["Started"] == "Container started"
+    member.cluster.kubectl("delete", "pod", "eventful", "--wait=false")
+    member.wait(lambda: told().get("Killing") == "Stopping container web", "the stop to be told of")
+    member.wait(lambda: not member.pod("eventful"), "the pod to be gone")
+
+
 def test_a_pod_deleted_by_force_and_made_again_with_its_name(member: Member) -> None:
     label = "again"
     member.cluster.apply(pod_object(label, "again", terminationGracePeriodSeconds=3))
@@ -161,4 +184,81 @@ def test_what_happens_while_the_server_is_away_is_told_later(member: Member) -> 
     member.wait(
         lambda: member.pod("away")["status"]["containerStatuses"][0]["restartCount"] == 1, "the server to hear of it"
     )
+    member.remove(label)
+
+
+def test_files_and_variables_follow_a_config_map_and_the_services(member: Member) -> None:
+    label = "config"
+    settings = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "settings", "namespace": "default", "labels": {"test": label}},
+        "data": {"colour": "blue"},
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "back-end", "namespace": "default", "labels": {"test": label}},
+        "spec": {"ports": [{"port": 80}]},
+    }
+    pod = pod_object(label, "config", volumes=[{"name": "files", "configMap": {"name": "settings"}}])
+    pod["spec"]["containers"][0] |= {
+        "volumeMounts": [{"name": "files", "mountPath": "/files"}],
+        "env": [{"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}}],
+    }
+    member.cluster.apply(service)
+    member.cluster.apply(pod)
+    member.wait(lambda: member.pod("config").get("status", {}).get("hostIP"), "the pod to be known here")
+    assert member.pod("config")["status"]["phase"] == "Pending", "what it refers to is not there"
+    member.cluster.apply(settings)
+    (found,) = member.wait(lambda: running(member, label), "the pod to be Ready")
+    uid = found["metadata"]["uid"]
+    file = f"{member.node.root_dir}/pods/{uid}/volumes/kubernetes.io~configmap/files/colour"
+    assert member.node.machine.run(["cat", file]).stdout == "blue"
+    container = found["status"]["containerStatuses"][0]["containerID"].rpartition("//")[2]
+    process = member.node.containerd.tasks()[container]
+    variables = member.node.machine.run(["cat", f"/proc/{process}/environ"]).stdout.split("\0")
+    assert "COLOUR=blue" in variables
+    assert any(one.startswith("BACK_END_SERVICE_HOST=10.96.") for one in variables)
+    assert "KUBERNETES_SERVICE_PORT_HTTPS=443" in variables
+
+    member.cluster.apply({**settings, "data": {"colour": "red"}})
+    member.wait(lambda: member.node.machine.run(["cat", file]).stdout == "red", "the file to follow")
+    member.remove(label)
+
+
+def test_a_daemon_sets_pod_is_debugged_and_resized_in_place(member: Member) -> None:
+    label = "daemons"
+    sized = template(label)
+    sized["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "10m"}}
+    member.cluster.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": label, "namespace": "default", "labels": {"test": label}},
+            "spec": {"selector": {"matchLabels": {"test": label}}, "template": sized},
+        }
+    )
+    (pod,) = member.wait(lambda: running(member, label), "its pod to be Ready")
+    name, before = pod["metadata"]["name"], pod["status"]["containerStatuses"][0]["containerID"]
+    debug = {"spec": {"ephemeralContainers": [{"name": "debug", "image": WEB_IMAGE, "command": ["sleep", "1000"]}]}}
+    member.cluster.kubectl("patch", "pod", name, "--subresource=ephemeralcontainers", f"--patch={json.dumps(debug)}")
+
+    def debugged() -> bool:
+        found = member.pod(name)["status"].get("ephemeralContainerStatuses", [{}])
+        return "running" in found[0].get("state", {})
+
+    member.wait(debugged, "the ephemeral container to run")
+    more = {"spec": {"containers": [{"name": "web", "resources": {"requests": {"cpu": "20m"}}}]}}
+    member.cluster.kubectl("patch", "pod", name, "--subresource=resize", f"--patch={json.dumps(more)}")
+
+    def resized() -> bool:
+        found = member.pod(name)["status"]["containerStatuses"][0]
+        amounts = [found.get(kind, {}).get("cpu") for kind in ("allocatedResources",)]
+        return [*amounts, found.get("resources", {}).get("requests", {}).get("cpu")] == ["20m", "20m"]
+
+    member.wait(resized, "the amounts to change")
+    pod = member.pod(name)
+    assert pod["status"]["containerStatuses"][0]["containerID"] == before
+    assert pod["status"]["observedGeneration"] == pod["metadata"]["generation"]
     member.remove(label)

@@ -1,0 +1,93 @@
+"""What happens to a pod, in the words of the kubelet's events. Pure.
+
+Before: `act` takes a step, `execute` does parts of it, the prober asks, `worker` waits. Next: whoever listens
+(`agent/cluster/events`, where there is an API server). Sources: kubelet's events package of 1.36, Kubernetes
+documentation, "Debug Pods".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.pods.failure import PENDING, StepFailed
+from agent.pods.steps import (
+    CreateSandbox,
+    PrepareVolumes,
+    PullImage,
+    RunPostStart,
+    StartContainer,
+    Step,
+    StopContainer,
+    UpdateVolumes,
+)
+from agent.pods.waiting import Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that people may want to know of; `container` is "" when the whole pod is meant."""
+
+    reason: str
+    message: str
+    container: str = ""
+    warning: bool = False
+
+
+Tell = Callable[[Happening], None]
+
+
+def tell_nobody(_: Happening) -> None:
+    """Where nobody listens."""
+
+
+def begun(step: Step) -> tuple[Happening, ...]:
+    """What is said when a step begins."""
+    if isinstance(step, StopContainer):
+        text = f"Container {step.container}: {step.reason}, will be restarted"
+        return (Happening("Killing", text if step.restart else f"Stopping container {step.container}", step.container),)
+    if isinstance(step, CreateSandbox) and step.attempt > 0:
+        return (Happening("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."),)
+    return ()
+
+
+def failed(step: Step, failure: StepFailed) -> tuple[Happening, ...]:
+    """What is said when it has failed; nothing of what only waits."""
+    if failure.reason == PENDING or failure.runtime_away:
+        return ()
+    text = failure.message
+    if isinstance(step, CreateSandbox):
+        return (Happening("FailedCreatePodSandBox", f"Failed to create pod sandbox: {text}", warning=True),)
+    if isinstance(step, (PrepareVolumes, UpdateVolumes)):
+        return (Happening("FailedMount", text, warning=True),)
+    if isinstance(step, PullImage):
+        return _pull_failed(step, failure)
+    if isinstance(step, StartContainer):
+        return (Happening("Failed", f"Error: {text}", step.container, warning=True),)
+    if isinstance(step, RunPostStart):
+        return (Happening("FailedPostStartHook", text, step.container, warning=True),)
+    return (Happening("FailedKillPod", f"error killing pod: {text}", warning=True),)
+
+
+def newly_held(waiting: Iterable[Waiting], before: Iterable[Waiting], full_name: str) -> tuple[Happening, ...]:
+    """What is said of the containers whose restart is held back since the last look."""
+    known = {(one.container, one.until_s) for one in before}
+    return tuple(
+        Happening(
+            "BackOff", f"Back-off restarting failed container {one.container} in pod {full_name}", one.container, True
+        )
+        for one in waiting
+        if one.reason == "CrashLoopBackOff" and (one.container, one.until_s) not in known
+    )
+
+
+def _pull_failed(step: PullImage, failure: StepFailed) -> tuple[Happening, ...]:
+    error = Happening("Failed", f"Error: {failure.reason}", step.container, warning=True)
+    if failure.reason == "ImagePullBackOff":
+        return (Happening("BackOff", failure.message, step.container), error)
+    named = {"InvalidImageName": "InspectFailed", "ImageInspectError": "InspectFailed"}
+    if failure.reason in named or failure.reason == "ErrImageNeverPull":
+        reason = named.get(failure.reason, failure.reason)
+        return (Happening(reason, failure.message, step.container, warning=True), error)
+    text = f'Failed to pull image "{step.image}": {failure.message}'
+    return (Happening("Failed", text, step.container, warning=True), error)
