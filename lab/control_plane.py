@@ -106,6 +106,8 @@ class ControlPlane:
             f"--secure-port={self._controllers_port}", f"--controllers={controllers}", "--leader-elect=false",
             f"--service-account-private-key-file={self._accounts_key}", "--use-service-account-credentials=true",
             f"--root-ca-file={self._authority.certificate}", f"--cert-dir={self.base / 'pki'}",
+            f"--cluster-signing-cert-file={self._authority.certificate}",
+            f"--cluster-signing-key-file={self._authority.key}",
         )  # fmt: skip
         self._until("kube-controller-manager", f"https://127.0.0.1:{self._controllers_port}/healthz")
 

@@ -28,13 +28,15 @@ class Authority:
     """A certificate authority of its own; everything it makes is below `directory`."""
 
     def __init__(self, directory: Path, name: str = "lab") -> None:
-        """Make its key and `ca.crt`."""
+        """Make `ca.key` and `ca.crt`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         key = x509.new_key()
         self._authority = x509.Authority(x509.new_authority(name, key, _now(), 2 * _VALID), key)
         self.certificate = directory / "ca.crt"
         self.certificate.write_bytes(x509.certificate_pem(self._authority.certificate))
+        self.key = directory / "ca.key"
+        write_key(self.key, key)
 
     def issue(
         self,
