@@ -374,7 +374,7 @@ class Agent:
         for name in needs_restart(self._config, wanted):
             _log.warning("configuration: a change of %s takes a restart of longshore-agent", name)
         settings.config, settings.node = merged, node
-        shared.executor.config, shared.executor.node = merged, node
+        shared.executor.sources.config, shared.executor.sources.node = merged, node
         self._report.set_node_ips(node.node_ips)
         setup_logging(merged.verbosity)
         workers.poke_all()

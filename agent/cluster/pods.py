@@ -62,7 +62,7 @@ class ClusterPods:
         self._services = Services(self._take_pods)
         self._tokens = TokenKeeper(client, workers.volumes_changed)
         self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE))
-        shared.executor.cluster = self
+        shared.executor.sources.cluster = self
         self._events = EventRecorder(client, node.name, qps=config.event_qps, burst=config.event_burst)
         shared.tell = self._take_happening
         self._source = PodSource(node.name, self._take_pods, self._take_state)

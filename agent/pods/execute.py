@@ -1,120 +1,69 @@
-"""Does one step: the only place of the agent that changes the runtime or removes a pod's files.
+"""Does one step: the only place of the agent that changes the runtime.
 
-Before: `worker` takes the steps of a plan one by one. Next: the runtime, agent/volumes, agent/images, agent/cgroups.
-Nothing is decided here: a step either succeeds or raises StepFailed, which says what it means for the pod and whether
-the call may have taken effect all the same.
+Before: `worker` takes the steps of a plan one by one. Next: the runtime, agent/images, and `host_steps` for a pod's
+files and cgroup, with what `spec_sources` knows of the node. Nothing is decided here: a step either succeeds or raises
+StepFailed, which says what it means for the pod and whether the call may have taken effect all the same.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol
-
-from lightkube.models.core_v1 import Pod
+from collections.abc import Callable
 
 from agent.cgroups.hierarchy import CgroupError
-from agent.cgroups.names import pod_cgroup_parent
 from agent.config import AgentConfig
 from agent.container_spec.container import container_config, image_user_of
 from agent.container_spec.dns import pod_hostname
-from agent.container_spec.facts import HandlerFacts, ImageUser, NodeFacts, SpecError, SpecFacts, TokenKey
-from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
-from agent.container_spec.paths import container_log_path, pod_log_dir, termination_log_path, volumes_dir
-from agent.container_spec.references import config_references
+from agent.container_spec.facts import ImageUser, NodeFacts, SpecError
+from agent.container_spec.paths import termination_log_path
 from agent.container_spec.resources import container_resources
 from agent.container_spec.sandbox import sandbox_config
 from agent.container_spec.security import local_seccomp_paths
 from agent.images.keyring import Credential, pull_secrets
 from agent.images.puller import ImagePuller, ImageWaiting, PulledImage
 from agent.images.volume_images import pull_volume_images
-from agent.pods.container_logs import link_path, make_link, name_in_logs, remove_container_log, remove_pod_logs
+from agent.pods.container_logs import make_link, remove_container_log
 from agent.pods.failure import PENDING, StepFailed, cri_failure, failure_reason
 from agent.pods.happenings import Happening
 from agent.pods.hook import post_start_of
+from agent.pods.host_steps import HostSteps, PodCgroups
 from agent.pods.resize_container import resize_container
 from agent.pods.run_hook import HookRunner
 from agent.pods.seccomp_file import check_seccomp_files
+from agent.pods.spec_sources import SpecSources
 from agent.pods.steps import (
     CreateSandbox,
-    PrepareVolumes,
     PullImage,
     RemoveContainer,
-    RemovePodCgroup,
-    RemovePodDir,
-    RemovePodLogs,
     RemoveSandbox,
-    RemoveVolumes,
     ResizeContainer,
-    ResizePodCgroup,
     RunPostStart,
     StartContainer,
     Step,
     StopContainer,
     StopSandbox,
-    UpdateVolumes,
 )
 from agent.pods.stop_container import ContainerStopper
 from agent.pods.target import Target, address_for_hook, container_of, pod_of, target_id
-from agent.pods.timeline import CREATE, PULL, SANDBOX, START, VOLUMES
-from agent.pods.user_ranges import UserRanges
+from agent.pods.timeline import CREATE, PULL, SANDBOX, START
 from agent.sources.runtime_class import handler_of
 from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
-from agent.volumes.pod_dir import prepare_volumes, update_volumes
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
 from agent.volumes.sub_paths import bind_sub_paths
-from agent.volumes.teardown import remove_pod_dir, remove_volumes
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec, Signal
-from kube_objects.config_data import ConfigObjects, ObjectKey, ObjectPending
+from kube_objects.config_data import ObjectPending
 
 _log = logging.getLogger(__name__)
 
 
-class PodCgroups(Protocol):
-    """The part of `agent.cgroups.keeper.CgroupKeeper` that is used here."""
-
-    async def prepare(self, pod: Pod) -> None:
-        """Make the pod's cgroup and set its limits. Raises CgroupError."""
-        ...
-
-    async def resize(self, pod: Pod, *, widen: bool) -> None:
-        """Write its limits anew; with `widen` only those that become larger. Raises CgroupError."""
-        ...
-
-    async def remove(self, uid: str) -> None:
-        """Remove what is left of it. Raises CgroupError."""
-        ...
-
-    def exists(self, uid: str) -> bool:
-        """Whether the pod has left one."""
-        ...
-
-
-class Cluster(Protocol):
-    """What an API server gives to pods besides their objects; a node of its own has none."""
-
-    async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
-        """Those that its volumes want; as str why there is none."""
-        ...
-
-    def service_variables(self, pod: Pod) -> Mapping[str, str]:
-        """What tells its containers of the Services around it."""
-        ...
-
-
 class Executor:
-    """Carries out steps against one runtime. `config` and `node` may be replaced when the configuration is reread.
-
-    The local ConfigMaps and Secrets are for the pods of manifests, an API server's for its own pods.
-    """
+    """Carries out steps against one runtime: `sources` knows what to tell it, `host` does what is not its business."""
 
     def __init__(
         self,
@@ -126,27 +75,14 @@ class Executor:
         config: AgentConfig,
         node: NodeFacts,
     ) -> None:
-        self.config = config
-        self.node = node
-        self.cluster: Cluster | None = None
-        self._objects: dict[str, ConfigObjects] = {}
+        self.sources = SpecSources(config, node)
+        self.host = HostSteps(self.sources, cgroups)
         self._runtime = runtime
         self._images = images
         self._puller = puller
         self._hooks = hooks
         self._stopper = ContainerStopper(runtime, hooks)
-        self._cgroups = cgroups
-        self._user_ranges = UserRanges(str(config.root_dir))
         self._image_users: dict[str, ImageUser] = {}
-
-    def learn_objects(self, objects: ConfigObjects, source: str) -> frozenset[ObjectKey]:
-        """The ConfigMaps and Secrets of a source as they are now; which are not what they were."""
-        changed = objects.differing(self._objects.get(source, ConfigObjects()))
-        self._objects[source] = objects
-        return changed
-
-    def _objects_of(self, pod: Pod) -> ConfigObjects:
-        return self._objects.get(API_SOURCE if is_from_api(pod) else FILE_SOURCE, ConfigObjects())
 
     async def run_step(self, step: Step, target: Target) -> str:
         """Do it; what was made (a sandbox id, a container id, an image reference) or "". Raises StepFailed."""
@@ -185,7 +121,7 @@ class Executor:
         if isinstance(step, RunPostStart):
             await self._run_post_start(step, target)
         elif isinstance(step, StopContainer):
-            await self._stopper.stop(step, target, self.node.node_ips)
+            await self._stopper.stop(step, target, self.sources.node.node_ips)
         elif isinstance(step, RemoveContainer):
             await self._remove_container(step, target)
         elif isinstance(step, ResizeContainer):
@@ -195,85 +131,23 @@ class Executor:
         elif isinstance(step, RemoveSandbox):
             await self._remove_sandbox(step.sandbox_id)
         else:
-            await self._dispatch_to_host(step, target)
+            await self.host.run(step, target)
         return ""
-
-    async def _dispatch_to_host(self, step: Step, target: Target) -> None:
-        """What lies on this machine outside the runtime."""
-        if isinstance(step, PrepareVolumes):
-            # Before each further start they are only looked at again.
-            with target.timed(VOLUMES, "", 0) if target.seen.current_sandbox is None else contextlib.nullcontext():
-                await self._prepare_volumes(pod_of(target))
-        elif isinstance(step, UpdateVolumes):
-            await update_volumes(pod_of(target), self._root, await self._with_tokens(pod_of(target)))
-        elif isinstance(step, RemoveVolumes):
-            await remove_volumes(self._root, target.uid)
-        elif isinstance(step, RemovePodDir):
-            await remove_pod_dir(self._root, target.uid)
-        elif isinstance(step, ResizePodCgroup):
-            await self._cgroups.resize(pod_of(target), widen=step.widen)
-        elif isinstance(step, RemovePodCgroup):
-            await self._cgroups.remove(target.uid)
-        elif isinstance(step, RemovePodLogs):
-            logs = (str(self.config.pod_logs_dir), target.namespace, target.name, self.log_dir(target))
-            await asyncio.to_thread(remove_pod_logs, *logs)
-        else:
-            raise TypeError(f"cannot carry out {step!r}: not a step of the executor")
-
-    async def _prepare_volumes(self, pod: Pod) -> None:
-        self._await_objects(pod)
-        await prepare_volumes(pod, self._root, facts=await self._with_tokens(pod))
-
-    def _await_objects(self, pod: Pod) -> None:
-        """A pod begins when all that it will ask for has come. Raises ObjectPending."""
-        if not os.path.lexists(volumes_dir(self._root, (pod.metadata.uid if pod.metadata else None) or "")):
-            for key in sorted(config_references(pod)):
-                self._objects_of(pod).find(*key)
-
-    async def _with_tokens(self, pod: Pod) -> SpecFacts:
-        facts = self._spec_facts(pod, ())
-        if self.cluster is None or not is_from_api(pod):
-            return facts
-        return dataclasses.replace(facts, tokens=await self.cluster.tokens_of(pod))
-
-    def log_dir(self, target: Target) -> str:
-        """Where the pod's logs are."""
-        return pod_log_dir(str(self.config.pod_logs_dir), target.namespace, target.name, target.uid)
-
-    def name_in_logs(self, uid: str) -> tuple[str, str]:
-        """Namespace and name of a pod that only its log directory tells of; empty when there is none."""
-        return name_in_logs(str(self.config.pod_logs_dir), uid)
-
-    def has_cgroup(self, uid: str) -> bool:
-        """Whether the pod has left a cgroup."""
-        return self._cgroups.exists(uid)
-
-    def has_logs(self, target: Target) -> bool:
-        """Whether the pod has left logs."""
-        return bool(target.name) and os.path.lexists(self.log_dir(target))
-
-    def handler_facts(self, pod: Pod) -> HandlerFacts:
-        """What the runtime's handler of the pod can do: nothing where there is no such handler."""
-        try:
-            name = handler_of(pod, self._objects_of(pod)) or ""
-        except ObjectPending:
-            return HandlerFacts()
-        return self.node.runtime.handlers.get(name, HandlerFacts())
 
     async def _create_sandbox(self, step: CreateSandbox, target: Target) -> str:
         pod = pod_of(target)
-        handler = handler_of(pod, self._objects_of(pod))
+        handler = handler_of(pod, self.sources.objects_of(pod))
         if handler is None:
             name = pod.spec.runtimeClassName if pod.spec else None
             text = f'failed to get runtime class: runtimeclass.node.k8s.io "{name}" not found'
             raise StepFailed("FailedCreatePodSandBox", text)
-        if pod.spec is not None and pod.spec.hostUsers is False and not self.handler_facts(pod).user_namespaces:
+        if pod.spec is not None and pod.spec.hostUsers is False and not self.sources.handler_facts(pod).user_namespaces:
             text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
             raise StepFailed("FailedCreatePodSandBox", text)
-        os.makedirs(self.log_dir(target), 0o755, exist_ok=True)
-        facts = self._spec_facts(pod, ())
+        os.makedirs(self.host.log_dir(target), 0o755, exist_ok=True)
+        facts = self.sources.facts(pod)
         try:
-            await self._cgroups.prepare(pod)
+            await self.host.cgroups.prepare(pod)
         except CgroupError as error:
             raise StepFailed("FailedCreatePodContainer", str(error)) from error
         return await self._runtime.run_pod_sandbox(sandbox_config(pod, step.attempt, facts), handler)
@@ -283,10 +157,10 @@ class Executor:
         container = container_of(target, step.container)
         sandbox = next(one for one in target.seen.sandboxes if one.id == step.sandbox_id)
         host_network = bool(pod.spec and pod.spec.hostNetwork)
-        of_pod = self._spec_facts(pod, ())
-        facts = dataclasses.replace(of_pod, pod_ips=self.node.node_ips if host_network else sandbox.ips)
-        ref, paths = target.image_ref(container.name), volume_paths(pod, self._root)
-        check_seccomp_files(local_seccomp_paths(pod, container, self._root), self._root)
+        of_pod = self.sources.facts(pod)
+        facts = dataclasses.replace(of_pod, pod_ips=self.sources.node.node_ips if host_network else sandbox.ips)
+        ref, paths = target.image_ref(container.name), volume_paths(pod, self.sources.root_dir)
+        check_seccomp_files(local_seccomp_paths(pod, container, self.sources.root_dir), self.sources.root_dir)
         user = await self._image_user(ref)
         images = await pull_volume_images(pod, container, lambda image, policy: self._pull(image, policy, target))
         facts = dataclasses.replace(facts, volume_images=images)
@@ -301,16 +175,19 @@ class Executor:
             target_id=target_id(target, container.name),
         )
         await bind_sub_paths(pod, container, facts, paths)
-        write_hosts_file(pod, self._root, facts.pod_ips, *pod_hostname(pod, facts))
+        write_hosts_file(pod, self.sources.root_dir, facts.pod_ips, *pod_hostname(pod, facts))
         if container.terminationMessagePath:
-            create_termination_log(pod, self._root, container.name, step.attempt)
-        os.makedirs(os.path.join(self.log_dir(target), container.name), 0o755, exist_ok=True)
+            create_termination_log(pod, self.sources.root_dir, container.name, step.attempt)
+        os.makedirs(os.path.join(self.host.log_dir(target), container.name), 0o755, exist_ok=True)
         with target.timed(CREATE, container.name, step.attempt):
             made = await self._runtime.create_container(
                 step.sandbox_id, config, sandbox_config(pod, sandbox.attempt, of_pod)
             )
         target.tell(Happening("Created", "Container created", container.name))
-        log, link = self._log(target, container.name, step.attempt), self._log_link(target, container.name, made)
+        log, link = (
+            self.host.log_of(target, container.name, step.attempt),
+            self.host.link_of(target, container.name, made),
+        )
         try:
             make_link(link, log)
         except OSError as error:  # a convenience: the container's own log does not depend on it
@@ -333,7 +210,7 @@ class Executor:
         hook = post_start_of(container_of(target, step.container))
         if hook is None:
             return
-        ip = address_for_hook(target.seen, target.seen.sandboxes[0].id, self.node.node_ips)
+        ip = address_for_hook(target.seen, target.seen.sandboxes[0].id, self.sources.node.node_ips)
         whose = f"{target.name}_{target.namespace}({target.uid})"
         failure = await self._hooks.run_post_start(hook, step.container, target.hook_due(step.container), whose, ip)
         if failure:
@@ -346,14 +223,14 @@ class Executor:
 
     def _pull_secrets(self, target: Target) -> tuple[Credential, ...]:
         """A Secret that is of no use is told and left out, as in the kubelet: the image may be public."""
-        found, complaints = pull_secrets(pod_of(target), self._objects_of(pod_of(target)))
+        found, complaints = pull_secrets(pod_of(target), self.sources.objects_of(pod_of(target)))
         for complaint in complaints:
             _log.warning("%s; pulling without", complaint)
         return found
 
     async def _resize_container(self, step: ResizeContainer, target: Target) -> None:
         pod = pod_of(target)
-        wanted = container_resources(pod, container_of(target, step.container), self._spec_facts(pod, ()))
+        wanted = container_resources(pod, container_of(target, step.container), self.sources.facts(pod))
         await resize_container(self._runtime, step.container_id, wanted)
 
     async def _remove_sandbox(self, sandbox_id: str) -> None:
@@ -367,20 +244,14 @@ class Executor:
         attempt = next((one.attempt for one in target.seen.all_containers() if one.id == step.container_id), None)
         if attempt is not None and target.name:
             if not step.keep_logs:
-                link = self._log_link(target, step.container, step.container_id)
-                remove_container_log(link, self._log(target, step.container, attempt))
-            remove_termination_log(termination_log_path(self._root, target.uid, step.container, attempt))
+                link = self.host.link_of(target, step.container, step.container_id)
+                remove_container_log(link, self.host.log_of(target, step.container, attempt))
+            remove_termination_log(termination_log_path(self.sources.root_dir, target.uid, step.container, attempt))
         try:
             await self._runtime.remove_container(step.container_id)
         except FailedPrecondition:  # a start that was cut off has left a task that the CRI does not see
             await self._runtime.end_task(step.container_id)
             await self._runtime.remove_container(step.container_id)
-
-    def _log(self, target: Target, container: str, attempt: int) -> str:
-        return os.path.join(self.log_dir(target), container_log_path(container, attempt))
-
-    def _log_link(self, target: Target, container: str, container_id: str) -> str:
-        return link_path(str(self.config.pod_logs_dir), target.namespace, target.name, container, container_id)
 
     async def _image_user(self, image_ref: str) -> ImageUser:
         known = self._image_users.get(image_ref)
@@ -390,34 +261,3 @@ class Executor:
                 raise NotFound("ImageStatus", f'no image "{image_ref}"')
             known = self._image_users[image_ref] = image_user_of(image)
         return known
-
-    def _user_range(self, pod: Pod) -> int | None:
-        if pod.spec is None or pod.spec.hostUsers is not False:
-            return None
-        return self._user_ranges.claim((pod.metadata.uid if pod.metadata else None) or "", self.config.max_pods)
-
-    def _spec_facts(self, pod: Pod, pod_ips: tuple[str, ...]) -> SpecFacts:
-        config = self.config
-        return SpecFacts(
-            node=self.node,
-            root_dir=self._root,
-            pod_logs_dir=str(config.pod_logs_dir),
-            cgroup_parent=pod_cgroup_parent(config, pod),
-            cgroup_driver=config.cgroup_driver,
-            pod_ips=pod_ips,
-            cluster_dns=tuple(config.cluster_dns),
-            cluster_domain=config.cluster_domain,
-            seccomp_default=config.seccomp_default,
-            cpu_cfs_quota=config.cpu_cfs_quota,
-            single_process_oom_kill=config.single_process_oom_kill,
-            swap_behavior=config.swap_behavior,
-            memory_qos=config.memory_qos,
-            user_range=self._user_range(pod),
-            objects=self._objects_of(pod),
-            service_variables=self.cluster.service_variables(pod) if self.cluster is not None else {},
-            handler=self.handler_facts(pod),
-        )
-
-    @property
-    def _root(self) -> str:
-        return str(self.config.root_dir)

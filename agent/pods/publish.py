@@ -116,7 +116,7 @@ def _status(
         return {"phase": "Unknown"}
     facts = StatusFacts(
         start_time_s=memory.start_time_s,
-        node_ips=shared.executor.node.node_ips,
+        node_ips=shared.executor.sources.node.node_ips,
         waiting=waiting,
         verdicts=memory.verdicts,
         unhooked=memory.unhooked,
@@ -127,7 +127,7 @@ def _status(
         overdue=memory.active_until_s is not None and now_s >= memory.active_until_s,
         interrupted=_is_interrupted(memory, wish.pod, seen),
         resize=resize_state(memory.allocated, seen, memory.resize_facts(), memory.resize_pending),
-        recursive_read_only=shared.executor.handler_facts(wish.pod).recursive_read_only,
+        recursive_read_only=shared.executor.sources.handler_facts(wish.pod).recursive_read_only,
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
     return status_to_json(memory.status)
@@ -150,7 +150,7 @@ def _running(wish: Wish, seen: PodObservation) -> list[ContainerObservation]:
 
 def _pod_ip(shared: Surroundings, wish: Wish, seen: PodObservation) -> str:
     if wish.pod is not None and wish.pod.spec is not None and wish.pod.spec.hostNetwork:
-        return next(iter(shared.executor.node.node_ips), "")
+        return next(iter(shared.executor.sources.node.node_ips), "")
     ips = seen.current_sandbox.ips if seen.current_sandbox is not None else ()
     return ips[0] if ips else ""
 

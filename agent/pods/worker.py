@@ -256,7 +256,7 @@ class PodWorker:
         if memory.allocation is None:
             memory.allocation = seen_allocation(pod, seen)
         if memory.allocation is not None and memory.allocation != allocation_of(pod) and not seen.empty:
-            node = shared.executor.node
+            node = shared.executor.sources.node
             cpu, memory_bytes = allocatable(node, "cpu"), allocatable(node, "memory")
             pending = judge_resize(pod, infeasible(pod, cpu, memory_bytes), shared.not_admitted(pod))
         if memory.allocate(pod) if pending is None else memory.keep_allocation(pod, pending):
@@ -268,13 +268,13 @@ class PodWorker:
             if self.memory.outcome is None:
                 return Leftovers()
             return Leftovers(
-                cgroup=self._shared.executor.has_cgroup(self.uid),
+                cgroup=self._shared.executor.host.has_cgroup(self.uid),
                 volumes=os.path.lexists(volumes_dir(str(state.root), self.uid)),
             )
         return Leftovers(
             pod_dir=(state.pods_dir / self.uid).exists(),
-            log_dir=self._shared.executor.has_logs(self._target(PodObservation(self.uid))),
-            cgroup=self._shared.executor.has_cgroup(self.uid),
+            log_dir=self._shared.executor.host.has_logs(self._target(PodObservation(self.uid))),
+            cgroup=self._shared.executor.host.has_cgroup(self.uid),
             record=state.has_record(self.uid),
         )
 

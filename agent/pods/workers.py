@@ -130,7 +130,7 @@ class PodWorkers:
 
     def learn_objects(self, objects: ConfigObjects, source: str = FILE_SOURCE) -> None:
         """A source's ConfigMaps and Secrets as they are now; the pods that refer to what changed look again at once."""
-        changed = self._shared.executor.learn_objects(objects, source)
+        changed = self._shared.executor.sources.learn_objects(objects, source)
         for worker in self.workers.values() if changed else ():
             if is_from_api(worker.wish.pod) == (source == API_SOURCE):
                 worker.objects_changed(changed)
@@ -152,7 +152,7 @@ class PodWorkers:
             memory = self._memory(uid)
             memory.namespace, memory.name = one.namespace or memory.namespace, one.name or memory.name
             if not memory.name:
-                memory.namespace, memory.name = self._shared.executor.name_in_logs(uid)
+                memory.namespace, memory.name = self._shared.executor.host.name_in_logs(uid)
             if one.empty and memory.stop_deadline_s is None:
                 memory.expect_late_effects(time.time())
             if one.grace_s is not None:
