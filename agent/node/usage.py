@@ -7,6 +7,7 @@ Documentation/filesystems/proc.rst; statvfs(3).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,14 @@ class Usage:
 
 
 def read_usage(root_dir: Path, image_path: str) -> Usage:
-    """`image_path` is "" where the runtime does not say.  Raises OSError."""
-    node_fs = read_file_system(str(root_dir))
-    image_fs = read_file_system(image_path) if image_path else node_fs
+    """`image_path` is "" where the runtime does not say.  Raises OSError.
+
+    A path that only the runtime can see counts as the agent's own.
+    """
+    node_fs = image_fs = read_file_system(str(root_dir))
+    if image_path:
+        with contextlib.suppress(OSError):
+            image_fs = read_file_system(image_path)
     return Usage(memory_available(Path("/proc/meminfo").read_text()), node_fs, image_fs)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agent.cluster.conditions import node_conditions, runtime_problems
 from agent.cluster.pressure import DISK, MEMORY, PressureMemory, pressures
-from agent.node.usage import FileSystem, Usage, memory_available
+from agent.node.usage import FileSystem, Usage, memory_available, read_usage
 from cri_client.types import RuntimeCondition, RuntimeStatus, StatusResponse
 
 GIB = 1 << 30
@@ -81,3 +83,10 @@ def test_a_pressure_stays_for_five_minutes_after_it_was_seen_last() -> None:
 
 def test_page_cache_that_nobody_used_lately_is_available() -> None:
     assert memory_available("MemTotal: 9 kB\nMemFree:  5 kB\nInactive(file): 2 kB\nHugePages_Total: 0\n") == 7 * 1024
+
+
+def test_this_machine_can_be_measured_also_where_images_are_out_of_sight(tmp_path: Path) -> None:
+    found = read_usage(tmp_path, str(tmp_path / "nowhere"))
+    assert found.image_fs == found.node_fs
+    assert 0 < found.node_fs.available_bytes <= found.node_fs.total_bytes
+    assert found.memory_available_bytes > 0
