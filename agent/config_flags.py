@@ -10,7 +10,8 @@ from importlib import metadata
 
 import click
 
-from agent.config_fields import BY_FLAG, FIELDS, ConfigField, Use
+from agent.config_field import ConfigField, Use
+from agent.config_fields import BY_FLAG, FIELDS
 from agent.config_values import ConfigError, Setting, default_of, nearest_flag, parse_flag
 
 

@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.config_fields import FIELDS, GROUP_VERSION, KIND, ConfigField, Use
+from agent.config_field import ConfigField, Use
+from agent.config_fields import FIELDS, GROUP_VERSION, KIND
 from daemonkit.duration import parse_duration
 from daemonkit.strict import field_path, suggest
 from daemonkit.yaml_text import Document, Path, TextError, parse_documents

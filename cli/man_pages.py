@@ -16,6 +16,8 @@ from typing import TypeVar
 import click
 
 from agent import config_fields as agent_fields
+from agent.config_field import ConfigField as AgentField
+from agent.config_field import Use as AgentUse
 from cli.main import cli
 from cli.man_text import (
     AGENT,
@@ -153,11 +155,11 @@ def _common(name: str, number: int) -> tuple[Section, ...]:
 def _agent_flags() -> list[Row]:
     return [
         Row(f"--{name} {field.kind.upper()}", _said(_agent_parts(field, name)), field.use.value)
-        for name, field in _sorted_by_use(agent_fields.BY_FLAG.items(), list(agent_fields.Use), lambda one: one[1].use)
+        for name, field in _sorted_by_use(agent_fields.BY_FLAG.items(), list(AgentUse), lambda one: one[1].use)
     ]
 
 
-def _agent_parts(field: agent_fields.ConfigField, name: str) -> Iterator[str]:
+def _agent_parts(field: AgentField, name: str) -> Iterator[str]:
     yield field.note
     if field.name != name:
         yield f"field {field.name} of the file"
@@ -165,7 +167,7 @@ def _agent_parts(field: agent_fields.ConfigField, name: str) -> Iterator[str]:
 
 
 def _agent_file() -> list[Row]:
-    fields = _sorted_by_use(agent_fields.FIELDS.values(), list(agent_fields.Use), lambda one: one.use)
+    fields = _sorted_by_use(agent_fields.FIELDS.values(), list(AgentUse), lambda one: one.use)
     return [
         Row(
             f"{field.name} ({field.kind})",

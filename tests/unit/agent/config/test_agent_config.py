@@ -10,7 +10,8 @@ import pytest
 
 from agent.config import AgentConfig, ConfigError, load_config
 from agent.config_cluster import Taint
-from agent.config_fields import BY_FLAG, FIELDS, FLAGS, ConfigField, Use
+from agent.config_field import ConfigField, Use
+from agent.config_fields import BY_FLAG, FIELDS, FLAGS
 from agent.container_spec.facts import MemoryQos
 from daemonkit.duration import parse_duration
 
