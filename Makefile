@@ -12,13 +12,17 @@ KEEP ?=
 MODE ?= iptables
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm test-cluster unit lint docs bench bench-kubelet bench-kube-proxy deb clean venv deps lock
+.PHONY: help demo demo-cluster test test-vm test-cluster unit lint docs bench bench-kubelet bench-kube-proxy deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
 	@$(BIN)/python -m lab.demo --mode $(MODE) $(if $(KEEP),--keep)
+
+demo-cluster: deps venv ## This machine becomes a Kubernetes cluster and is itself again; the first time builds the control plane (six minutes).
+	@$(BIN)/python -m lab.control_plane_build
+	@$(BIN)/python -m lab.demo --cluster --mode $(MODE) $(if $(KEEP),--keep)
 
 TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
 	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0

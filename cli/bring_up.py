@@ -27,6 +27,8 @@ from control_plane.settings import COMPONENTS
 Json = dict[str, Any]
 _EVERY_S = 1.0
 _ANSWER_S = 5.0
+_MERGE_PATCH = "application/merge-patch+json"
+_ROLE = "node-role.kubernetes.io/control-plane"
 
 
 class Watcher:
@@ -51,8 +53,10 @@ class Watcher:
     def node(self, cni_conf: Path) -> None:
         """Until the Node is Ready; writes the pod network on the way where there is none. Raises Failure."""
 
+        url = f"/api/v1/nodes/{self._cluster.settings.node_name}"
+
         def problem() -> str:
-            body = self._ask(f"/api/v1/nodes/{self._cluster.settings.node_name}")
+            body = self._ask(url)
             if body is None:
                 return "the agent has not registered the Node"
             node: Json = msgspec.json.decode(body)
@@ -62,6 +66,9 @@ class Watcher:
                 return "the controller manager has not given the Node a pod CIDR"
             if path := write_network(self._cluster, cni_conf, cidrs):
                 click.echo(f"made {path}: a bridge for {', '.join(cidrs)}")
+            if _ROLE not in (node["metadata"].get("labels") or {}):
+                # A kubelet may not say so of itself (NodeRestriction).
+                self._ask(url, msgspec.json.encode({"metadata": {"labels": {_ROLE: ""}}}))
             return _not_ready(node)
 
         self._until(problem, f"node {self._cluster.settings.node_name}")
@@ -76,8 +83,8 @@ class Watcher:
             time.sleep(_EVERY_S)
         click.echo(f"{what} is ready")
 
-    def _ask(self, path: str) -> bytes | None:
-        return ask(self._cluster.places.kubeconfig("admin"), path)
+    def _ask(self, path: str, patch: bytes = b"") -> bytes | None:
+        return ask(self._cluster.places.kubeconfig("admin"), path, patch)
 
     def _waiting_pods(self) -> str:
         """What the agent says of the static pods."""
@@ -95,19 +102,19 @@ class Watcher:
         return "it does not answer yet"
 
 
-def ask(kubeconfig: Path, path: str) -> bytes | None:
-    """GET as the user of a kubeconfig; None where there is no good answer."""
+def ask(kubeconfig: Path, path: str, patch: bytes = b"") -> bytes | None:
+    """GET as the user of a kubeconfig, or a JSON merge patch; None where there is no good answer."""
     from kube_client.client import KubeClient  # late: aiohttp
     from kube_client.config import ConfigError
     from kube_client.errors import ApiError
     from kube_client.kubeconfig import read_kubeconfig
 
-    async def get() -> bytes:
+    async def send() -> bytes:
         async with KubeClient(read_kubeconfig(kubeconfig), "longshore", answer_s=_ANSWER_S) as client:
-            return await client.get(path)
+            return await (client.send("PATCH", path, patch, _MERGE_PATCH) if patch else client.get(path))
 
     try:
-        return asyncio.run(get())
+        return asyncio.run(send())
     except (ApiError, TimeoutError):
         return None
     except ConfigError as error:

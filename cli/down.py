@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -85,20 +86,24 @@ def _alone_again(cluster: Cluster, unit_dir: Path) -> None:
 
 
 def _end_pods(cluster: Cluster, target: Target, deadline_s: float) -> None:
-    """The agent ends a pod whose manifest is gone. Raises Failure where they cannot be ended."""
-    for component in COMPONENTS:
+    """The agent ends a pod whose manifest is gone. Raises Failure where they cannot be ended.
+
+    One after the other, as an API server without etcd takes its whole grace period to end.
+    """
+    for component in reversed(COMPONENTS):
         remove_file(cluster.files.record, cluster.places.manifest(component))
-    names = {f"{component}-{cluster.settings.node_name}" for component in COMPONENTS}
+        pod = f"{component}-{cluster.settings.node_name}"
+        _until(partial(_runs, target, component, pod), deadline_s)
 
-    def running() -> str:
-        try:
-            left = [pod_name(entry) for entry in target.agent("/v1/pods").get("pods", []) if pod_name(entry) in names]
-        except Failure as failure:
-            held = list(port_obstacles(listening(), runs_ours=False))
-            return f"{held[0].partition(';')[0]}; {failure.message}" if held else ""
-        return f"pods {', '.join(sorted(left))} are ending" if left else ""
 
-    _until(running, deadline_s)
+def _runs(target: Target, component: str, pod: str) -> str:
+    """How that is known, "" where it does not run."""
+    try:
+        found = any(pod_name(entry) == pod for entry in target.agent("/v1/pods").get("pods", []))
+    except Failure as failure:
+        held = [line for line in port_obstacles(listening(), runs_ours=False) if f" of {component}:" in line]
+        return f"{held[0].partition(';')[0]}; {failure.message}" if held else ""
+    return f"pod {pod} is ending" if found else ""
 
 
 def _until(problem: Callable[[], str], deadline_s: float) -> None:

@@ -10,11 +10,15 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from cli.failure import Failure
 from control_plane.files import PUBLIC, Content
+from control_plane.settings import Places
 
-DAEMONS = {"longshore-agent": ("agent.yaml", "kubelet"), "longshore-proxy": ("proxy.yaml", "proxy")}
-"""Unit -> its configuration file, its kubeconfig."""
+AGENT, PROXY = "longshore-agent", "longshore-proxy"
+DAEMONS = (AGENT, PROXY)
+_KIND = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
 _NAME = "50-longshore-cluster.conf"
 _BOOTED = Path("/run/systemd/system")
 _DEADLINE_S = 120
@@ -25,17 +29,27 @@ def booted_by_systemd() -> bool:
     return _BOOTED.is_dir()
 
 
-def command_lines(kubernetes_dir: Path, config_dir: Path, node_name: str) -> dict[str, list[str]]:
+def command_lines(places: Places, config_dir: Path, node_name: str) -> dict[str, list[str]]:
     """Unit -> what it should run."""
+    agent = [f"--config={config_dir / 'agent.yaml'}", f"--kubeconfig={places.kubeconfig('kubelet')}"]
     return {
-        unit: [
-            f"/usr/bin/{unit}",
-            f"--config={config_dir / config}",
-            f"--kubeconfig={kubernetes_dir / kubeconfig}.conf",
-            f"--hostname-override={node_name}",
-        ]
-        for unit, (config, kubeconfig) in DAEMONS.items()
+        AGENT: [f"/usr/bin/{AGENT}", *agent, f"--hostname-override={node_name}"],
+        PROXY: [f"/usr/bin/{PROXY}", f"--config={proxy_file(places)}"],
     }
+
+
+def proxy_file(places: Places) -> Path:
+    """The proxy's configuration in a cluster."""
+    return places.kubernetes_dir / "proxy.yaml"
+
+
+def proxy_config(alone: Mapping[str, object], places: Places, node_name: str) -> Content:
+    """`alone`: what the proxy is configured to be without a cluster."""
+    connection = alone.get("clientConnection")
+    connection = {**(connection if isinstance(connection, dict) else {}), "kubeconfig": str(places.kubeconfig("proxy"))}
+    value = {**_KIND, **alone, "clientConnection": connection, "hostnameOverride": node_name}
+    comment = "# Made by longshore up of the proxy's own configuration; edit that one and run it again.\n"
+    return Content(comment.encode() + yaml.safe_dump(value, sort_keys=False).encode(), PUBLIC)
 
 
 def drop_ins(unit_dir: Path, commands: Mapping[str, list[str]]) -> dict[Path, Content]:
@@ -53,8 +67,18 @@ def drop_in(unit_dir: Path, unit: str) -> Path:
     return unit_dir / f"{unit}.service.d" / _NAME
 
 
-def systemctl(*arguments: str) -> None:
-    """Raises Failure with what systemctl says."""
+def runs_as(unit: str, words: list[str]) -> bool:
+    """Whether systemd runs the unit with these flags; False too after a run that was cut off before the restart."""
+    pid = systemctl("show", "--property=MainPID", "--value", f"{unit}.service").strip()
+    try:
+        running = Path("/proc", pid, "cmdline").read_text().split("\0")
+    except OSError:
+        return False
+    return set(words[1:]) <= set(running)
+
+
+def systemctl(*arguments: str) -> str:
+    """What it prints. Raises Failure with what it says against it."""
     try:
         done = subprocess.run(
             ["systemctl", *arguments], capture_output=True, text=True, timeout=_DEADLINE_S, check=False
@@ -64,3 +88,4 @@ def systemctl(*arguments: str) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise Failure(f"cannot run systemctl {' '.join(arguments)}: {said}")
+    return done.stdout

@@ -12,14 +12,14 @@ from typing import Any
 
 import click
 
-from cli.backups.places import DEFAULT_CONFIG_DIR
+from cli.backups.places import DEFAULT_CONFIG_DIR, read_raw_config
 from cli.bring_up import Watcher
 from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
 from cli.control_plane import print_made, print_manifests
 from cli.failure import Failure
 from cli.preflight_cluster import obstacles
 from cli.target import Target, pass_target
-from cli.units import booted_by_systemd, command_lines, drop_ins, systemctl
+from cli.units import booted_by_systemd, command_lines, drop_ins, proxy_config, proxy_file, runs_as, systemctl
 
 _DIRECTORY = click.Path(path_type=Path)
 DEFAULT_UNIT_DIR = "/etc/systemd/system"
@@ -98,12 +98,17 @@ def up(
 
 def _start_daemons(cluster: Cluster, target: Target, config_dir: Path, unit_dir: Path) -> bool:
     """Whether they run."""
-    commands = command_lines(cluster.places.kubernetes_dir, config_dir, cluster.settings.node_name)
+    places, node_name = cluster.places, cluster.settings.node_name
+    commands = command_lines(places, config_dir, node_name)
+    alone = read_raw_config(config_dir / "proxy.yaml")
+    wanted = {proxy_file(places): proxy_config(alone, places, node_name)}
     if booted_by_systemd():
-        click.echo("daemons")
-        made = cluster.files.write(drop_ins(unit_dir, commands))
-        print_made(made)
-        if made:
+        wanted |= drop_ins(unit_dir, commands)
+    click.echo("daemons")
+    made = cluster.files.write(wanted)
+    print_made(made)
+    if booted_by_systemd():
+        if made or not all(runs_as(unit, words) for unit, words in commands.items()):
             systemctl("daemon-reload")
             systemctl("restart", "--no-block", *(f"{unit}.service" for unit in commands))
         return True

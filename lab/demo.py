@@ -1,4 +1,5 @@
-"""`make demo`: the whole node on this machine in under two minutes, and the proof that nothing of it is left. I/O.
+"""`make demo`: the whole node on this machine in under two minutes, and the proof that nothing of it is left;
+`make demo-cluster` (`--cluster`): the same for a Kubernetes cluster of this one machine. I/O.
 
 Before: `make deps venv`. Next: nothing. Cleans up after Ctrl-C, a failed scene and, with `--clean`, after a demo that
 was killed. Exit status: 0, 1 when a scene failed or something is left, 130 after Ctrl-C.
@@ -18,6 +19,7 @@ from types import FrameType
 from rich.console import Console
 
 from lab import inventory
+from lab.demo_cluster import ClusterStory
 from lab.demo_machine import BASE, MARKS, DemoMachine, clean, noted_inventory
 from lab.demo_story import Story
 from lab.machine import LabError
@@ -31,6 +33,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave it running and print how to look around")
     parser.add_argument("--mode", choices=("iptables", "nftables"), default="iptables", help="mode of the proxy")
+    parser.add_argument("--cluster", action="store_true", help="the machine becomes a Kubernetes cluster instead")
     parser.add_argument("--clean", action="store_true", help="only remove what an earlier demo left")
     arguments = parser.parse_args()
     # An output that is not a terminal has no width of its own.
@@ -44,20 +47,20 @@ def main() -> int:
         before = noted_inventory()
         return 0 if before is None else _prove(console, before)
     with _signals_interrupt():
-        return _demo(console, keep=arguments.keep, mode=arguments.mode)
+        return _demo(console, arguments)
 
 
-def _demo(console: Console, *, keep: bool, mode: str) -> int:
+def _demo(console: Console, arguments: argparse.Namespace) -> int:
     if BASE.exists():
         console.print(f"[red]cannot start the demo: {BASE} exists: another one runs or was killed; `make clean`[/]")
         return 1
     started_s = time.monotonic()
     before = inventory.take(MARKS)
-    machine = DemoMachine(before, mode)
+    machine = DemoMachine(before, arguments.mode)
     try:
-        status = _play(console, machine)
-        if keep and status == 0:
-            _tell_how_to_look_around(console, machine)
+        status, hints = _play(console, machine, cluster=arguments.cluster, keep=arguments.keep)
+        if arguments.keep and status == 0:
+            _tell_how_to_look_around(console, machine, hints)
             return 0
     except BaseException:
         _prove(console, before)
@@ -67,19 +70,26 @@ def _demo(console: Console, *, keep: bool, mode: str) -> int:
     return status
 
 
-def _play(console: Console, machine: DemoMachine) -> int:
-    """All scenes; 0, 1 with the reason on the console when one failed, 130 when interrupted."""
+def _play(console: Console, machine: DemoMachine, *, cluster: bool, keep: bool) -> tuple[int, tuple[str, ...]]:
+    """All scenes; 0, 1 with the reason on the console when one failed, 130 when interrupted; and how to look around."""
+    hints: tuple[str, ...] = (f"curl http://{machine.vip}/",)
     try:
-        Story(console, machine.prepare(), machine.vip).play()
+        node = machine.prepare(cluster=cluster)
+        if cluster:
+            story = ClusterStory(console, node, pod_network=machine.pods, service_network=machine.services)
+            hints = story.hints()
+            story.play(keep=keep)
+        else:
+            Story(console, node, machine.vip).play()
     except LabError as error:
         console.print(f"\n{error}", style="red", markup=False, highlight=False, soft_wrap=True)
         if machine.node is not None:
             console.print(machine.node.logs(), markup=False, highlight=False, soft_wrap=True)
-        return 1
+        return 1, ()
     except KeyboardInterrupt:
         console.print("\ninterrupted")
-        return 130
-    return 0
+        return 130, ()
+    return 0, hints
 
 
 def _prove(console: Console, before: inventory.Inventory) -> int:
@@ -103,14 +113,14 @@ def _prove(console: Console, before: inventory.Inventory) -> int:
     return 0
 
 
-def _tell_how_to_look_around(console: Console, machine: DemoMachine) -> None:
+def _tell_how_to_look_around(console: Console, machine: DemoMachine, hints: tuple[str, ...]) -> None:
     node = machine.node
     assert node is not None
     longshore = f"{daemon('longshore')} --agent-socket {node.agent_socket} --proxy-socket {node.proxy_socket}"
     lines = (
         f"{longshore} pods",
         f"{longshore} services",
-        f"curl http://{machine.vip}/",
+        *hints,
         f"ls {node.manifests} {node.services}      # edit, add, delete",
         f"{node.containerd.binaries.ctr} --address {node.containerd.socket} --namespace k8s.io containers ls",
         f"tail -f {node.base}/agent.log {node.base}/proxy.log",

@@ -27,6 +27,7 @@ from lab.node import LabNode
 Json = dict[str, Any]
 REQUESTS = 200
 _READY_S = 240.0
+_EVERY_S = 0.5  # each look is a kubectl
 
 
 class ClusterStory(Scenes):
@@ -39,16 +40,21 @@ class ClusterStory(Scenes):
         self._networks = (f"--pod-cidr={pod_network}", f"--service-cidr={service_network}")
         self._kubectl = (str(control_plane_directory() / "kubectl"), f"--kubeconfig={self._kubernetes / 'admin.conf'}")
 
-    def play(self) -> None:
-        """Everything, two to three minutes."""
+    def play(self, *, keep: bool) -> None:
+        """Everything, about a minute; with `keep` all but the end."""
         self.start()
         self.up()
         self.deployment_runs()
         self.scales()
         self.rolls()
         self.job_and_daemon_set()
-        self.deleted_again()
-        self.down()
+        if not keep:
+            self.deleted_again()
+            self.down()
+
+    def hints(self) -> tuple[str, ...]:
+        """How to look around in what is kept."""
+        return (f"{' '.join(self._kubectl)} get nodes,pods,services --all-namespaces",)
 
     def start(self) -> None:
         """A private containerd with the images that a person's machine would pull."""
@@ -64,11 +70,9 @@ class ClusterStory(Scenes):
         first = self._longshore_up()
         made = [line for line in first.splitlines() if line.startswith("made ")]
         self.line(f"{len(made)} certificates, kubeconfigs and static pods made below {self._kubernetes}")
-        for daemon, kubeconfig in (("agent", "kubelet"), ("proxy", "proxy")):
-            flag = f"--kubeconfig={self._kubernetes / kubeconfig}.conf"
-            flags = self.node.agent_flags if daemon == "agent" else self.node.proxy_flags
-            flags.append(flag)
-        self.timed("longshore-agent", self.node.start_agent)
+        self.node.proxy_config["clientConnection"] = {"kubeconfig": str(self._kubernetes / "proxy.conf")}
+        kubeconfig = f"--kubeconfig={self._kubernetes / 'kubelet.conf'}"
+        self.timed("longshore-agent", lambda: self.node.start_agent(kubeconfig))
         self.timed("longshore-proxy", lambda: self.node.start_proxy(wait=False))
         self.title("longshore up --control-plane, once more: it waits for what was started")
         started_s = time.monotonic()
@@ -124,7 +128,10 @@ class ClusterStory(Scenes):
     def down(self) -> None:
         """Static pods, certificates, etcd's data, the pod network."""
         self.title("longshore down")
+        # What longshore down does by itself where systemd runs: agent and proxy without an API server.
         self.node.stop_proxy()
+        self.node.stop_agent()
+        self.node.start_agent()
         arguments = ("down", "--yes", f"--kubernetes-dir={self._kubernetes}")
         self.timed("everything taken away", lambda: self.node.longshore(self._manifests, *arguments))
         if self._kubernetes.exists():
@@ -179,13 +186,7 @@ class ClusterStory(Scenes):
         names = set(self._pods("app=web"))
         addresses = {pod["status"]["podIP"] for pod in self._pods("app=web").values()}
 
-        def programmed() -> bool:
-            for service in self.node.proxy_api("/v1/services")["services"]:
-                if service["name"] == "web":
-                    return all({one["ip"] for one in port["endpoints"]} == addresses for port in service["ports"])
-            return False
-
-        self._until("the proxy to program the endpoints", programmed)
+        self._until("the proxy to program the endpoints", lambda: self.node.routes_to(addresses))
         address = self._object("service", "web")["spec"]["clusterIP"]
         self.line(f"{REQUESTS} requests to the Service's address {address}")
         shares = self.ask(f"http://{address}/", REQUESTS)
@@ -203,7 +204,7 @@ class ClusterStory(Scenes):
         return found
 
     def _until(self, what: str, condition: Callable[[], bool]) -> None:
-        self.node.wait(condition, what, timeout_s=_READY_S)
+        self.node.wait(condition, what, timeout_s=_READY_S, every_s=_EVERY_S)
 
 
 def _deployment(replicas: int, image: str) -> Json:

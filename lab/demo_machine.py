@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from control_plane.network import BRIDGE, LEASES
 from lab import cgroups, inventory, sandboxes
 from lab.containerd import PrivateContainerd
 from lab.containerd_config import CniNetwork
@@ -38,6 +39,7 @@ _SHARED_DIRECTORIES = (
     "/run/containerd/s",
     "/run/containerd",
     "/var/lib/cni/results",
+    str(LEASES),
     "/var/lib/cni/networks",
     "/var/lib/cni",
     "/run/runc",
@@ -54,19 +56,23 @@ class DemoMachine:
         self.mode = mode
         pods, services = free_subnets(taken_networks(), 2)
         self.vip = str(services[10])
-        self._pods = str(pods)
+        self.pods, self.services = str(pods), str(services)
         network = CniNetwork(name="longshore-demo", subnet=str(pods), host_ports=False)
         self.containerd = PrivateContainerd(LocalMachine(), BASE / "containerd", network=network)
         self.node: LabNode | None = None
 
-    def prepare(self) -> LabNode:
-        """Make the base directory and note in it how the machine was. FileExistsError when a demo is already there."""
+    def prepare(self, *, cluster: bool = False) -> LabNode:
+        """Make the base directory and note in it how the machine was; a `cluster` gets its pod network later.
+
+        FileExistsError when a demo is already there.
+        """
         BASE.mkdir(mode=0o700)
         note = {kind: sorted(lines) for kind, lines in self.before.kinds.items()}
         (BASE / "before.json").write_text(json.dumps(note))
-        (BASE / "pod-network").write_text(self._pods)
-        # A packet to a pod that has just gone ends here instead of leaving by the default route.
-        run_captured(["ip", "route", "add", "unreachable", self._pods])
+        if not cluster:
+            (BASE / "pod-network").write_text(self.pods)
+            # A packet to a pod that has just gone ends here instead of leaving by the default route.
+            run_captured(["ip", "route", "add", "unreachable", self.pods])
         self.node = LabNode(LocalMachine(), self.containerd, BASE / "node", name=NODE_NAME, cgroup_root=CGROUP)
         self.node.proxy_config["mode"] = self.mode
         # The kernel's connection tracking settings stay as they are.
@@ -127,6 +133,9 @@ def clean(before: inventory.Inventory) -> list[str]:
     if (BASE / "pod-network").exists():
         network = (BASE / "pod-network").read_text()
         run_captured(["ip", "route", "del", "unreachable", network], check=False)
+    if BRIDGE not in before.kinds["interface"]:
+        run_captured(["ip", "link", "del", BRIDGE], check=False)
+        shutil.rmtree(LEASES, ignore_errors=True)
     _unmount_below(BASE)
     shutil.rmtree(BASE, ignore_errors=True)
     _remove_stale_sockets(before)

@@ -160,14 +160,7 @@ class Story(Scenes):
     def _await_endpoints(self, names: Sequence[str]) -> None:
         """Until exactly these pods are behind the address in the kernel: no request goes to it before."""
         expected = {self.node.pod(name)["status"]["podIP"] for name in names}
-
-        def programmed() -> bool:
-            ports = [port for service in self.node.proxy_api("/v1/services")["services"] for port in service["ports"]]
-            known = any({endpoint["ip"] for endpoint in port["endpoints"]} == expected for port in ports)
-            # Asked second: what is synced now is at least as new as what was known before.
-            return known and bool(self.node.proxy_api("/v1/status")["synced"])
-
-        self.node.wait(programmed, f"the proxy to program {', '.join(sorted(expected))}")
+        self.node.wait(lambda: self.node.routes_to(expected), f"the proxy to program {', '.join(sorted(expected))}")
 
 
 def _other(found: str, old: str) -> str | None:

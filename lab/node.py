@@ -11,7 +11,7 @@ import http.client
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,13 @@ class LabNode:
         """GET of the proxy's local API."""
         return get_json(self.proxy_socket, path)
 
+    def routes_to(self, addresses: Collection[str]) -> bool:
+        """Whether the kernel sends some service port to exactly these endpoints."""
+        ports = [port for service in self.proxy_api("/v1/services")["services"] for port in service["ports"]]
+        known = any({endpoint["ip"] for endpoint in port["endpoints"]} == set(addresses) for port in ports)
+        # Asked second: what is synced now is at least as new as what was known before.
+        return known and bool(self.proxy_api("/v1/status")["synced"])
+
     def pods(self) -> dict[str, Json]:
         """The agent's entries ({"pod", "source", "waiting"}) by pod name; empty while its API does not answer."""
         try:
@@ -178,10 +185,10 @@ class LabNode:
         found: Json = self.pods().get(f"{name}-{self.name}", {}).get("pod", {})
         return found
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 120.0) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 120.0, *, every_s: float = 0.05) -> Any:
         """`wait_until` which shows the ends of the daemons' logs when it fails."""
         try:
-            return wait_until(condition, what, timeout_s=timeout_s)
+            return wait_until(condition, what, timeout_s=timeout_s, every_s=every_s)
         except LabError as error:
             raise LabError(f"{error}\n{self.logs()}") from error
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from lab.host import LabHost
 
 OUTCOME = pytest.StashKey[bool]()
 _HERE = Path(__file__).parent
@@ -73,6 +75,14 @@ def root() -> None:
     """Skip where the test needs root and has none."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
+
+
+@pytest.fixture
+def demo_host(root: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabHost]:
+    """Where a demo may believe that it has a machine to itself."""
+    with LabHost("demo") as host:
+        monkeypatch.setenv("LONGSHORE_DEMO_BASE", str(host.base / f"base-{host.base.name}"))
+        yield host
 
 
 @pytest.hookimpl(wrapper=True)

@@ -84,12 +84,11 @@ class ClusterSide:
         own_info = {"machineID": identity.machine_id, "systemUUID": identity.system_uuid, "bootID": identity.boot_id}
         heartbeat = clients.heartbeat
         lease = LeaseKeeper(heartbeat, self.node, config.lease_duration_s, own_info, self._take_rival)
-        pods = ClusterPods(clients.api, self.node, self._workers, self._shared, config)
-        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config, pods.tell_of_node)
+        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config)
         spawn_eternal(group, self.node.follow(clients.api), name="api node")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
-        pods.spawn(group)
+        ClusterPods(clients.api, self.node, self._workers, self._shared, config).spawn(group)
 
     def wake(self) -> None:
         """The node begins to go down, or its settings were read again: the Node is to say so at once."""

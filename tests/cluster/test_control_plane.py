@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,10 @@ class StaticPlane:
         argv = [str(control_plane_directory() / "kubectl"), f"--kubeconfig={config}", *arguments]
         return self.host.run([*argv, f"--cache-dir={self.host.base / 'kubectl'}"]).stdout
 
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Each look starts a program."""
+        self.node.wait(condition, what, timeout_s=240, every_s=0.5)
+
     def is_ready(self) -> bool:
         try:
             return self.kubectl("get", "--raw=/readyz", "--request-timeout=5s") == "ok"
@@ -89,7 +93,7 @@ def plane() -> Iterator[StaticPlane]:
             try:
                 made.phases()
                 node.start_agent()
-                node.wait(made.is_ready, "the API server to be ready", timeout_s=240)
+                made.until(made.is_ready, "the API server to be ready")
                 yield made
             finally:
                 node.close()
@@ -101,7 +105,7 @@ def test_our_agent_runs_the_four_static_pods(plane: StaticPlane) -> None:
         assert status["podIP"] == NODE_IP
         assert spec["priorityClassName"] == "system-node-critical"
     # The controllers work: they make this account in each namespace.
-    plane.node.wait(lambda: "default" in plane.kubectl("get", "serviceaccounts"), "the default service account")
+    plane.until(lambda: "default" in plane.kubectl("get", "serviceaccounts"), "the default service account")
     assert json.loads(plane.kubectl("version", "--output=json"))["serverVersion"]["major"] == "1"
 
 
@@ -128,7 +132,7 @@ def test_etcd_killed_comes_back_with_its_data(plane: StaticPlane) -> None:
     old = plane.pod_process("etcd")
     plane.node.kill_container(plane.node.container_id("etcd"))
     plane.node.wait(lambda: plane.pod_process("etcd") not in (old, (0, 0)), "a new etcd")
-    plane.node.wait(plane.is_ready, "the API server to be ready again", timeout_s=240)
+    plane.until(plane.is_ready, "the API server to be ready again")
     assert plane.kubectl("get", "configmap", "kept", "--output=jsonpath={.data.key}") == "value"
 
 
@@ -141,5 +145,5 @@ def test_a_renewed_certificate_is_served_without_a_restart(plane: StaticPlane) -
     def served() -> bool:
         return ssl.PEM_cert_to_DER_cert(plane.server_certificate()) == ssl.PEM_cert_to_DER_cert(new)
 
-    plane.node.wait(served, "the API server to serve the new certificate", timeout_s=180)
+    plane.until(served, "the API server to serve the new certificate")
     assert plane.pod_process("kube-apiserver") == running

@@ -1,0 +1,31 @@
+"""`make demo-cluster` on a test host: `longshore up`, what people run in clusters, `longshore down`, nothing left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.control_plane_build import is_built
+from lab.host import LabHost
+
+
+def test_the_demo_shows_everything_and_leaves_nothing(demo_host: LabHost) -> None:
+    if not is_built():
+        pytest.skip("the control plane is not built on this machine: `make test-cluster` builds it, or says why not")
+    done = demo_host.run([sys.executable, "-m", "lab.demo", "--cluster"], check=False, timeout_s=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for scene in (
+        "node demo is ready",
+        "control-plane",
+        "kube-apiserver-demo",
+        "200 requests to the Service",
+        "job.batch/sum   Complete",
+        "pods gone",
+        "everything taken away",
+        "nothing left",
+    ):
+        assert scene in done.stdout
+    assert not Path(os.environ["LONGSHORE_DEMO_BASE"]).exists()
