@@ -18,8 +18,9 @@ _OURS = (
     "allocatedResources", "resources",
 )  # fmt: skip
 _MERGED = ("hostIPs", "podIPs")
+# PodScheduled and DisruptionTarget are not among them: schedulers, and whoever evicts, set them, too.
 _OUR_CONDITIONS = (
-    "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget",
+    "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady",
     "AllContainersRestarting", "PodResizePending", "PodResizeInProgress",
 )  # fmt: skip
 LOST = {
@@ -52,6 +53,19 @@ def status_patch(wanted: Mapping[str, Any], known: Mapping[str, Any], *, ending:
     if conditions := _conditions(ours.get("conditions") or [], known.get("conditions") or []):
         patch["conditions"] = conditions
     return patch
+
+
+def is_urgent(patch: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether somebody may wait for it: the phase, whether the pod is ready, how it ended.
+
+    The rest tells of steps on the way, and mostly the next one follows at once.
+    """
+    before = {one["type"]: one.get("status") for one in known.get("conditions") or ()}
+    turned = any(
+        one["type"] == "Ready" and one.get("status", "False") != before.get("Ready", "False")
+        for one in patch.get("conditions", ())
+    )
+    return "phase" in patch or turned or known.get("phase") in OVER
 
 
 def _conditions(ours: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:

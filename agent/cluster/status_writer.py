@@ -3,7 +3,8 @@
 Before: `agent/pods/publish` puts each pod's entry on the board, which tells this.  Next: PATCH of the pod's status,
 only of what the server does not know yet; then, for a pod that is to be deleted and of which nothing is left here,
 DELETE of exactly this pod.  The server hears how a pod ended before it is deleted.  Nothing is lost while the server is
-away: the newest status of each pod waits, and older ones are never sent.
+away: the newest status of each pod waits, and older ones are never sent.  What only tells of a step on the way waits a
+moment for the next one, which mostly says it, too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import msgspec
 from agent.cluster.api_pod import ServerState
 from agent.cluster.protocols import Api
 from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
-from agent.cluster.status_patch import status_patch
+from agent.cluster.status_patch import is_urgent, status_patch
 from daemonkit.tasks import spawn_eternal
 from kube_client.errors import ApiError, StatusError
 
 AT_ONCE = 4
 GATHER_S = 0.02
+HOLD_S = 0.5
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
 _ANOTHER = (404, 409)  # the pod is gone, or its name is another's: the watch will say so
@@ -53,6 +55,7 @@ class StatusWriter:
         self._ignored: dict[str, dict[str, Any]] = {}
         self._due: dict[str, None] = {}
         self._busy: set[str] = set()
+        self._since: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._said: dict[str, str] = {}
         self._wake = asyncio.Event()
@@ -113,7 +116,11 @@ class StatusWriter:
     async def _write(self, uid: str, state: ServerState, status: dict[str, Any]) -> None:
         patch = status_patch(status, state.status, ending=state.deleting)
         if not patch or patch == self._ignored.get(uid):
+            self._since.pop(uid, None)
             return
+        if not (uid in self._over or is_urgent(patch, state.status) or self._has_waited(uid)):
+            return
+        self._since.pop(uid, None)
         body = {"metadata": {"uid": state.uid}, "status": patch}
         path = pod_path(state.namespace, state.name, "status")
         answer = self._learn(await self._client.send("PATCH", path, msgspec.json.encode(body), STRATEGIC))
@@ -123,11 +130,20 @@ class StatusWriter:
         else:
             self._ignored.pop(uid, None)
 
+    def _has_waited(self, uid: str) -> bool:
+        """Whether it is time to tell what nobody waits for; else it will be, soon."""
+        loop = asyncio.get_running_loop()
+        if uid not in self._since:
+            self._since[uid] = loop.time()
+            loop.call_later(HOLD_S, self.poke, uid)
+        return loop.time() - self._since[uid] >= HOLD_S
+
     def _forget(self, uid: str) -> None:
         if uid in self._over:
             self._entries.pop(uid, None)
             self._over.discard(uid)
         self._deleted.discard(uid)
+        self._since.pop(uid, None)
         self._ignored.pop(uid, None)
 
     def _try_again(self, uid: str, error: ApiError) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.cluster.api_pod import without_empty
-from agent.cluster.status_patch import LOST, status_patch
+from agent.cluster.status_patch import LOST, is_urgent, status_patch
 from tests.unit.agent.cluster.fake_pods_api import merge
 
 
@@ -27,11 +27,12 @@ def test_nothing_is_written_when_only_times_differ() -> None:
 
 
 def test_conditions_of_others_are_left_alone_and_ours_that_are_over_go() -> None:
-    known = {"conditions": [condition("example.com/gate", "True"), condition("PodResizePending", "True")]}
+    theirs = [condition("example.com/gate", "True"), condition("DisruptionTarget", "True")]
+    known = {"conditions": [*theirs, condition("PodResizePending", "True")]}
     patch = status_patch({"conditions": [condition("Ready", "True")]}, known)
     assert patch == {"conditions": [condition("Ready", "True"), {"$patch": "delete", "type": "PodResizePending"}]}
     merged = merge(known, patch)
-    assert [one["type"] for one in merged["conditions"]] == ["example.com/gate", "Ready"]
+    assert [one["type"] for one in merged["conditions"]] == ["example.com/gate", "DisruptionTarget", "Ready"]
 
 
 def test_a_reason_that_is_over_is_taken_away_and_the_time_of_the_same_status_stays() -> None:
@@ -50,6 +51,15 @@ def test_addresses_are_replaced_and_not_added_to() -> None:
     patch = status_patch({"podIPs": [{"ip": "10.0.0.2"}]}, {"podIPs": [{"ip": "10.0.0.1"}]})
     assert patch["podIPs"] == [{"$patch": "replace"}, {"ip": "10.0.0.2"}]
     assert status_patch({}, {"podIP": "10.0.0.1"}) == {"podIP": None}
+
+
+def test_what_somebody_may_wait_for_is_urgent() -> None:
+    pending = {"phase": "Pending", "conditions": [condition("Ready", "False")]}
+    assert is_urgent({"phase": "Running"}, pending)
+    assert is_urgent({"conditions": [condition("Ready", "True")]}, pending)
+    assert is_urgent({"containerStatuses": []}, {"phase": "Succeeded"})
+    assert not is_urgent({"conditions": [condition("Ready", "False", message="other words")]}, pending)
+    assert not is_urgent({"podIP": "10.0.0.1", "conditions": [condition("PodReadyToStartContainers", "True")]}, pending)
 
 
 def test_what_is_over_stays_over() -> None:

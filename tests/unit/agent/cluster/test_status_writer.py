@@ -1,0 +1,93 @@
+"""When a pod's status is written, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agent.cluster.pod_source import PodSource
+from agent.cluster.status_writer import HOLD_S, StatusWriter
+from daemonkit.tasks import spawn
+from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
+
+UID = "uid-a"
+
+
+def entry(phase: str, **status: Any) -> bytes:
+    return json.dumps({"pod": {"status": {"phase": phase, **status}}}).encode()
+
+
+@contextlib.asynccontextmanager
+async def writing(api: FakeApi) -> AsyncIterator[StatusWriter]:
+    source = PodSource("node1", lambda: None, lambda uid: writer.poke(uid))
+    writer = StatusWriter(api, source.find, source.learn)
+    api.put(api_pod("a"))
+    api.list_to(source)
+    async with asyncio.TaskGroup() as group:
+        task = spawn(group, writer.run(), name="writer")
+        yield writer
+        task.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_step_on_the_way_waits_for_the_next_and_is_told_with_it() -> None:
+    api = FakeApi()
+    async with writing(api) as writer:
+        writer.see(UID, entry("Pending", podIP="10.0.0.1"))
+        await asyncio.sleep(HOLD_S / 2)
+        assert api.requests == []
+        writer.see(UID, entry("Running", podIP="10.0.0.1"))
+        await asyncio.sleep(HOLD_S / 4)
+        assert [body["status"] for _, _, body in api.requests] == [{"phase": "Running", "podIP": "10.0.0.1"}]
+        await asyncio.sleep(10)
+        assert len(api.requests) == 1
+
+
+@pytest.mark.looptime
+async def test_a_step_that_no_other_follows_is_told_after_a_moment() -> None:
+    api = FakeApi()
+    async with writing(api) as writer:
+        writer.see(UID, entry("Pending", podIP="10.0.0.1"))
+        await asyncio.sleep(HOLD_S * 2)
+        assert [body["status"] for _, _, body in api.requests] == [{"podIP": "10.0.0.1"}]
+
+
+@pytest.mark.looptime
+async def test_a_server_that_is_away_gets_only_the_newest_and_is_not_hammered() -> None:
+    api = FakeApi()
+    api.away = True
+    asked = 0
+    send = api.send
+
+    async def counting(*arguments: Any, **named: Any) -> bytes:
+        nonlocal asked
+        asked += 1
+        return await send(*arguments, **named)
+
+    api.send = counting  # type: ignore[method-assign] # to count what does not arrive
+    async with writing(api) as writer:
+        writer.see(UID, entry("Running"))
+        await asyncio.sleep(600)
+        assert 60 <= asked <= 70
+        writer.see(UID, entry("Running", podIP="10.0.0.1"))
+        writer.see(UID, entry("Succeeded", podIP="10.0.0.2"))
+        api.away = False
+        await asyncio.sleep(15)
+        assert [body["status"] for _, _, body in api.requests] == [{"phase": "Succeeded", "podIP": "10.0.0.2"}]
+
+
+@pytest.mark.looptime
+async def test_what_is_deleted_is_told_of_first_even_if_nobody_waits_for_it() -> None:
+    api = FakeApi()
+    async with writing(api) as writer:
+        api.delete("a", 5)
+        writer._learn(json.dumps(api.pods["default", "a"]).encode())
+        writer.see(UID, entry("Pending", podIP="10.0.0.1"))
+        writer.see(UID, None)
+        await asyncio.sleep(HOLD_S / 4)
+        assert [method for method, _, _ in api.requests] == ["PATCH", "DELETE"]
