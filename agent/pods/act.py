@@ -146,7 +146,7 @@ class StepTaker:
             except OSError as error:
                 raise StepFailed("FailedCleanup", f"cannot remove the pod's record: {error}") from error
             return ""
-        if isinstance(step, (ResizeContainer, ResizePodCgroup)) and self._memory.note_resizing(step, target.seen):
+        if isinstance(step, (ResizeContainer, ResizePodCgroup)) and self._memory.amounts.note_begin(step, target.seen):
             await self._shared.saver.at_once(target.uid)
         return await self._shared.executor.run_step(step, target)
 

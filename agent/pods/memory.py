@@ -14,7 +14,7 @@ from lightkube.models.core_v1 import ContainerStateTerminated, EphemeralContaine
 from agent.container_spec.hashing import container_hash
 from agent.container_spec.labels import API_SOURCE, is_from_api
 from agent.container_spec.references import has_config_volumes
-from agent.container_spec.resizable import Allocation, allocation_of, unsure, with_allocation
+from agent.pods.amounts import Amounts
 from agent.pods.backoff import BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
@@ -24,15 +24,12 @@ from agent.pods.failure import PENDING, StepFailed
 from agent.pods.hook import post_start_of
 from agent.pods.observe import EXIT_CODE_UNKNOWN, PodObservation
 from agent.pods.plan_restart_all import MESSAGE, REASON
-from agent.pods.resize import wanted_digests
 from agent.pods.restart import init_containers, lasting_containers, main_containers
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
     PullImage,
     RecordReset,
-    ResizeContainer,
-    ResizePodCgroup,
     RunPostStart,
     StartContainer,
     Step,
@@ -57,12 +54,10 @@ class PodMemory:
     """One pod's. `status` is the newest one published; `settled` the final one of a finished pod, as JSON.
 
     `image_refs` (by container name) is what the image of the next start was found to be: each start asks anew, because
-    tags move. `allocated` is the pod with the amounts of CPU and memory that were allocated to it last,
-    `resize_pending` why the newest were not; `resized` is by id what running containers were given since. `verdicts`
-    (by container name) is what the probes said when `probes` was last written down: nothing newer is published.
-    `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up to where a
-    step that was begun knows them. `hooked` are the names of containers with a postStart hook, `hooks_due` and
-    `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice. `source` is
+    tags move. `verdicts` (by container name) is what the probes said when `probes` was last written down: nothing newer
+    is published. `objects_seen` counts the changes of the pod's ConfigMaps and Secrets, `objects_used` (by step key) up
+    to where a step that was begun knows them. `hooked` are the names of containers with a postStart hook, `hooks_due`
+    and `failed_hooks` as in `PodFacts`: an agent that is killed forgets them and does not run a hook twice. `source` is
     "api" for a pod of an API server, `was_admitted`: an earlier agent has let it in. Times in Unix seconds.
     """
 
@@ -93,11 +88,7 @@ class PodMemory:
     ends: dict[str, dict[str, object]] = field(default_factory=dict)
     waiting_since: dict[tuple[str, str], float] = field(default_factory=dict)
     spec_hashes: dict[str, str] = field(default_factory=dict)
-    allocation: Allocation | None = None
-    allocated: Pod | None = None
-    resize_pending: tuple[str, str] | None = None
-    wanted_resources: dict[str, str] = field(default_factory=dict)
-    resized: dict[str, str] = field(default_factory=dict)
+    amounts: Amounts = field(default_factory=Amounts)
     ephemerals: list[EphemeralContainer] = field(default_factory=list)
     grace_s: float = 30.0
     pod_json: dict[str, object] | None = None
@@ -150,21 +141,6 @@ class PodMemory:
         if self.admitted:
             self.timeline.mark(ADMITTED)
 
-    def allocate(self, pod: Pod) -> bool:
-        """The pod gets the amounts its definition names now; True when that is a change."""
-        wanted = allocation_of(pod)
-        changed = self.allocation is not None and self.allocation != wanted
-        self.allocation, self.allocated, self.resize_pending = wanted, pod, None
-        self.wanted_resources = wanted_digests(pod)
-        return changed
-
-    def keep_allocation(self, pod: Pod, pending: tuple[str, str]) -> bool:
-        """The pod keeps the amounts it has; True when the reason is a new one."""
-        changed, self.resize_pending = self.resize_pending != pending, pending
-        self.allocated = with_allocation(pod, self.allocation or {})
-        self.wanted_resources = wanted_digests(self.allocated)
-        return changed
-
     def begin_ending(self, override_s: float | None, now_s: float) -> bool:
         """The pod is to go: fix when its grace is over, or bring that forward. True when it changed."""
         grace_s = self.grace_s if override_s is None else override_s
@@ -205,8 +181,8 @@ class PodMemory:
             outcome=self.outcome,
             shutdown=shutdown,
             interrupted=frozenset(self.interrupted),
-            wanted_resources=self.wanted_resources,
-            resized=dict(self.resized),
+            wanted_resources=self.amounts.wanted,
+            resized=dict(self.amounts.given),
             leftovers=leftovers,
         )
 
@@ -217,7 +193,7 @@ class PodMemory:
 
     def resize_facts(self) -> PodFacts:
         """As far as a resize is concerned."""
-        return PodFacts(wanted_resources=self.wanted_resources, resized=self.resized, held=self.held)
+        return PodFacts(wanted_resources=self.amounts.wanted, resized=self.amounts.given, held=self.held)
 
     def note_begin(self, step: Step) -> None:
         """A step is about to be taken: what must be known even if it fails."""
@@ -229,18 +205,6 @@ class PodMemory:
         if isinstance(step, StopContainer) and step.innocent:
             self.innocent.add(step.container_id)
 
-    def note_resizing(self, step: ResizeContainer | ResizePodCgroup, seen: PodObservation) -> bool:
-        """What the kernel has is unsure until the step is done, also for the next agent; whether that is news."""
-        if isinstance(step, ResizePodCgroup):
-            changed = step.sandbox_id
-            made_with = seen.current_sandbox.resources if seen.current_sandbox is not None else ""
-        else:
-            changed = step.container_id
-            made_with = next((one.resources for one in seen.all_containers() if one.id == changed), "")
-        before = self.resized.get(changed, made_with)
-        self.resized[changed] = unsure(before)
-        return self.resized[changed] != before
-
     def note_reset(self, step: RecordReset, seen: PodObservation) -> None:
         """All containers are about to be removed: keep what only the runtime knew of them."""
         for name, attempt in step.attempts:
@@ -251,7 +215,7 @@ class PodMemory:
 
     def forget_gone(self, there: set[str]) -> None:
         """Only these ids of containers and sandboxes still exist."""
-        self.resized = {one: digest for one, digest in self.resized.items() if one in there}
+        self.amounts.forget_gone(there)
         self.restart_wanted &= there
         self.innocent &= there
         self.interrupted &= there
@@ -261,15 +225,12 @@ class PodMemory:
     def note_done(self, step: Step, made: str) -> None:
         """A step succeeded; `made` is what it made."""
         self.held.pop(step.key, None)
+        self.amounts.note_done(step)
         is_current = self.objects_used.pop(step.key, 0) == self.objects_seen
         if isinstance(step, PrepareVolumes | UpdateVolumes) and is_current:
             self.volumes_outdated = False
         if isinstance(step, PrepareVolumes):
             self.volumes_ready = True
-        elif isinstance(step, ResizeContainer):
-            self.resized[step.container_id] = step.digest
-        elif isinstance(step, ResizePodCgroup) and not step.widen:
-            self.resized[step.sandbox_id] = step.digest
         elif isinstance(step, PullImage):
             self.image_refs[step.container] = made
         elif isinstance(step, StartContainer):
@@ -342,8 +303,8 @@ class PodMemory:
             interrupted=sorted(self.interrupted),
             attempts=dict(self.attempts_used),
             ends=dict(self.ends),
-            allocation=self.allocation or {},
-            resized=dict(self.resized),
+            allocation=self.amounts.allocation or {},
+            resized=dict(self.amounts.given),
             ephemeral_containers=[to_json(one) for one in self.ephemerals],
             backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
             probes=probes,

@@ -10,6 +10,7 @@ import datetime
 import msgspec
 from lightkube.models.core_v1 import EphemeralContainer, PodCondition, PodStatus
 
+from agent.pods.amounts import Amounts
 from agent.pods.backoff import BackoffEntry
 from agent.pods.memory import PodMemory
 from agent.pods.timeline import Timeline
@@ -35,8 +36,7 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         settled=record.status,
         stop_deadline_s=record.stop_deadline_s,
         interrupted=set(record.interrupted),
-        allocation=record.allocation or None,
-        resized=dict(record.resized),
+        amounts=Amounts(allocation=record.allocation or None, given=dict(record.resized)),
         attempts_used=dict(record.attempts),
         ends=dict(record.ends),
         ephemerals=[msgspec.convert(one, EphemeralContainer) for one in record.ephemeral_containers],

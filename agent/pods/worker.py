@@ -19,7 +19,6 @@ from agent.container_spec.facts import allocatable
 from agent.container_spec.labels import is_from_api
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
-from agent.container_spec.resizable import allocation_of
 from agent.pods.act import StepTaker
 from agent.pods.facts import Held, Leftovers
 from agent.pods.happenings import Happening, newly_held
@@ -28,7 +27,7 @@ from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase, Turn, advance
 from agent.pods.plan import Plan, plan_pod
 from agent.pods.publish import failed_probes, keep_verdicts, publish, sync_probes, unstarted
-from agent.pods.resize import infeasible, judge_resize, seen_allocation
+from agent.pods.resize import infeasible, judge_resize
 from agent.pods.stop_turns import StopTurns
 from agent.pods.surroundings import Surroundings
 from agent.pods.target import Target
@@ -247,19 +246,14 @@ class PodWorker:
 
     def _allocate(self, pod: Pod, seen: PodObservation) -> None:
         """Take the amounts of CPU and memory that the definition names now, or keep the old ones and say why."""
-        memory, shared = self.memory, self._shared
-        if memory.allocated is not None and memory.resize_pending is None and memory.allocation == allocation_of(pod):
-            if memory.allocated is not pod:
-                memory.allocate(pod)
-            return
-        pending = None
-        if memory.allocation is None:
-            memory.allocation = seen_allocation(pod, seen)
-        if memory.allocation is not None and memory.allocation != allocation_of(pod) and not seen.empty:
+        shared = self._shared
+
+        def judge() -> tuple[str, str] | None:
             node = shared.executor.sources.node
-            cpu, memory_bytes = allocatable(node, "cpu"), allocatable(node, "memory")
-            pending = judge_resize(pod, infeasible(pod, cpu, memory_bytes), shared.not_admitted(pod))
-        if memory.allocate(pod) if pending is None else memory.keep_allocation(pod, pending):
+            cannot = infeasible(pod, allocatable(node, "cpu"), allocatable(node, "memory"))
+            return judge_resize(pod, cannot, shared.not_admitted(pod))
+
+        if self.memory.amounts.decide(pod, seen, judge):
             shared.saver.soon(self.uid)
 
     def _leftovers(self) -> Leftovers:
@@ -339,7 +333,7 @@ class PodWorker:
             uid=self.uid,
             namespace=memory.namespace,
             name=memory.name,
-            pod=memory.allocated if self.wish.pod is not None else None,
+            pod=memory.amounts.pod if self.wish.pod is not None else None,
             seen=seen,
             image_ref=lambda container: memory.image_refs.get(container, ""),
             hook_due=lambda container: memory.hooks_due.get(container, ""),

@@ -203,7 +203,7 @@ class PodWorkers:
     def active_pods(self) -> tuple[Pod, ...]:
         """The pods that hold resources of the node: admitted and not over."""
         return tuple(
-            worker.memory.allocated or worker.wish.pod
+            worker.memory.amounts.pod or worker.wish.pod
             for worker in self.workers.values()
             if worker.wish.pod is not None
             and worker.memory.admitted
@@ -223,7 +223,7 @@ class PodWorkers:
             del self.workers[uid]
         self._start_due()
         for other in self.workers.values():
-            waits = other.memory.resize_pending is not None or (other.seen is not None and other.seen.empty)
+            waits = other.memory.amounts.pending is not None or (other.seen is not None and other.seen.empty)
             if waits and other.idle:
                 other.poke()
 

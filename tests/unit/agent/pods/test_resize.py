@@ -170,11 +170,11 @@ def test_an_agent_killed_in_a_resize_leaves_nothing_as_it_was_believed_to_be(don
     """What was done may be known nowhere; the manifest says the old amounts again."""
     seen, memory = running(pod()), PodMemory("u", "boot", 900.0, 300.0)
     steps = plan_resize(pod(MORE_CPU, "{requests: {cpu: 50m}}"), seen, facts(pod(MORE_CPU, "{requests: {cpu: 50m}}")))
-    news = [memory.note_resizing(step, seen) for step in steps[: done + 1]]  # type: ignore[arg-type]
+    news = [memory.amounts.note_begin(step, seen) for step in steps[: done + 1]]  # type: ignore[arg-type]
     assert news == [True, True, True, False][: done + 1]
-    back = plan_resize(pod(), seen, facts(pod(), memory.resized))
+    back = plan_resize(pod(), seen, facts(pod(), memory.amounts.given))
     assert {step.scope for step in steps[: done + 1]} <= {step.scope for step in back}
-    shown = resize_state(pod(), seen, facts(pod(), memory.resized), None)
+    shown = resize_state(pod(), seen, facts(pod(), memory.amounts.given), None)
     assert parse_digest(shown.actual["main"]) == parse_digest("cpu=100/200 memory=67108864/0")
 
 
