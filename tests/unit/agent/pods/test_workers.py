@@ -354,7 +354,7 @@ async def test_a_silent_nfs_server_is_named_and_holds_up_only_its_own_pod(
         node.want(manifest("b"))
         await node.until(lambda: len(node.entries()) == 1)
         assert len(list(node.state.pods_dir.iterdir())) == 1
-        assert not mount.is_hanging
+        assert await mount.ends()
 
 
 async def test_a_call_that_takes_long_is_shown_while_it_does(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -39,6 +40,14 @@ class FakeMount:
             return False
         process = Path("/proc", self._pid.read_text().strip(), "stat")
         return process.exists() and ") Z " not in process.read_text()
+
+    async def ends(self) -> bool:
+        """Whether that call has ended, at the latest in a while: who is killed goes when the kernel comes to it."""
+        for _ in range(1000):
+            if not self.is_hanging:
+                return True
+            await asyncio.sleep(0.01)
+        return False
 
 
 def fake_mount(directory: Path, monkeypatch: pytest.MonkeyPatch) -> FakeMount:

@@ -87,4 +87,4 @@ async def test_a_server_that_is_silent_is_named_and_nothing_goes_on_waiting_for_
     text = 'MountVolume.SetUp failed for volume "files" : cannot mount nfs.example.org:/export: no answer within 1 s'
     assert str(caught.value) == text
     assert mount.calls
-    assert not mount.is_hanging
+    assert await mount.ends()
