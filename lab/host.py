@@ -7,7 +7,8 @@ included, and with the last process go the mounts, the network namespaces and th
 test process that made it (PR_SET_PDEATHSIG), so even `kill -9` of pytest leaves only empty cgroups and the base
 directory behind. /run and /var/lib/cni are a tmpfs each: shim sockets, xtables.lock, /run/netns and CNI's memory
 of sandboxes stay inside. /run/netns is made a mount point at once, because the first `ip netns add` bind-mounts it over
-itself and sandboxes made before that could no longer be removed.
+itself and sandboxes made before that could no longer be removed. There is no name server: a question to this machine's
+own, which cannot be reached from inside, would be waited for at every start of an agent.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ mount --bind /run/netns /run/netns
 mount --make-shared /run/netns
 mkdir -p /var/lib/cni
 mount -t tmpfs -o mode=755 tmpfs /var/lib/cni
+mount --bind /dev/null /etc/resolv.conf
 ip link set lo up
 for key in net/ipv4/ip_forward net/ipv6/conf/all/forwarding; do [ ! -e /proc/sys/$key ] || echo 1 > /proc/sys/$key; done
 ip netns add client

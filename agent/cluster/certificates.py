@@ -8,6 +8,7 @@ Sources: API type CertificateSigningRequest and the signer kubernetes.io/kube-ap
 from __future__ import annotations
 
 import base64
+import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ def outcome(found: dict[str, Any]) -> Outcome:
 def renew_at_s(valid: Validity, chance: Callable[[], float]) -> float:
     """When to ask for the next one: after 70 to 90 % of the life of this one; `chance` is from 0 to 1."""
     return valid.from_s + (valid.until_s - valid.from_s) * (0.7 + 0.2 * chance())
+
+
+def expiry_text(where: str, until_s: float) -> str:
+    """For people: what has expired, and what repairs it."""
+    day = datetime.datetime.fromtimestamp(until_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"{where}: the client certificate has expired on {day}; put another one in its place (where Longshore made the "
+        "control plane: longshore control-plane certs renew kubelet.conf), or start with --bootstrap-kubeconfig"
+    )
 
 
 def pem_blocks(text: bytes, kind: bytes) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from agent.cluster.access import USER_AGENT, Access
-from agent.cluster.certificates import kubeconfig, pem_blocks, renew_at_s
+from agent.cluster.certificates import expiry_text, kubeconfig, pem_blocks, renew_at_s
 from agent.cluster.client_certificate import CertificateError, CertificateFiles, read_validity
 from agent.cluster.protocols import Api
 from agent.cluster.signing import renew
@@ -44,6 +44,8 @@ class Enrolment:
         self._node_name = node_name
         self._tell = tell
         self._files = CertificateFiles(access.cert_dir)
+        self.expired = ""
+        """That the certificate had expired when the agent began, and how to repair that."""
 
     @property
     def rotates(self) -> bool:
@@ -58,6 +60,9 @@ class Enrolment:
         if self._access.bootstrap is not None and (api is None or until_s < time.time()):
             return await self._bootstrap(self._access.bootstrap)
         assert api is not None  # noqa: S101 # `access` has one of the two
+        if until_s < time.time() and api.certificate is not None:
+            self.expired = expiry_text(api.certificate.where, until_s)
+            _log.error("%s", self.expired)
         return await self._rotated(api, until_s) if self._access.rotate else api
 
     async def rotate(self, api: Api) -> None:
@@ -99,7 +104,7 @@ class Enrolment:
 
     async def _until_s(self, api: ApiConfig) -> float:
         """When the certificate of the kubeconfig ends; never where it has none that the tool can read."""
-        if api.certificate is None or not (self._access.rotate or self._access.bootstrap):
+        if api.certificate is None:
             return float("inf")
         try:
             return (await read_validity(_pem(api.certificate))).until_s

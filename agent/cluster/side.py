@@ -127,7 +127,9 @@ class ClusterSide:
             {
                 "server": self._server,
                 "connected": node.connected,
-                "error": node.error,
+                "error": node.error
+                if node.connected
+                else "; ".join(filter(None, (node.error, self._enrolment.expired))),
                 "waiting": self._waiting,
                 "registered": node.object is not None,
                 "rival": self._rival,

@@ -7,11 +7,13 @@ Before: agent/config.  Next: `NodeFacts` for admission and container_spec, the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import glob
 import ipaddress
 import os
 import platform
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -186,12 +188,29 @@ def _is_told(node_ip: str | None) -> bool:
 
 
 async def _resolve(name: str) -> tuple[IPAddress, ...]:
+    """In a thread of its own: those of the event loop are waited for at the end, also one that asks a dead resolver."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[list[str]] = loop.create_future()
+
+    def tell(found: list[str]) -> None:
+        if not asked.done():
+            asked.set_result(found)
+
+    def ask() -> None:
+        try:
+            found = [str(answer[4][0]) for answer in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError):
+            found = []
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, found)
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
         async with asyncio.timeout(_RESOLVE_S):
-            answers = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError, UnicodeError):
+            found = await asked
+    except TimeoutError:
         return ()
-    return tuple(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers)
+    return tuple(ipaddress.ip_address(text.partition("%")[0]) for text in found)
 
 
 def _read_resolv_conf(path: str) -> str | None:

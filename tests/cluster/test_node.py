@@ -263,7 +263,9 @@ def test_a_certificate_that_has_expired_is_named_and_a_kubeconfig_that_is_wrong_
     config = plane.kubeconfig(USER, GROUPS, server=machine.relay.url, valid=old)
     machine.start(kubeconfig=config)
     error = machine.wait(lambda: machine.api_server().get("error"), "the agent to say what is wrong")
-    assert "our certificate or token is not accepted, it may be expired or of another cluster" in error
+    assert "our certificate or token is not accepted" in error
+    assert "the client certificate has expired on" in error
+    assert "longshore control-plane certs renew kubelet.conf" in error
     good = plane.kubeconfig(USER, GROUPS, server=machine.relay.url)
     pair = plane._authority.issue(USER, groups=GROUPS, file="expired")  # somebody renews it in place
     assert (pair.certificate, good.exists()) == (old.certificate, True)

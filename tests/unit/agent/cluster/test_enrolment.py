@@ -234,8 +234,10 @@ async def test_an_expired_certificate_ends_nothing_and_is_replaced_where_there_i
     issue(signer, given, NOW - 2 * DAY, DAY)
     pair = {"client-certificate": str(given), "client-key": str(given)}
     config = write_kubeconfig(tmp_path / "k", "https://10.0.0.1:6443", **pair)
-    found = await Enrolment(access(tmp_path, kubeconfig=config, rotate=False), "node-1", lambda _: None).settle()
-    assert found == read_kubeconfig(config)
+    enrolment = Enrolment(access(tmp_path, kubeconfig=config, rotate=False), "node-1", lambda _: None)
+    assert await enrolment.settle() == read_kubeconfig(config)
+    assert f"{config}:1: users[0].user.client-certificate: the client certificate has expired on" in enrolment.expired
+    assert "longshore control-plane certs renew kubelet.conf" in enrolment.expired
     async with serving(answer({"kind": "Status", "message": "no"}, 403)) as server:
         boot = write_kubeconfig(tmp_path / "boot", server.url, token="abc")
         both = access(tmp_path, kubeconfig=config, bootstrap_kubeconfig=boot)

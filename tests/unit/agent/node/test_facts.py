@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from agent.node import facts
 from agent.node.facts import (
     cgroup_version,
     has_swap_controller,
@@ -38,16 +43,16 @@ def text_of(path: str) -> str:
 async def test_this_machine(tmp_path: Path) -> None:
     resolver = tmp_path / "resolv.conf"
     resolver.write_text("nameserver 192.0.2.53\n")
-    facts = await read_node_facts(Settings(resolv_conf=str(resolver)))
-    assert facts.node_name == facts.labels["kubernetes.io/hostname"] == "node-1"
-    assert facts.cpu_milli == (os.cpu_count() or 1) * 1000
+    found = await read_node_facts(Settings(resolv_conf=str(resolver)))
+    assert found.node_name == found.labels["kubernetes.io/hostname"] == "node-1"
+    assert found.cpu_milli == (os.cpu_count() or 1) * 1000
     total_kib = int(text_of("/proc/meminfo").split()[1])
-    assert facts.memory_bytes == total_kib * 1024
-    assert facts.allocatable_cpu_milli == facts.cpu_milli - 100
-    assert facts.allocatable_memory_bytes == facts.memory_bytes - sum(facts.hugepages_bytes.values()) - (1 << 20)
-    assert facts.max_pods == 42
-    assert facts.resolv_conf == "nameserver 192.0.2.53\n"
-    assert facts.cgroup_version in (1, 2)
+    assert found.memory_bytes == total_kib * 1024
+    assert found.allocatable_cpu_milli == found.cpu_milli - 100
+    assert found.allocatable_memory_bytes == found.memory_bytes - sum(found.hugepages_bytes.values()) - (1 << 20)
+    assert found.max_pods == 42
+    assert found.resolv_conf == "nameserver 192.0.2.53\n"
+    assert found.cgroup_version in (1, 2)
     assert read_machine_identity().boot_id == text_of("/proc/sys/kernel/random/boot_id").strip()
 
 
@@ -55,6 +60,21 @@ async def test_no_resolver_file_and_one_that_is_missing() -> None:
     assert (await read_node_facts(Settings())).resolv_conf is None
     with pytest.raises(OSError, match="cannot read resolver file /nowhere"):
         await read_node_facts(Settings(resolv_conf="/nowhere"))
+
+
+def test_a_resolver_that_does_not_answer_holds_up_neither_start_nor_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(facts, "_RESOLVE_S", 0.05)
+    began_s = time.monotonic()
+    assert asyncio.run(read_node_facts(Settings())).node_name == "node-1"
+    assert time.monotonic() - began_s < 30
+    answered.set()
 
 
 def test_the_hosts_own_name_is_taken_in_lower_case() -> None:
