@@ -27,11 +27,12 @@ USER_AGENT = f"longshore-agent/{version('longshore')}"
 @dataclass(frozen=True, slots=True)
 class Clients:
     """`api` for everything; `heartbeat` waits for no other request and gives up early, so that a hanging connection
-    does not cost the node its lease.
+    does not cost the node its lease; `events` have a rate of their own, so that they hold up nothing.
     """
 
     api: KubeClient
     heartbeat: KubeClient
+    events: KubeClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +89,6 @@ async def open_clients(api: ApiConfig, config: ClusterConfig) -> AsyncIterator[C
     async with (
         KubeClient(api, USER_AGENT, qps=config.qps, burst=config.burst) as client,
         KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s) as heartbeat,
+        KubeClient(api, USER_AGENT, qps=config.event_qps or -1.0, burst=config.event_burst) as events,
     ):
-        yield Clients(client, heartbeat)
+        yield Clients(client, heartbeat, events)

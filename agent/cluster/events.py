@@ -19,7 +19,6 @@ from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON, MERGE
 from agent.pods.happenings import Happening
 from kube_client.errors import ApiError, StatusError
-from kube_client.rate import TokenBucket
 
 QUEUE = 1000
 RETRY_FIRST_S = 1.0
@@ -28,12 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 class EventRecorder:
-    """`record` never blocks, `run` sends, `qps` a second (0: any) and `burst` at once."""
+    """`record` never blocks, `run` sends; the rate is the client's."""
 
-    def __init__(
-        self, client: Api, node_name: str, *, qps: float, burst: int, now: Callable[[], float] = time.time
-    ) -> None:
-        self._bucket = TokenBucket(qps or -1.0, burst)
+    def __init__(self, client: Api, node_name: str, *, now: Callable[[], float] = time.time) -> None:
         self._client = client
         self._now = now
         self._memory = EventLog(node_name)
@@ -55,7 +51,6 @@ class EventRecorder:
             if not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
-            await asyncio.sleep(self._bucket.take(asyncio.get_running_loop().time()))
             write = self._queue.popleft()
             try:
                 await self._send(write)

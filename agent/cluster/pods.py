@@ -23,7 +23,6 @@ from agent.cluster.pod_source import PodSource
 from agent.cluster.services import Services
 from agent.cluster.status_writer import StatusWriter
 from agent.cluster.tokens import TokenKeeper
-from agent.config_cluster import ClusterConfig
 from agent.container_spec.facts import TokenKey
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, config_source
 from agent.container_spec.references import config_references
@@ -53,7 +52,7 @@ class ClusterPods:
     """Everything of the pods that needs the API server."""
 
     def __init__(
-        self, client: KubeClient, node: Node, workers: PodWorkers, shared: Surroundings, config: ClusterConfig
+        self, client: KubeClient, events: KubeClient, node: Node, workers: PodWorkers, shared: Surroundings
     ) -> None:
         self._client = client
         self._node = node
@@ -63,7 +62,7 @@ class ClusterPods:
         self._tokens = TokenKeeper(client, workers.volumes_changed)
         self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE))
         shared.executor.sources.cluster = self
-        self._events = EventRecorder(client, node.name, qps=config.event_qps, burst=config.event_burst)
+        self._events = EventRecorder(events, node.name)
         shared.tell = self._take_happening
         self._source = PodSource(node.name, self._take_pods, self._take_state)
         self._writer = StatusWriter(client, self._source.find, self._source.learn)

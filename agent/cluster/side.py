@@ -88,7 +88,7 @@ class ClusterSide:
         spawn_eternal(group, self.node.follow(clients.api), name="api node")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
-        ClusterPods(clients.api, self.node, self._workers, self._shared, config).spawn(group)
+        ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared).spawn(group)
 
     def wake(self) -> None:
         """The node begins to go down, or its settings were read again: the Node is to say so at once."""

@@ -103,7 +103,13 @@ def test_a_new_agent_adopts_them_without_a_write(member: Member) -> None:
     member.wait(adopted, "the new agent to have looked at both")
     assert member.node.processes() == before
     assert {pod["metadata"]["uid"]: pod["metadata"]["resourceVersion"] for pod in running(member, label)} == versions
-    member.remove(label)
+
+    member.cluster.kubectl("delete", "deployment", label)
+    member.wait(lambda: any("deletionTimestamp" in pod["metadata"] for pod in member.pods(label)), "them to be to end")
+    member.node.kill_agent()
+    member.node.start_agent()
+    member.wait(lambda: not member.pods(label), "a third agent to end and delete them")
+    member.wait(lambda: not list((member.node.root_dir / "pods").iterdir()), "nothing of them to be left")
 
 
 def test_a_job_succeeds_and_its_pod_stays_for_its_log(member: Member) -> None:

@@ -117,7 +117,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def recording(server: Server) -> AsyncIterator[EventRecorder]:
-    recorder = EventRecorder(server, "node1", qps=0, burst=0)
+    recorder = EventRecorder(server, "node1")
     async with asyncio.TaskGroup() as group:
         task = spawn(group, recorder.run(), name="events")
         yield recorder
