@@ -14,6 +14,7 @@ from agent.cluster.api_pod import read_api_pod
 from agent.cluster.pod_source import PodSource
 from agent.cluster.status_writer import StatusWriter
 from agent.container_spec.labels import API_SOURCE
+from agent.pods import memory
 from agent.pods.facts import Held
 from cri_client.fake import FakeProgram, FakeRuntime
 from daemonkit.tasks import spawn
@@ -289,3 +290,34 @@ def test_what_only_changes_with_its_status_is_the_same_pod() -> None:
     assert again is before
     source_item.put(api_pod("a", activeDeadlineSeconds=5))
     assert read_api_pod(source_item._changes[-1].item.raw, before) is not before  # type: ignore[union-attr]
+
+
+async def test_a_pod_that_has_run_here_waits_after_a_reboot_instead_of_failing(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        await joined.node.saver.flush()
+    joined.runtime.sandboxes.clear()
+    joined.runtime.containers.clear()
+    joined.node.refused["a"] = Held("OutOfcpu", "Node didn't have enough resource: cpu", None)
+    async with joined.running():
+        await joined.until(lambda: joined.phase("a") == "Pending")
+        (entry,) = joined.node.entries().values()
+        assert [(one["what"], one["reason"]) for one in entry["waiting"]] == [("admission", "OutOfcpu")]
+        joined.node.refused.clear()
+        joined.node.workers.poke_all()
+        await joined.until(lambda: joined.phase("a") == "Running")
+
+
+async def test_what_nobody_has_written_down_waits_for_every_source(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "LATE_EFFECTS_S", 0.1)  # nobody was killed in the middle of a start
+    mystery = joined.node.state.pods_dir / "mystery"
+    mystery.mkdir(parents=True)
+    async with joined.running(heard=False):
+        joined.node.want(manifest("a"))
+        await joined.node.until(joined.node.running_containers)
+        assert mystery.exists()
+        joined.api.list_to(joined.source)
+        await joined.until(lambda: not mystery.exists())
