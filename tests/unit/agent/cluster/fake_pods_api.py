@@ -110,6 +110,9 @@ class FakeApi:
         uid = sent["metadata"]["uid"] if method == "PATCH" else sent["preconditions"]["uid"]
         if uid != pod["metadata"]["uid"]:
             raise StatusError("the UID in the precondition does not match", 409, "Conflict")
+        if method == "DELETE" and pod["metadata"].get("finalizers"):
+            pod["metadata"]["deletionGracePeriodSeconds"] = 0
+            return json.dumps(self._store(pod)).encode()
         if method == "DELETE":
             return json.dumps(self._remove(pod)).encode()
         merged = merge({**pod, "status": pod["status"]}, {"status": sent["status"]})

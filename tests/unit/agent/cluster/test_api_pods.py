@@ -162,17 +162,21 @@ async def test_a_pod_that_was_to_end_while_no_agent_ran_is_ended_and_deleted(joi
 
 
 async def test_a_pod_with_a_finalizer_is_deleted_once_and_not_started_again(joined: Joined) -> None:
+    pod = api_pod("a")
+    pod["metadata"]["finalizers"] = ["example.com/wait"]
     async with joined.running():
-        joined.api.put(api_pod("a"))
+        joined.api.put(pod)
         await joined.until(lambda: joined.phase("a") == "Running")
         joined.api.delete("a", 5)
-        pod = joined.api.pods["default", "a"]
-        await joined.until(lambda: not joined.api.pods)
-        joined.api.put(pod)  # what a finalizer does to it
+        await joined.until(lambda: joined.sent("DELETE"))
         joined.tell()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # time enough to make the mistake
+        joined.tell()
         assert joined.runtime.sandboxes == {}
+        assert joined.phase("a") == "Succeeded"
         assert len(joined.sent("DELETE")) == 1
+        joined.api._remove(joined.api.pods["default", "a"])  # whoever had put it there has taken it away
+        await joined.until(lambda: not joined.writer._deleted)
 
 
 async def test_what_admission_says_no_to_has_failed_for_good(joined: Joined) -> None:
