@@ -325,3 +325,16 @@ async def test_what_nobody_has_written_down_waits_for_every_source(
         assert mystery.exists()
         joined.api.list_to(joined.source)
         await joined.until(lambda: not mystery.exists())
+
+
+async def test_a_second_deletion_with_less_grace_hurries_the_first(joined: Joined) -> None:
+    joined.runtime.programs[()] = FakeProgram(term_exit_code=0, term_takes_s=1000.0)
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        joined.api.delete("a", 900)
+        await joined.until(lambda: any(one.term_noted for one in joined.runtime.containers.values()))
+        joined.api.delete("a", 1)
+        await joined.until(lambda: not joined.api.pods)
+    *_, (_, _, told), _ = joined.api.requests
+    assert told["status"]["phase"] == "Failed", "it was killed"
