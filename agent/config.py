@@ -40,8 +40,8 @@ class AgentConfig:
 
     `node_ip` is what --node-ip says, `node_ips` its parts ("0.0.0.0" and "::" only choose the family). `resolv_conf`
     is "" where pods get no resolver file.  `healthz_port` 0 is off.  Without `shutdown_periods` a shutdown of the node
-    is not noticed.  `cluster` counts where it names a kubeconfig.  `notes` name the fields that were set and have no
-    effect, for the daemon to log once.
+    is not noticed.  `cluster` counts where it names a kubeconfig.  `given` are the values that were set, by the full
+    name of their field.  `notes` name the fields that were set and have no effect, for the daemon to log once.
     """
 
     config_file: Path | None
@@ -91,6 +91,7 @@ class AgentConfig:
     verbosity: int
     shutdown_periods: tuple[GroupPeriod, ...]
     cluster: ClusterConfig
+    given: Mapping[str, object]
     notes: tuple[str, ...]
 
 
@@ -174,6 +175,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         verbosity=get.typed("logging.verbosity", int),
         shutdown_periods=rules.shutdown_periods(get),
         cluster=rules.cluster(get),
+        given={name: one.value for name, one in settings.items() if name in FIELDS},
         notes=_notes(settings),
     )
 

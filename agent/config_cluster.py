@@ -7,9 +7,10 @@ KubeletConfiguration `registerWithTaints`, API type Taint, `kubelet --help` (--r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.config_server import ServerConfig
 from kube_objects.names import is_label_value, is_qualified_name
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -43,6 +44,7 @@ class ClusterConfig:
     qps: int
     burst: int
     attach_detach: bool
+    server: ServerConfig = field(default_factory=ServerConfig)
     event_qps: int = 50
     event_burst: int = 100
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.config_field import ConfigField, joined, used
+from agent.config_server_fields import SERVER
 from agent.config_unused import IDLE, REFUSED, UNUSED_FLAGS
 from agent.images.pull_policy import POLICIES
 
@@ -238,7 +239,7 @@ _JOINED = (
     ),
 )
 
-FIELDS: Mapping[str, ConfigField] = {one.name: one for one in (*_USED, *_JOINED, *IDLE, *REFUSED)}
+FIELDS: Mapping[str, ConfigField] = {one.name: one for one in (*_USED, *_JOINED, *SERVER, *IDLE, *REFUSED)}
 
 # Flags that are no field of the file.
 FLAGS: Mapping[str, ConfigField] = {

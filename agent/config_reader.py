@@ -67,6 +67,13 @@ class ConfigReader:
             raise self.setting(name).error("must be an absolute path, not empty")
         return text
 
+    def joined_file(self, name: str) -> Path | None:
+        """A file that counts on a node that joins a cluster; there it must exist."""
+        text = self.absolute(name)
+        if text and self.text("kubeconfig") and not Path(text).exists():
+            raise self.setting(name).error(f"file {text} does not exist")
+        return Path(text) if text else None
+
     def directory(self, name: str) -> Path | None:
         """A directory that exists, None for none."""
         text = self.absolute(name)

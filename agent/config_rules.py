@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent.config_cluster import ClusterConfig, parse_taints
 from agent.config_reader import ConfigReader
+from agent.config_server import read_server_config
 from agent.config_values import ConfigError, Setting
 from agent.container_spec.facts import MemoryQos
 from agent.feature_gates import MEMORY_QOS, resolve_gates
@@ -91,6 +92,7 @@ def cluster(get: ConfigReader) -> ClusterConfig:
         attach_detach=get.typed("enableControllerAttachDetach", bool),
         event_qps=get.typed("eventRecordQPS", int),
         event_burst=get.typed("eventBurst", int),
+        server=read_server_config(get),
     )
 
 

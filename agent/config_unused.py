@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from agent.config_field import idle, refused
 
-_SERVER = "there is no HTTPS API on the node yet"
 _GC = "image garbage collection is not supported yet"
 _EVICTION = "eviction is not supported yet"
 
@@ -21,31 +20,8 @@ IDLE = (
         ("configMapAndSecretChangeDetectionStrategy", "string", "Watch", ""),
     ),
     *idle(
-        _SERVER,
-        ("enableServer", "bool", True, "enable-server"),
-        ("serverTLSBootstrap", "bool", False, "rotate-server-certificates"),
-        ("address", "string", "0.0.0.0", "address"),
-        ("port", "int", 10250, "port"),
-        ("tlsCertFile", "string", "", "tls-cert-file"),
-        ("tlsPrivateKeyFile", "string", "", "tls-private-key-file"),
-        ("tlsCipherSuites", "strings", (), "tls-cipher-suites"),
-        ("tlsCurvePreferences", "list", (), ""),
-        ("tlsMinVersion", "string", "", "tls-min-version"),
-        ("authentication.x509.clientCAFile", "string", "", "client-ca-file"),
-        ("authentication.webhook.enabled", "bool", True, "authentication-token-webhook"),
-        ("authentication.webhook.cacheTTL", "duration", "2m0s", "authentication-token-webhook-cache-ttl"),
-        ("authentication.anonymous.enabled", "bool", False, "anonymous-auth"),
-        ("authorization.mode", "string", "Webhook", "authorization-mode"),
-        ("authorization.webhook.cacheAuthorizedTTL", "duration", "5m0s", "authorization-webhook-cache-authorized-ttl"),
-        (
-            "authorization.webhook.cacheUnauthorizedTTL",
-            "duration",
-            "30s",
-            "authorization-webhook-cache-unauthorized-ttl",
-        ),
-        ("enableDebuggingHandlers", "bool", True, "enable-debugging-handlers"),
+        "the API on the node has no such handler",
         ("enableContentionProfiling", "bool", False, "contention-profiling"),
-        ("streamingConnectionIdleTimeout", "duration", "4h0m0s", "streaming-connection-idle-timeout"),
         ("enableSystemLogHandler", "bool", True, ""),
         ("enableProfilingHandler", "bool", True, ""),
         ("enableDebugFlagsHandler", "bool", True, ""),
@@ -85,6 +61,10 @@ IDLE = (
 
 REFUSED = (
     *refused(
+        "nobody is answered whose name is not known",
+        ("authentication.anonymous.enabled", "bool", False, "anonymous-auth"),
+    ),
+    *refused(
         "",
         ("staticPodURL", "string", "", "manifest-url"),
         ("staticPodURLHeader", "object", None, "manifest-url-header"),
@@ -106,6 +86,8 @@ REFUSED = (
         ("showHiddenMetricsForVersion", "string", "", ""),
         ("kernelMemcgNotification", "bool", False, "kernel-memcg-notification"),
         ("enableSystemLogQuery", "bool", False, ""),
+        ("serverTLSBootstrap", "bool", False, "rotate-server-certificates"),
+        ("tlsCurvePreferences", "list", (), ""),
         ("reservedMemory", "list", (), "reserved-memory"),
         ("tracing", "object", None, ""),
         ("localStorageCapacityIsolation", "bool", True, "local-storage-capacity-isolation"),

@@ -1,7 +1,7 @@
 """`longshore logs`: what a container has written.
 
-Before: the agent's API names the pod; where nobody answers, the names of the log directories do. Next: `cli.log_files`
-reads, `cri_client.logs` parses. Effects: prints.
+Before: the agent's API names the pod; where nobody answers, the names of the log directories do. Next:
+`cri_client.log_files` reads, `cri_client.log_text` makes lines of it. Effects: prints.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 import click
 
 from cli.failure import NOT_FOUND, UNREACHABLE, Failure
-from cli.log_files import RotatedLogError, attempts, follow, older_than, open_at_tail, read_new, read_rotated
 from cli.pods import complete_pods, find_pods
 from cli.target import DEFAULT_POD_LOGS_DIR, Target, pass_target
-from cri_client.logs import GarbageLine, LogLine, LogParser
+from cri_client.log_files import RotatedLogError, attempts, follow, older_than, open_at_tail, read_new, read_rotated
+from cri_client.log_text import LogText
 from daemonkit.duration import parse_duration
-from kube_objects.encode import parse_rfc3339, rfc3339_nano
+from kube_objects.encode import parse_rfc3339
+
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def logs(
     limit_bytes: int | None,
 ) -> None:
     """Print what a container of POD has written."""
-    printer = _Printer(timestamps, _since_ns(since, since_time), limit_bytes)
+    text = LogText(timestamps=timestamps, since_ns=_since_ns(since, since_time), limit_bytes=limit_bytes)
     found = _find(target, pod, namespace)
     directory = found.directory / _choose(found, container)
     runs = attempts(directory)
@@ -78,57 +80,25 @@ def logs(
         older = older_than(file, directory, attempt)
         going_on = follow(directory, attempt, file, older) if following and not previous else read_new(file)
         try:
-            printer.print_all(read_rotated(older, file, tail))
+            _print_all(text, read_rotated(older, file, tail))
         except RotatedLogError as error:  # better the rest of the log than nothing
             click.echo(error, err=True)
         try:
-            printer.print_all(going_on)
+            _print_all(text, going_on)
         except RotatedLogError as error:
             raise Failure(str(error)) from None
-        printer.close()
+        sys.stdout.buffer.write(text.close())
 
 
-class _Printer:
-    """Lines to stdout: those that are new enough, as many bytes as wanted."""
-
-    def __init__(self, timestamps: bool, since_ns: int | None, limit_bytes: int | None) -> None:
-        self._parser = LogParser(join_partials=True)
-        self._timestamps = timestamps
-        self._since_ns = since_ns
-        self._left = limit_bytes
-        self._wanted = since_ns is None
-
-    def print_all(self, blocks: Iterable[bytes]) -> None:
-        """Print what the blocks hold; an empty one means that nothing more is there at the moment."""
-        for data in blocks:
-            if self._left == 0:
-                return
-            self._print(self._parser.feed(data))
-            if not data:
-                sys.stdout.flush()
-
-    def close(self) -> None:
-        """Print a last line that has no end."""
-        self._print(self._parser.close())
-
-    def _print(self, lines: list[LogLine | GarbageLine]) -> None:
-        for line in lines:
-            if isinstance(line, LogLine) and self._since_ns is not None:
-                self._wanted = line.time_ns >= self._since_ns
-            if self._wanted:  # what is no entry belongs to the line before it
-                self._write(self._text(line))
-
-    def _text(self, line: LogLine | GarbageLine) -> bytes:
-        if not isinstance(line, LogLine):
-            return line.content + b"\n"
-        start = rfc3339_nano(line.time_ns).encode() + b" " if self._timestamps else b""
-        return start + line.content + (b"" if line.partial else b"\n")
-
-    def _write(self, text: bytes) -> None:
-        if self._left is not None:
-            text = text[: self._left]
-            self._left -= len(text)
-        sys.stdout.buffer.write(text)
+def _print_all(text: LogText, blocks: Iterable[bytes]) -> None:
+    """Print what the blocks hold; an empty one means that nothing more is there at the moment."""
+    for data in blocks:
+        if text.full:
+            return
+        sys.stdout.buffer.write(text.feed(data))
+        if not data:
+            sys.stdout.flush()
+            time.sleep(_POLL_S)
 
 
 def _since_ns(since: str | None, since_time: str | None) -> int | None:

@@ -47,6 +47,11 @@ class ControlPlane:
         self._server = self._authority.issue(
             "kube-apiserver", addresses=("127.0.0.1", "::1", "localhost", "kubernetes", "10.96.0.1", _ADVERTISED)
         )
+        # The API server as the client of the nodes' own API.
+        self._node_client = self._authority.issue("kube-apiserver-kubelet-client", groups=("system:masters",))
+        self.client_authority = self._authority.certificate
+        self.nodes_socket = base / "nodes.sock"
+        """Where a test that has nodes listens for the API server's connections to them (HTTP CONNECT)."""
         self._accounts_key = base / "pki" / "service-accounts.key"
         write_key(self._accounts_key, new_key())
         self.administrator = self.kubeconfig(*ADMINISTRATOR)
@@ -95,9 +100,26 @@ class ControlPlane:
             f"--service-account-signing-key-file={accounts}",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-cluster-ip-range={_SERVICE_RANGE}",
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--profiling=false",
-            f"--cert-dir={self.base / 'pki'}",
+            f"--cert-dir={self.base / 'pki'}", f"--kubelet-client-certificate={self._node_client.certificate}",
+            f"--kubelet-client-key={self._node_client.key}", "--kubelet-preferred-address-types=InternalIP",
+            f"--egress-selector-config-file={self._write_egress()}",
         )  # fmt: skip
         self._until("kube-apiserver", f"{self.url}/readyz")
+
+    def _write_egress(self) -> Path:
+        """Nodes of a lab are in network namespaces of their own, which nothing on this machine leads to."""
+        connection = {"proxyProtocol": "HTTPConnect", "transport": {"uds": {"udsName": str(self.nodes_socket)}}}
+        path = self.base / "egress.yaml"
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "apiserver.k8s.io/v1beta1",
+                    "kind": "EgressSelectorConfiguration",
+                    "egressSelections": [{"name": "cluster", "connection": connection}],
+                }
+            )
+        )
+        return path
 
     def start_controllers(self, controllers: str = "*,-node-lifecycle-controller") -> None:
         """`controllers` as in --controllers; without kubelets the node lifecycle would declare every pod not ready."""
@@ -146,9 +168,12 @@ class ControlPlane:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """What kubectl, as the administrator, says; LabError when it fails."""
-        argv = [str(self._binaries / "kubectl"), f"--kubeconfig={self.administrator}", *arguments]
-        argv.append(f"--cache-dir={self.base / 'kubectl-cache'}")
-        return self._machine.run(argv, stdin=stdin).stdout
+        return self._machine.run([*self.kubectl_command(), *arguments], stdin=stdin).stdout
+
+    def kubectl_command(self) -> list[str]:
+        """How kubectl is started as the administrator."""
+        cache = f"--cache-dir={self.base / 'kubectl-cache'}"
+        return [str(self._binaries / "kubectl"), f"--kubeconfig={self.administrator}", cache]
 
     def compact(self) -> None:
         """Make etcd forget every state but the present one."""

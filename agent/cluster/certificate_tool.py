@@ -3,11 +3,13 @@ moment every few months.
 
 Before: `client_certificate` starts it.  Next: its answer, JSON on standard output.  It gets keys and certificates on
 standard input, so that no process list shows them.  `request NAME GROUP` makes a signing request for the key that it
-gets, or for a new one; `read` tells of a certificate.  Errors: status 1 and a line on standard error.
+gets, or for a new one; `self-signed NAME` makes a server's certificate that signs itself; `read` tells of one.  Errors:
+status 1 and a line on standard error.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import sys
@@ -16,7 +18,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 def make_request(name: str, group: str, key_text: bytes) -> dict[str, Any]:
@@ -41,11 +43,34 @@ def read_certificate(text: bytes) -> dict[str, Any]:
     return {"from": found.not_valid_before_utc.timestamp(), "until": found.not_valid_after_utc.timestamp()}
 
 
+def make_self_signed(name: str) -> dict[str, Any]:
+    """`key` and `certificate` (PEM) of a server of that name, and `until` when it is valid: a year."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}@{int(now.timestamp())}"[-64:])])
+    until = now + datetime.timedelta(days=365)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(until)
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    form, encoding = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
+    return {
+        "key": key.private_bytes(encoding, form, serialization.NoEncryption()).decode(),
+        "certificate": made.sign(key, hashes.SHA256()).public_bytes(encoding).decode(),
+        "until": until.timestamp(),
+    }
+
+
 def main(arguments: list[str]) -> int:
     """The exit status."""
     text = sys.stdin.buffer.read()
     try:
-        found = make_request(arguments[1], arguments[2], text) if arguments[0] == "request" else read_certificate(text)
+        if arguments[0] == "request":
+            found = make_request(arguments[1], arguments[2], text)
+        elif arguments[0] == "self-signed":
+            found = make_self_signed(arguments[1])
+        else:
+            found = read_certificate(text)
     except (ValueError, TypeError) as error:
         print(str(error).splitlines()[0], file=sys.stderr)
         return 1

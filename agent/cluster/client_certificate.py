@@ -51,11 +51,11 @@ class CertificateFiles:
         key = path.read_bytes() if path.exists() else b""
         arguments = ("request", user_name(node_name), NODES_GROUP)
         try:
-            made = await _ask_tool(*arguments, text=key)
+            made = await ask_tool(*arguments, text=key)
         except CertificateError:
             if not key:
                 raise
-            made = await _ask_tool(*arguments, text=b"")  # what waited there was no key
+            made = await ask_tool(*arguments, text=b"")  # what waited there was no key
         write_atomic(path, made["key"].encode())
         return made
 
@@ -81,11 +81,12 @@ class CertificateFiles:
 
 async def read_validity(certificate: bytes) -> Validity:
     """Raises CertificateError."""
-    found = await _ask_tool("read", text=certificate)
+    found = await ask_tool("read", text=certificate)
     return Validity(found["from"], found["until"])
 
 
-async def _ask_tool(*arguments: str, text: bytes) -> dict[str, Any]:
+async def ask_tool(*arguments: str, text: bytes) -> dict[str, Any]:
+    """What `certificate_tool` says; `text` goes to its standard input.  Raises CertificateError."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", _TOOL, *arguments, stdin=pipe, stdout=pipe, stderr=pipe

@@ -37,12 +37,14 @@ class NodeLook:
         settings: Settings,
         identity: MachineIdentity,
         going_down: Callable[[], bool],
+        api_port: Callable[[], int] = lambda: 0,
     ) -> None:
         self._runtime = runtime
         self._images = images
         self._settings = settings
         self._identity = identity
         self._going_down = going_down
+        self._api_port = api_port
         self._pressure = PressureMemory()
         self._answer: StatusResponse | None = None
         self._answered_s = 0.0
@@ -104,6 +106,7 @@ class NodeLook:
             features=answer.features if answer is not None else None,
             images=self._listed,
             conditions=node_conditions(problems, self._pressure.look(pressures(self._usage), now_s)),
+            api_port=self._api_port(),
         )
 
     def _tell(self, problem: str) -> None:

@@ -54,6 +54,8 @@ class NodeView:
     features: RuntimeFeatures | None = None
     images: tuple[Image, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    api_port: int = 0
+    """Where the API on this node listens, 0 while it does not."""
 
 
 def new_node(view: NodeView, now: str) -> Json:
@@ -72,6 +74,7 @@ def new_node(view: NodeView, now: str) -> Json:
         "allocatable": free,
         "addresses": addresses(view, ()),
         "conditions": condition_entries((), view.conditions, now, heartbeat=True),
+        "daemonEndpoints": daemon_endpoints(view),
         "nodeInfo": node_info(view),
         **lists(view),
     }
@@ -126,6 +129,11 @@ def addresses(view: NodeView, known: Sequence[Json]) -> list[Json]:
     own = () if view.config.external_cloud and not view.told_ips else view.facts.node_ips
     found = [{"type": "InternalIP", "address": address} for address in own]
     return [*found, {"type": "Hostname", "address": view.facts.node_name}]
+
+
+def daemon_endpoints(view: NodeView) -> Json:
+    """Where the API server finds this node's API."""
+    return {"kubeletEndpoint": {"Port": view.api_port}}
 
 
 def node_info(view: NodeView) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from agent.cluster.node_object import (
     Json,
     NodeView,
     addresses,
+    daemon_endpoints,
     lists,
     node_annotations,
     node_info,
@@ -70,12 +71,17 @@ def _status_changes(known: Json, view: NodeView) -> Json:
     if told != (wanted_addresses := addresses(view, told)):
         # Merged by their type, two addresses of one type would become one.
         changes["addresses"] = [*wanted_addresses, {"$patch": "replace"}]
+    if _port(known) != view.api_port:
+        changes["daemonEndpoints"] = daemon_endpoints(view)
     # What a kubelet before us said, and is not so now.
-    if ((known.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port"):
-        changes["daemonEndpoints"] = {"kubeletEndpoint": {"Port": 0}}
     if known.get("declaredFeatures"):
         changes["declaredFeatures"] = None
     return changes
+
+
+def _port(known: Json) -> int:
+    endpoint = (known.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+    return int(endpoint.get("Port") or 0)
 
 
 def _amounts(known: Mapping[str, str], wanted: Mapping[str, str]) -> Json:

@@ -23,6 +23,7 @@ from agent.cluster.pods import ClusterPods
 from agent.node.facts import read_machine_identity
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
+from agent.server.node_api.server import NodeApi
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn_eternal
 from kube_client.config import ApiConfig
@@ -56,7 +57,9 @@ class ClusterSide:
         self._show = show
         self._rival = ""
         self._identity = read_machine_identity()
-        self._look = NodeLook(runtime, images, settings, self._identity, going_down)
+        self._look = NodeLook(runtime, images, settings, self._identity, going_down, self._api_port)
+        self._runtime = runtime
+        self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
         self.node = OwnNode(settings.config.node_name)
         self.node.when_changed(self._take_node)
@@ -88,12 +91,25 @@ class ClusterSide:
         spawn_eternal(group, self.node.follow(clients.api), name="api node")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
+        if config.server.enabled:
+            board = self._shared.board
+            self._api = NodeApi(
+                self._settings, heartbeat, self._runtime, lambda: self._workers.workers, board, self._look_again
+            )
+            spawn_eternal(group, self._api.run(), name="node api")
         ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared).spawn(group)
 
     def wake(self) -> None:
         """The node begins to go down, or its settings were read again: the Node is to say so at once."""
         self._take_labels()
         self._look_again()
+
+    def _api_port(self) -> int:
+        """As the Node says it: the one of the configuration, unless nobody can listen there."""
+        server = self._settings.config.cluster.server
+        if self._api is None:
+            return server.port if server.enabled else 0
+        return self._api.port
 
     def _look_again(self) -> None:
         if self._keeper is not None:

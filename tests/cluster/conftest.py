@@ -28,7 +28,7 @@ from lab.images import load_images
 from lab.machine import wait_until
 from lab.manifests import is_ready
 from lab.node import LabNode
-from tests.cluster.relay import Relay
+from tests.cluster.relay import Relay, Road
 from tests.conftest import OUTCOME
 from tests.kernel.netlab import NFTABLES, NODE_IP, Namespace, Node, make_node
 from tests.kernel.proxy_process import ProxyProcess
@@ -138,7 +138,10 @@ def member(cluster: Cluster) -> Iterator[Member]:
                 host, containerd, host.base / "node", name="member-a", cgroup_root=f"{host.cgroup_root}/member"
             )
             config = cluster.plane.kubeconfig("system:node:member-a", ("system:nodes",), server=relay.url)
-            node.agent_flags.append(f"--kubeconfig={config}")
+            node.agent_flags += [f"--kubeconfig={config}", f"--cert-dir={node.base / 'pki'}"]
+            authority = str(cluster.plane.client_authority)
+            node.agent_config["authentication"] = {"x509": {"clientCAFile": authority}}
+            road = cluster.do(lambda: Road(namespace, cluster.plane.nodes_socket))
             made = Member(cluster, node, relay)
             try:
                 cluster.do(cluster.plane.start_scheduler)
@@ -150,6 +153,7 @@ def member(cluster: Cluster) -> Iterator[Member]:
             finally:
                 node.close()
                 relay.close()
+                road.close()
                 namespace.close()
                 cluster.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
                 cluster.kubectl("delete", "node", "member-a", "--ignore-not-found")

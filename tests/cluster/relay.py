@@ -1,4 +1,6 @@
-"""Stands between a node's network namespace and the control plane on this machine's loopback; can be cut and opened."""
+"""The only ways between a node's network namespace and the control plane on this machine's loopback: a relay from the
+node to the API server, which can be cut and opened, and a road for the API server to the nodes.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,21 @@ import contextlib
 import selectors
 import socket
 import threading
+from pathlib import Path
 
 from tests.kernel.netlab import Namespace
 
 _PORT = 6443
 
 
-class Relay(threading.Thread):
-    """Listens on 127.0.0.1:6443 of `namespace` and passes bytes to `port` of this machine."""
+class _Pump(threading.Thread):
+    """Takes connections on a listener and joins each with another one that `reach` opens."""
 
-    def __init__(self, namespace: Namespace, port: int) -> None:
-        """To be made where the control plane listens: a thread stays in the network namespace it was started in."""
+    def __init__(self, listener: socket.socket) -> None:
         super().__init__(daemon=True)
-        self._port = port
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
-        self._listener = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", _PORT))
+        self._listener = listener
         self._listener.listen(64)
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -31,10 +30,9 @@ class Relay(threading.Thread):
         self._open = True
         self.start()
 
-    @property
-    def url(self) -> str:
-        """As a daemon in the namespace reaches it."""
-        return f"https://127.0.0.1:{_PORT}"
+    def reach(self, client: socket.socket) -> socket.socket:
+        """The other end for this client.  Raises OSError."""
+        raise NotImplementedError
 
     def cut(self) -> None:
         """End every connection; new ones are taken and ended at once."""
@@ -75,14 +73,12 @@ class Relay(threading.Thread):
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
-        server = socket.socket()
         try:
             if not self._open:
                 raise ConnectionRefusedError
-            server.connect(("127.0.0.1", self._port))
+            server = self.reach(client)
         except OSError:
             client.close()
-            server.close()
             return
         for one, other in ((client, server), (server, client)):
             self._peers[one] = other
@@ -106,3 +102,59 @@ class Relay(threading.Thread):
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(each)
                 each.close()
+
+
+class Relay(_Pump):
+    """Listens on 127.0.0.1:6443 of `namespace` and passes bytes to `port` of this machine."""
+
+    def __init__(self, namespace: Namespace, port: int) -> None:
+        """To be made where the control plane listens: a thread stays in the network namespace it was started in."""
+        self._port = port
+        listener = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", _PORT))
+        super().__init__(listener)
+
+    @property
+    def url(self) -> str:
+        """As a daemon in the namespace reaches it."""
+        return f"https://127.0.0.1:{_PORT}"
+
+    def reach(self, client: socket.socket) -> socket.socket:
+        """The API server."""
+        return socket.create_connection(("127.0.0.1", self._port))
+
+
+class Road(_Pump):
+    """The API server's egress to nodes: HTTP CONNECT on a unix socket, from inside the node's namespace."""
+
+    def __init__(self, namespace: Namespace, path: Path) -> None:
+        self._namespace = namespace
+        self._path = path
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        super().__init__(listener)
+
+    def reach(self, client: socket.socket) -> socket.socket:
+        """Whom the client names."""
+        client.settimeout(5)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = client.recv(4096)
+            if not data:
+                raise ConnectionResetError
+            head += data
+        host, _, port = head.split()[1].decode().rpartition(":")
+        server = self._namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            server.connect((host, int(port)))
+        except OSError:
+            server.close()
+            raise
+        client.sendall(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        return server
+
+    def close(self) -> None:
+        """End everything; the socket is gone."""
+        super().close()
+        self._path.unlink(missing_ok=True)

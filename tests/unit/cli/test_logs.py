@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cli.log_files import attempts, follow, older_than, open_at_tail, read_rotated
+from cri_client.log_files import attempts, follow, older_than, open_at_tail, read_rotated
 from tests.unit.cli.conftest import Node
 
 

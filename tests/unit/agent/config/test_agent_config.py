@@ -326,10 +326,12 @@ def test_flags_only() -> None:
 
 
 def test_a_flag_without_effect_is_accepted_and_noted() -> None:
-    config = load_config(["--register-node=false", "--port=1234"])
-    assert sorted(note.split()[0] for note in config.notes) == ["port", "registerNode"]
-    joined = load_config(["--register-node=false", "--port=1234", "--kubeconfig=/etc/kubeconfig"])
-    assert [note.split()[0] for note in joined.notes] == ["port"]
+    flags = ["--register-node=false", "--port=1234", "--hairpin-mode=none"]
+    config = load_config(flags)
+    assert sorted(note.split()[0] for note in config.notes) == ["hairpinMode", "port", "registerNode"]
+    joined = load_config([*flags, "--kubeconfig=/etc/kubeconfig"])
+    assert [note.split()[0] for note in joined.notes] == ["hairpinMode"]
+    assert joined.cluster.server.port == 1234
 
 
 def test_how_the_node_joins_a_cluster(tmp_path: Path) -> None:

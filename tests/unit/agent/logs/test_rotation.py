@@ -16,8 +16,8 @@ import pytest
 from agent.logs.monitor import LogMonitor
 from agent.logs.policy import LogPolicy
 from agent.logs.rotate import put_aside, put_back, rotated, tidy
-from cli.log_files import older_than, open_at_tail, read_new, read_rotated
 from cri_client.errors import Unavailable
+from cri_client.log_files import older_than, open_at_tail, read_new, read_rotated
 
 NOON = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.UTC)
 POLICY = LogPolicy(max_bytes=30, max_files=50, max_workers=2, interval_s=10.0)

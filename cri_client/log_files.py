@@ -1,6 +1,6 @@
 """A container's log files as the kubelet lays them out, read and followed. I/O.
 
-Before: `cli.logs` found the pod. Next: `cri_client.logs` parses. Layout:
+Before: `cli.logs`, or the node's API, found the pod. Next: `cri_client.logs` parses. Layout:
 LOGS_DIR/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log; rotation renames ATTEMPT.log to ATTEMPT.log.YYYYMMDD-HHMMSS, starts
 it anew, and packs the older ones (.gz).
 """
@@ -13,14 +13,12 @@ import gzip
 import io
 import os
 import re
-import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 _BLOCK_BYTES = 64 * 1024
-_POLL_S = 0.1
 PACKED = ".gz"
 _STAMP = re.compile(r"\d{8}-\d{6}")
 _LOG = re.compile(r"(\d+)\.log(\.\d{8}-\d{6}(\.gz)?)?\Z")
@@ -134,12 +132,15 @@ def read_new(file: BinaryIO) -> Iterator[bytes]:
         yield data
 
 
-def follow(directory: Path, attempt: int, file: BinaryIO, older: Iterable[Path]) -> Generator[bytes, None, None]:
-    """What comes from here on: through rotations (another file behind the name) and restarts (a later attempt).
+def follow(
+    directory: Path, attempt: int, file: BinaryIO, older: Iterable[Path], *, restarts: bool = True
+) -> Generator[bytes, None, None]:
+    """What comes from here on: through rotations (another file behind the name) and restarts (a later attempt), or,
+    without `restarts`, to the moment when there is a later one.
 
     `older` is what `older_than` said when `file` was opened. A reader that is slow enough to miss a whole file reads it
-    where rotation has put it. Yields b"" each time nothing is new, so that the caller can flush. Ends when the pod's
-    log directory is gone, and closes the file. Raises RotatedLogError.
+    where rotation has put it. Yields b"" each time nothing is new: the caller waits a moment before it goes on. Ends
+    when the pod's log directory is gone, and closes the file. Raises RotatedLogError.
     """
     read = {_stamp(path) for path in older}
     try:
@@ -151,6 +152,9 @@ def follow(directory: Path, attempt: int, file: BinaryIO, older: Iterable[Path])
                 next_attempt, next_file = later
                 yield from _missed(directory, attempt, read, file, next_file)
                 if next_attempt != attempt:
+                    if not restarts:
+                        next_file.close()
+                        return
                     read = set()
                     yield from _missed(directory, next_attempt, read, None, next_file)
                 file.close()
@@ -159,7 +163,6 @@ def follow(directory: Path, attempt: int, file: BinaryIO, older: Iterable[Path])
             if not directory.exists():
                 return
             yield b""
-            time.sleep(_POLL_S)
     finally:
         file.close()
 

@@ -1,0 +1,31 @@
+"""The configuration in force as a KubeletConfiguration: what /configz answers.  Pure.
+
+Before: config.py has read file and flags.  Next: agent/server/node_api sends it.  Fields that nobody has set are there
+with the value that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.config_fields import FIELDS
+from agent.config_values import default_of
+from daemonkit.duration import format_duration
+
+
+def config_document(given: Mapping[str, object]) -> dict[str, Any]:
+    """Fields by name as the object has them, as JSON values; `given` are values by the full name of their field."""
+    found: dict[str, Any] = {}
+    for name, field in FIELDS.items():
+        value = given.get(name, default_of(field))
+        if value is None:
+            continue
+        if field.kind == "duration" and isinstance(value, int | float):
+            value = format_duration(value)
+        *outer, last = name.split(".")
+        place = found
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = list(value) if isinstance(value, tuple) else value
+    return found

@@ -1,0 +1,187 @@
+"""The node's HTTPS API: who asks, whether he may, and which verb answers.  I/O: serves.
+
+Before: agent/cluster/side, on a node that has joined a cluster; a node that stands alone imports none of this.  Next:
+one module for each verb.  First it is found out who asks (401), then whether the path is one (400), then whether he may
+(403), only then whether it is there (404).  No answer is a redirect.  Source: kubelet server and its authentication.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from agent.assembly import Settings
+from agent.cluster.client_certificate import CertificateError
+from agent.config_document import config_document
+from agent.server.board import StatusBoard
+from agent.server.node_api.caller import Caller, bearer_token, caller_of_certificate
+from agent.server.node_api.container_logs import ContainerLogs
+from agent.server.node_api.listener import Connection, Listener, listen
+from agent.server.node_api.paths import PathError, need_of, split_path
+from agent.server.node_api.pod_lists import pod_list, running_pod_list
+from agent.server.node_api.reviews import Reviewer, ReviewError, Reviews
+from agent.server.node_api.streams import Streams
+from agent.server.node_api.targets import VerbError, Workers
+from agent.server.node_api.tls import ServerTls, TlsError
+from cri_client.protocols import Runtime
+
+MAX_BODY_BYTES = 64 << 10
+_RETRY_S = 5.0
+_JSON = "application/json"
+_log = logging.getLogger(__name__)
+_Answer = Callable[[web.BaseRequest, tuple[str, ...]], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """`parts` is how many parts may follow the first."""
+
+    answer: _Answer
+    parts: tuple[int, ...]
+    methods: tuple[str, ...] = ("GET",)
+    debugging: bool = False
+
+
+class NodeApi:
+    """`run` serves for ever; `port` is where, 0 while that is found to be impossible."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Reviewer,
+        runtime: Runtime,
+        workers: Workers,
+        board: StatusBoard,
+        listening: Callable[[], None],
+    ) -> None:
+        config = settings.config
+        self._config = config.cluster.server
+        self._settings = settings
+        self._workers = workers
+        self._board = board
+        self._listening = listening
+        self._reviews = Reviews(client, self._config, config.node_name)
+        self._tls = ServerTls(self._config, config.cluster.cert_dir, config.node_name)
+        self._logs = ContainerLogs(workers, config.pod_logs_dir)
+        self.streams = Streams(runtime, workers, self._config.stream_idle_s)
+        self._verbs = self._table()
+        self.port = self._config.port
+
+    async def run(self) -> None:
+        """Serve as soon as there are certificate and port."""
+        said = ""
+        while True:
+            try:
+                await self._tls.current()
+                listener = listen(self._config.address, self._config.port)
+                break
+            except (TlsError, CertificateError, OSError) as error:
+                text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                if text != said:
+                    said, self.port = text, 0
+                    self._listening()
+                    _log.error("%s; trying again", text)
+                await asyncio.sleep(_RETRY_S)
+        with listener:
+            self.port = int(listener.getsockname()[1])
+            if said:
+                self._listening()
+            server = web.Server(self._handle, handler_cancellation=True)
+            await Listener(server, self._tls.current).run(listener)
+
+    def _table(self) -> Mapping[str, _Verb]:
+        streams, both = self.streams, ("GET", "POST")
+        return {
+            "healthz": _Verb(self._healthz, (0, 1)),
+            "pods": _Verb(self._pods, (0,)),
+            "runningpods": _Verb(self._running_pods, (0,), debugging=True),
+            "configz": _Verb(self._configz, (0,), debugging=True),
+            "containerLogs": _Verb(lambda r, p: self._logs.get(r, *p), (3,), debugging=True),
+            "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, debugging=True),
+            "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, debugging=True),
+            "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, debugging=True),
+            "run": _Verb(lambda r, p: streams.run(r, *_names(p)), (3, 4), ("POST",), debugging=True),
+        }
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)  # noqa: S101 # Listener makes no others
+        connection.request_began()
+        try:
+            return await self._answer(request, connection)
+        except VerbError as error:
+            return _refusal(error.status, str(error))
+        finally:
+            connection.request_ended()
+
+    async def _answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        caller = await self._caller(request)
+        if caller is None:
+            return _refusal(401, "Unauthorized")
+        try:
+            parts = split_path(request.raw_path.partition("?")[0])
+        except PathError as error:
+            return _refusal(400, str(error))
+        need = need_of(request.method, parts)
+        who = f"user={caller.name}, verb={need.verb}, resource=nodes, subresource(s)=[{' '.join(need.subresources)}]"
+        try:
+            if not await self._reviews.may(caller, need):
+                return _refusal(403, f"Forbidden ({who})")
+        except ReviewError as error:
+            _log.warning("cannot have access reviewed: %s", error)
+            return _refusal(500, f"Authorization error ({who})")
+        connection.allowed()
+        return await self._find(request, parts)(request, parts[1:])
+
+    def _find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> _Answer:
+        verb = self._verbs.get(parts[0])
+        if verb is None or len(parts) - 1 not in verb.parts:
+            raise VerbError(404, "404 page not found")
+        if verb.debugging and not self._config.debugging_handlers:
+            raise VerbError(405, "Debug endpoints are disabled.")
+        if request.method not in verb.methods:
+            raise VerbError(405, f"405: {request.method} is not for this path, only {', '.join(verb.methods)}")
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise VerbError(413, f"a request's body has at most {MAX_BODY_BYTES} bytes")
+        return verb.answer
+
+    async def _caller(self, request: web.BaseRequest) -> Caller | None:
+        transport = request.transport
+        found = transport.get_extra_info("peercert") if transport is not None else None
+        caller = caller_of_certificate(found, time.time())
+        if caller is not None:
+            return caller
+        return await self._reviews.caller_of_token(bearer_token(request.headers.get("Authorization", "")))
+
+    async def _healthz(self, _request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
+        if parts and parts[0] not in ("ping", "log", "syncloop"):
+            raise VerbError(404, "404 page not found")
+        return web.Response(text="ok")
+
+    async def _pods(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
+        return web.Response(body=pod_list(one for _, one in self._board.entries()), content_type=_JSON)
+
+    async def _running_pods(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
+        return web.Response(body=running_pod_list(self._workers()), content_type=_JSON)
+
+    async def _configz(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
+        document = {"kubeletconfig": config_document(self._settings.config.given)}
+        return web.Response(body=msgspec.json.encode(document), content_type=_JSON)
+
+
+def _names(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """NAMESPACE, POD, CONTAINER and UID, whose place in a path is before the container."""
+    return parts if len(parts) < 4 else (parts[0], parts[1], parts[3], parts[2])
+
+
+def _refusal(status: int, text: str) -> web.Response:
+    response = web.Response(status=status, text=f"{text}\n")
+    if status in (400, 401, 403, 413):
+        response.force_close()  # whoever may not be here does not stay
+    return response

@@ -1,0 +1,119 @@
+"""The server's TLS: certificate and key of the configuration or made by ourselves, the authority of clients.  I/O.
+
+Before: `ServerConfig`.  Next: `listener` takes a context for each new connection; files that change count from then on,
+and one that is half written for a while leaves what was read before in force.  A client's certificate that does not
+verify ends the handshake; without one a client needs a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import time
+from pathlib import Path
+
+from agent.cluster.client_certificate import CertificateError, ask_tool
+from agent.config_server import ServerConfig
+from daemonkit.files import write_atomic
+
+CERTIFICATE, KEY = "kubelet.crt", "kubelet.key"
+_LOOK_AGAIN_S = 5.0
+_RENEW_S = 86400.0
+_log = logging.getLogger(__name__)
+_Stamps = tuple[tuple[int, int, int] | None, ...]
+
+
+class TlsError(Exception):
+    """There is no context yet; the text reads `cannot <verb> <object>: <cause>`."""
+
+
+class ServerTls:
+    """`current` gives the newest context that could be made."""
+
+    def __init__(self, config: ServerConfig, cert_dir: Path, node_name: str) -> None:
+        self._config = config
+        self._node_name = node_name
+        self._directory = cert_dir
+        self._certificate = config.certificate or cert_dir / CERTIFICATE
+        self._key = config.key or cert_dir / KEY
+        self._context: ssl.SSLContext | None = None
+        self._stamps: _Stamps = ()
+        self._look_at_s = 0.0
+        self._own_until_s = 0.0
+        self._problem = ""
+        self._lock = asyncio.Lock()
+
+    async def current(self) -> ssl.SSLContext:
+        """Raises TlsError, CertificateError, OSError while there is none."""
+        async with self._lock:
+            now_s = asyncio.get_running_loop().time()
+            if self._context is None or now_s >= self._look_at_s:
+                if self._config.certificate is None:
+                    await self._make_own()
+                self._look_at_s = now_s + _LOOK_AGAIN_S
+                await asyncio.to_thread(self._look)
+        assert self._context is not None  # noqa: S101 # _look raises else
+        return self._context
+
+    async def _make_own(self) -> None:
+        """A certificate that signs itself, as the kubelet makes one where it is given none; kept over restarts."""
+        if time.time() < self._own_until_s - _RENEW_S:
+            return
+        try:
+            self._own_until_s = (await ask_tool("read", text=self._certificate.read_bytes()))["until"]
+            whole = self._key.exists()
+        except (OSError, CertificateError):
+            whole = False
+        if whole and time.time() < self._own_until_s - _RENEW_S:
+            return
+        made = await ask_tool("self-signed", self._node_name, text=b"")
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(self._key, made["key"].encode())
+        write_atomic(self._certificate, made["certificate"].encode())
+        self._own_until_s = made["until"]
+        _log.info("made the certificate %s for the API of this node", self._certificate)
+
+    def _look(self) -> None:
+        paths = (self._certificate, self._key, *([self._config.client_ca] if self._config.client_ca else ()))
+        stamps = tuple(_stamp(path) for path in paths)
+        if self._context is not None and stamps == self._stamps:
+            return
+        try:
+            self._context, self._stamps = self._make(), stamps
+        except (OSError, ssl.SSLError) as error:
+            problem = f"cannot read the TLS files of this node's API: {_cause(error, paths)}"
+            if self._context is None:
+                raise TlsError(problem) from None
+            if problem != self._problem:
+                self._problem = problem
+                _log.error("%s; those read before stay in force", problem)
+
+    def _make(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3 if self._config.tls13_only else ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        if self._config.ciphers:
+            context.set_ciphers(":".join(self._config.ciphers))
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(self._certificate, self._key)
+        if self._config.client_ca is not None:
+            context.load_verify_locations(self._config.client_ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _cause(error: OSError, paths: tuple[Path, ...]) -> str:
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        return f"{missing} does not exist"
+    return f"{', '.join(map(str, paths))}: {error.reason if isinstance(error, ssl.SSLError) else error.strerror}"

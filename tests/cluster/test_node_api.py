@@ -1,0 +1,157 @@
+"""kubectl's verbs through the real API server, to the API on a node that runs our agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.machine import LabError, wait_until
+from tests.cluster.conftest import Member
+from tests.cluster.test_pods import pod_object, running
+
+pytestmark = pytest.mark.timeout(240)
+LABEL, POD = "api-10250", "talks"
+_SCRIPT = (
+    "if [ -f /v/ran ]; then echo second >&2; else touch /v/ran; i=0; while [ $i -lt 300 ]; do echo line $i; "
+    "i=$((i+1)); done; exit 3; fi; while :; do sleep 0.2; [ -f /v/say ] && echo said && rm /v/say; done"
+)
+
+
+@pytest.fixture(scope="module")
+def talks(member: Member) -> Iterator[Member]:
+    """A pod whose first run wrote 300 lines and failed, and whose second one goes on."""
+    pod = pod_object(LABEL, POD)
+    pod["spec"]["volumes"] = [{"name": "v", "emptyDir": {}}]
+    container = pod["spec"]["containers"][0]
+    again = {**container, "name": "again", "command": ["/bin/sh", "-c", _SCRIPT]}
+    again["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
+    del again["readinessProbe"]
+    pod["spec"]["containers"].append(again)
+    member.cluster.apply(pod)
+
+    def twice() -> bool:
+        found = member.pod(POD).get("status", {}).get("containerStatuses", ())
+        return any(one["restartCount"] == 1 and "running" in one["state"] for one in found)
+
+    member.wait(twice, "the second run")
+    member.wait(lambda: running(member, LABEL), "the pod to be Ready")
+    yield member
+    member.remove(LABEL)
+
+
+def kubectl(member: Member, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    argv = [*member.cluster.plane.kubectl_command(), *arguments]
+    pipe = subprocess.PIPE
+    given: dict[str, Any] = {"stdin": pipe, "stdout": pipe, "stderr": subprocess.STDOUT, **options}
+    return member.cluster.do(lambda: subprocess.Popen(argv, **given))
+
+
+def refused(member: Member, *arguments: str) -> str:
+    with pytest.raises(LabError) as caught:
+        member.cluster.kubectl(*arguments)
+    return str(caught.value)
+
+
+def test_the_node_says_where_its_api_is(talks: Member) -> None:
+    status = talks.get("node", "member-a")["status"]
+    assert status["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+    assert json.loads(talks.cluster.kubectl("get", "--raw", "/api/v1/nodes/member-a/proxy/configz"))["kubeletconfig"]
+    assert talks.cluster.kubectl("get", "--raw", "/api/v1/nodes/member-a/proxy/healthz") == "ok"
+    for verb in ("pods", "runningpods/"):
+        found = json.loads(talks.cluster.kubectl("get", "--raw", f"/api/v1/nodes/member-a/proxy/{verb}"))
+        assert POD in [one["metadata"]["name"] for one in found["items"]]
+    missing = refused(talks, "get", "--raw", "/api/v1/nodes/member-a/proxy/no/such/thing")
+    assert "could not find the requested resource" in missing
+
+
+def test_logs(talks: Member) -> None:
+    read = talks.cluster.kubectl
+    assert read("logs", POD, "--container=again", "--previous") == "".join(f"line {i}\n" for i in range(300))
+    assert read("logs", POD, "--container=again", "--previous", "--tail=2") == "line 298\nline 299\n"
+    assert read("logs", POD, "--container=again", "--previous", "--limit-bytes=11") == "line 0\nline"
+    assert read("logs", POD, "--container=again") == "second\n"
+    stamped = read("logs", POD, "--container=again", "--timestamps").split()
+    assert stamped[1] == "second"
+    assert stamped[0].startswith("20")
+    assert read("logs", POD, "--container=again", "--since-time=2000-01-01T00:00:00Z") == "second\n"
+    said = refused(talks, "logs", POD, "--container=web", "--previous")
+    assert 'previous terminated container "web" in pod "talks" not found' in said
+
+
+def test_logs_are_followed_until_the_run_ends(talks: Member) -> None:
+    follower = kubectl(talks, "logs", POD, "--container=again", "--follow")
+    try:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == b"second\n"
+        talks.cluster.kubectl("exec", POD, "--container=again", "--", "touch", "/v/say")
+        assert follower.stdout.readline() == b"said\n"
+    finally:
+        follower.kill()
+        follower.communicate()
+
+
+def test_commands(talks: Member) -> None:
+    read = talks.cluster.kubectl
+    assert read("exec", POD, "--container=web", "--", "echo", "a  b;c", "d") == "a  b;c d\n"
+    assert read("exec", POD, "--container=web", "-i", "--", "cat", stdin="through\nand back\n") == "through\nand back\n"
+    assert "exit code 7" in refused(talks, "exec", POD, "--container=web", "--", "sh", "-c", "exit 7")
+    assert "container nope" in refused(talks, "exec", POD, "--container=nope", "--", "true")
+    main, follower = os.openpty()
+    shell = kubectl(talks, "exec", "-it", POD, "--container=web", "--", "sh", stdin=follower, stdout=follower)
+    os.close(follower)
+    try:
+        os.write(main, b"tty && exit 5\n")
+        assert shell.wait(60) == 5
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(main)
+
+
+def test_files_are_copied_both_ways(talks: Member, tmp_path: Path) -> None:
+    sent, back = tmp_path / "sent", tmp_path / "back"
+    sent.write_bytes(os.urandom(1 << 20))
+    talks.cluster.kubectl("cp", str(sent), f"default/{POD}:/tmp/there", "--container=web")
+    talks.cluster.kubectl("cp", f"default/{POD}:/tmp/there", str(back), "--container=web")
+    assert back.read_bytes() == sent.read_bytes()
+
+
+def test_attach_and_port_forward(talks: Member) -> None:
+    attached = kubectl(talks, "attach", POD, "--container=again")
+    forward = kubectl(talks, "port-forward", f"pod/{POD}", ":8080")
+    try:
+        assert forward.stdout is not None
+        line = forward.stdout.readline().decode()
+        assert line.startswith("Forwarding from 127.0.0.1:"), line
+        port = int(line.split(":")[1].split()[0])
+        assert b"200" in talks.cluster.do(lambda: _get(port)).splitlines()[0]
+        assert attached.stdout is not None
+        os.set_blocking(attached.stdout.fileno(), False)
+        said = b""
+
+        def hears() -> bool:
+            nonlocal said
+            talks.cluster.kubectl("exec", POD, "--container=again", "--", "touch", "/v/say")
+            time.sleep(0.5)
+            said += attached.stdout.read() or b""  # type: ignore[union-attr]
+            return b"said" in said
+
+        wait_until(hears, "what the container says", timeout_s=60)
+    finally:
+        for process in (attached, forward):
+            process.kill()
+            process.communicate()
+
+
+def _get(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 30) as peer:
+        peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return peer.recv(4096)

@@ -1,0 +1,227 @@
+"""A node's API as it is served, on a port that was free, with an API server and a runtime that are in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from lightkube.models import core_v1 as core
+from lightkube.models.meta_v1 import ObjectMeta
+
+from agent.assembly import Settings
+from agent.config import load_config
+from agent.pods.observe import ContainerDetail, ContainerObservation, PodObservation, SandboxObservation
+from agent.server.board import StatusBoard
+from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS
+from agent.server.node_api.server import NodeApi
+from agent.server.node_api.targets import Worker
+from cri_client.errors import NotFound
+from cri_client.types import ContainerState, ExecSyncResponse
+from daemonkit.tasks import spawn
+from kube_client.errors import UnreachableError
+from lab.pki import Authority, Pair
+
+
+@dataclass
+class FakeReviewer:
+    """`tokens` are users by token; `allowed` are (user, verb, subresource)."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    allowed: set[tuple[str, str, str]] = field(default_factory=set)
+    away: bool = False
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+
+    async def send(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> bytes:
+        assert (method, content_type) == ("POST", "application/json")
+        spec = json.loads(body)["spec"]
+        self.asked.append((path, spec))
+        if self.away:
+            raise UnreachableError("cannot reach it: connection refused")
+        if path == TOKEN_REVIEWS:
+            user = self.tokens.get(spec["token"])
+            status = {"authenticated": user is not None, **({"user": {"username": user}} if user else {})}
+        else:
+            assert path == ACCESS_REVIEWS
+            one = spec["resourceAttributes"]
+            assert (one["resource"], one["name"], one["version"]) == ("nodes", "node-1", "v1")
+            status = {"allowed": (spec["user"], one["verb"], one["subresource"]) in self.allowed}
+        return json.dumps({"status": status}).encode()
+
+
+@dataclass
+class Memory:
+    full_name: str
+    status: core.PodStatus | None
+
+
+@dataclass
+class Wish:
+    pod: core.Pod | None
+
+
+@dataclass
+class FakeWorker:
+    uid: str
+    seen: PodObservation | None
+    memory: Memory
+    wish: Wish
+
+
+class FakeStreamServer:
+    """The runtime's: `answer` is what it says to an upgrade; then every byte comes back in upper case."""
+
+    def __init__(self) -> None:
+        self.answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+        self.heads: list[bytes] = []
+        self.open = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(self.answer)
+                while self.answer and (data := await reader.read(65536)):
+                    writer.write(data.upper())
+                    await writer.drain()
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+class FakeStreams:
+    """What of a runtime the API uses."""
+
+    def __init__(self, server: FakeStreamServer) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._server = server
+        self.gone = False
+
+    async def exec(self, container_id: str, cmd: Any, **flags: bool) -> str:
+        return self._url("exec", container_id, tuple(cmd), tuple(sorted(name for name in flags if flags[name])))
+
+    async def attach(self, container_id: str, **flags: bool) -> str:
+        return self._url("attach", container_id, tuple(sorted(name for name in flags if flags[name])))
+
+    async def port_forward(self, pod_sandbox_id: str, port: Any = ()) -> str:
+        return self._url("port_forward", pod_sandbox_id, tuple(port))
+
+    async def exec_sync(self, container_id: str, cmd: Any, timeout_s: int = 0) -> ExecSyncResponse:
+        self._url("exec_sync", container_id, tuple(cmd))
+        return ExecSyncResponse(b"out", b"err", 1 if cmd[0] == "false" else 0)
+
+    def _url(self, *call: Any) -> str:
+        self.calls.append(call)
+        if self.gone:
+            raise NotFound("Exec", "no such container")
+        return f"http://127.0.0.1:{self._server.port}/token/x"
+
+
+def worker(name: str = "web", *, running: bool = True) -> FakeWorker:
+    state = ContainerState.CONTAINER_RUNNING if running else ContainerState.CONTAINER_EXITED
+    runs = tuple(
+        ContainerObservation(
+            f"c{attempt}", "main", attempt, "s1", one, 1.0, "", "busybox", ContainerDetail(started_at_s=1.0)
+        )
+        for attempt, one in ((1, state), (0, ContainerState.CONTAINER_EXITED))
+    )
+    seen = PodObservation("uid-1", "default", name, (SandboxObservation("s1", 0, True, 1.0),), {"main": runs})
+    pod = core.Pod(
+        metadata=ObjectMeta(name=name, namespace="default", uid="uid-1"),
+        spec=core.PodSpec(containers=[core.Container(name="main"), core.Container(name="waits")]),
+    )
+    ended = core.ContainerStateTerminated(exitCode=3, containerID="containerd://c0")
+    now = (
+        core.ContainerState(running=core.ContainerStateRunning())
+        if running
+        else core.ContainerState(terminated=core.ContainerStateTerminated(exitCode=0, containerID="containerd://c1"))
+    )
+    statuses = [
+        core.ContainerStatus(
+            name="main", containerID="containerd://c1", image="", imageID="", ready=True, restartCount=1, state=now,
+            lastState=core.ContainerState(terminated=ended),
+        ),
+        core.ContainerStatus(
+            name="waits", image="", imageID="", ready=False, restartCount=0,
+            state=core.ContainerState(waiting=core.ContainerStateWaiting(reason="ErrImagePull")),
+        ),
+    ]  # fmt: skip
+    return FakeWorker("uid-1", seen, Memory(f"default/{name}", core.PodStatus(containerStatuses=statuses)), Wish(pod))
+
+
+@dataclass
+class ServedApi:
+    api: NodeApi
+    reviewer: FakeReviewer
+    runtime: FakeStreams
+    stream_server: FakeStreamServer
+    workers: dict[str, Worker]
+    authority: Authority
+    logs: Path
+    board: StatusBoard
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.api.port}"
+
+    def tls(self, pair: Pair | None = None) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if pair is not None:
+            context.load_cert_chain(pair.certificate, pair.key)
+        return context
+
+    def session(self, token: str = "", pair: Pair | None = None) -> aiohttp.ClientSession:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connector = aiohttp.TCPConnector(ssl=self.tls(pair))
+        return aiohttp.ClientSession(self.url, headers=headers, connector=connector)
+
+    async def raw(self, token: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+        """A connection, and the header that shows the token."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.api.port, ssl=self.tls())
+        return reader, writer, f"Host: x\r\nAuthorization: Bearer {token}\r\n".encode()
+
+
+ADMIN = "admin-token"
+
+
+@contextlib.asynccontextmanager
+async def served(tmp_path: Path, *flags: str) -> AsyncIterator[ServedApi]:
+    """The user of the token ADMIN may do everything."""
+    authority = Authority(tmp_path / "pki")
+    pair = authority.issue("node-1", addresses=("127.0.0.1",))
+    logs = tmp_path / "logs"
+    config = load_config(
+        [
+            "--hostname-override=node-1", f"--kubeconfig={tmp_path / 'none'}",
+            f"--client-ca-file={authority.certificate}",
+            f"--tls-cert-file={pair.certificate}", f"--tls-private-key-file={pair.key}", "--address=127.0.0.1", *flags,
+        ]
+    )  # fmt: skip
+    free = replace(config.cluster.server, port=0)
+    config = replace(config, cluster=replace(config.cluster, server=free), pod_logs_dir=logs)
+    reviewer = FakeReviewer({ADMIN: "admin"})
+    every = ("proxy", "metrics", "stats", "log", "pods", "healthz", "configz", "checkpoint")
+    reviewer.allowed = {("admin", verb, one) for verb in ("get", "create") for one in every}
+    stream_server, board = FakeStreamServer(), StatusBoard()
+    runtime = FakeStreams(stream_server)
+    workers: dict[str, Worker] = {"uid-1": worker()}
+    listening = asyncio.Event()
+    node: Any = None
+    api = NodeApi(Settings(config, node), reviewer, runtime, lambda: workers, board, listening.set)  # type: ignore[arg-type]
+    streams = await asyncio.start_server(stream_server.serve, "127.0.0.1", 0)
+    stream_server.port = streams.sockets[0].getsockname()[1]
+    async with streams, asyncio.TaskGroup() as group:
+        task = spawn(group, api.run(), name="api")
+        while not api.port:  # noqa: ASYNC110 - it tells only of failures
+            await asyncio.sleep(0.005)
+        yield ServedApi(api, reviewer, runtime, stream_server, workers, authority, logs, board)
+        task.cancel()
