@@ -72,7 +72,8 @@ class ClusterStory(Scenes):
         self.line(f"{len(made)} certificates, kubeconfigs and static pods made below {self._kubernetes}")
         self.node.proxy_config["clientConnection"] = {"kubeconfig": str(self._kubernetes / "proxy.conf")}
         kubeconfig = f"--kubeconfig={self._kubernetes / 'kubelet.conf'}"
-        self.timed("longshore-agent", lambda: self.node.start_agent(kubeconfig))
+        own = (f"--cert-dir={self.node.base / 'pki'}", f"--client-ca-file={self._kubernetes / 'pki' / 'ca.crt'}")
+        self.timed("longshore-agent", lambda: self.node.start_agent(kubeconfig, *own))
         self.timed("longshore-proxy", lambda: self.node.start_proxy(wait=False))
         self.title("longshore up --control-plane, once more: it waits for what was started")
         started_s = time.monotonic()

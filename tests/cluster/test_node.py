@@ -37,6 +37,7 @@ class Machine:
         self.node = node
         self.relay = relay
         node.agent_config["nodeLeaseDurationSeconds"] = 4
+        node.agent_flags.append(f"--cert-dir={node.base / 'pki'}")
 
     def start(self, *flags: str, kubeconfig: Path | None = None, wait: bool = True) -> None:
         config = kubeconfig or self.cluster.plane.kubeconfig(USER, GROUPS, server=self.relay.url)
@@ -196,7 +197,7 @@ def test_an_api_server_that_is_away_is_waited_for_and_two_nodes_of_one_name_are_
         node.machine, node.containerd, node.base.parent / "twin", name=NAME, cgroup_root=f"{node.cgroup_root}-twin"
     )
     try:
-        twin.agent_config["nodeLeaseDurationSeconds"] = 4
+        twin.agent_config |= {"nodeLeaseDurationSeconds": 4, "enableServer": False}
         twin.start_agent(f"--kubeconfig={machine.cluster.plane.kubeconfig(USER, GROUPS, server=machine.relay.url)}")
         twin.wait(lambda: twin.agent_api("/v1/status").get("apiServer", {}).get("rival"), "the second to say so", 60)
         assert "another agent is node node-b too" in twin.longshore("status", check=False)
