@@ -12,7 +12,7 @@ from proxy.backend import BackendError
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.diff import removal
 from proxy.nftables.model import TABLE, UPSTREAM_TABLE
-from proxy.nftables.observe import has_table
+from proxy.nftables.tables import has_table
 
 
 async def remove_all() -> None:
@@ -22,7 +22,7 @@ async def remove_all() -> None:
     problems = []
     for family in (4, 6):
         try:
-            tables = [name for name in (TABLE, UPSTREAM_TABLE) if await has_table(family, name)]
+            tables = [name for name in (TABLE, UPSTREAM_TABLE) if has_table(family, name)]
             if tables:
                 await apply_transaction(removal(family, tables))
         except BackendError as cause:

@@ -23,8 +23,9 @@ from proxy.nftables.diff import Change, stale_clients, table_difference, valid_c
 from proxy.nftables.frame import STICKY
 from proxy.nftables.held import Held
 from proxy.nftables.model import TABLE, UPSTREAM_TABLE
-from proxy.nftables.observe import has_table, observe, observe_clients
+from proxy.nftables.observe import observe, observe_clients
 from proxy.nftables.render import render_parts, table_orders, whole_table
+from proxy.nftables.tables import has_table
 from proxy.routes import ServiceRoute, TrafficSettings
 
 _log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class Engine:
         """The same where it is not known what the kernel holds."""
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
-        foreign = await has_table(self._family, UPSTREAM_TABLE)
+        foreign = has_table(self._family, UPSTREAM_TABLE)
         kernel = await observe(self._family)
         self._looked_s = time.monotonic()
         with collector_paused():

@@ -35,12 +35,6 @@ async def observe_clients(family: int) -> dict[str, str]:
     return {key: target for each in listing if "map" in each for key, target in _elements(each["map"])}
 
 
-async def has_table(family: int, name: str) -> bool:
-    """Is there a table of that name?  Raises BackendError."""
-    listed = await _list("tables", family_word(family))
-    return any(each["table"]["name"] == name for each in listed if "table" in each)
-
-
 def parse_table(listing: Objects) -> Table:
     """Our table out of what nft lists."""
     hooks: dict[str, str] = {}
