@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.routes import ServiceProblem
 from proxy.services import ServiceFacts, ServicePortFacts, family_of
@@ -56,6 +56,8 @@ class SliceFacts:
     source: str
     family: int = 4
     """4 or 6."""
+    changed_at_s: float = field(default=0.0, compare=False)
+    """When what it tells of happened, in seconds since 1970; 0 when nobody says so."""
 
 
 @dataclass(frozen=True, slots=True)

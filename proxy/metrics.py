@@ -12,6 +12,7 @@ from proxy.routes import RoutingTable
 from proxy.sync import SyncStatus
 
 _BUCKETS = tuple(0.001 * 2**n for n in range(15))
+_PROGRAMMING_BUCKETS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 330, 30))
 _FAMILY = "IPv4"
 
 
@@ -39,6 +40,10 @@ class ProxyMetrics:
         self._queued = Gauge(
             f"{prefix}_last_queued_timestamp_seconds", "Time when a sync was last asked for", family, registry=registry
         )
+        self._programming = Histogram(
+            "kubeproxy_network_programming_duration_seconds", "From a change of endpoints to its rules", family,
+            registry=registry, buckets=_PROGRAMMING_BUCKETS,
+        )  # fmt: skip
         self._failures = Counter(
             f"{prefix}_iptables_restore_failures_total", "Writes that failed", family, registry=registry
         )
@@ -72,6 +77,8 @@ class ProxyMetrics:
             self._chains.inc(status.last_report.changed_chains)
             self._failures.labels(_FAMILY).inc(status.last_report.failed_writes)
             self._table = table
+            for family, changed_at_s in status.programmed:
+                self._programming.labels(f"IPv{family}").observe(max(0.0, wall_s - changed_at_s))
         if status.pending_since_s is not None and before.pending_since_s is None:
             self._queued.labels(_FAMILY).set(wall_s)
         if status.failures > before.failures:

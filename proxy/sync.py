@@ -22,6 +22,8 @@ from proxy.backend import (
     SyncReport,
     routes_without,
 )
+from proxy.delta import delta
+from proxy.endpoints import SliceFacts
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
 from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.services import ServiceFacts
@@ -66,6 +68,8 @@ class SyncStatus:
     last_error: str = ""
     repairs: int = 0
     """How often rules were found changed by somebody else."""
+    programmed: tuple[tuple[int, float], ...] = ()
+    """(IP family, wall time of the change) of each EndpointSlice that the last sync was the first to write."""
     drift: int = 0
     """How often the slow resync had to write what no event and no verification had told."""
 
@@ -89,6 +93,8 @@ class Synchronizer:
         self._refused: tuple[RefusedRoute, ...] = ()
         self._stale = True
         self._applied: RoutingTable | None = None
+        self._programmed: tuple[SliceFacts, ...] | None = None
+        """EndpointSlices whose endpoints were written; None before the first sync, which is nobody's change."""
         self._not_before_s = 0.0
         self._retry_at_s = 0.0
         self._resync_at_s = 0.0
@@ -291,6 +297,8 @@ class Synchronizer:
             return
         now = _now()
         self._applied = table
+        before, self._programmed = self._programmed, self._resolution.slices
+        fresh = delta(before, self._programmed)[1] if before is not None else ()
         self._refused = report.refused
         self._not_before_s = now + self._limits.min_sync_period_s
         self._verify_at_s = now + VERIFY_PERIOD_S
@@ -304,6 +312,7 @@ class Synchronizer:
         if report.changed_chains:
             _log.debug("%d chains written in %.3f s", report.changed_chains, report.duration_s)
         self._report(
+            programmed=tuple((one.family, one.changed_at_s) for one in fresh if one.changed_at_s),
             synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
             drift=self.status.drift + drifted,
         )  # fmt: skip

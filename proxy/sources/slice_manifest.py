@@ -7,6 +7,7 @@ Source: discovery/v1 EndpointSlice.
 from __future__ import annotations
 
 import ipaddress
+from datetime import datetime
 
 from kube_objects.names import is_dns_label, is_dns_subdomain, is_port_number
 from proxy.endpoints import SliceEndpointFacts, SliceFacts, is_plain_ipv4, refuse_address
@@ -14,6 +15,7 @@ from proxy.sources.api_types import EndpointConditions, EndpointHints, EndpointP
 from proxy.sources.invalid import Invalid, Path, one_of, refuse
 from proxy.sources.service_manifest import PROTOCOLS, check_metadata
 
+_CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
 SERVICE_LABEL = "kubernetes.io/service-name"
 _MAX_ENDPOINTS = 1000
 _MAX_ADDRESSES = 100
@@ -40,7 +42,16 @@ def slice_facts(piece: EndpointSlice, source: str) -> SliceFacts:
         endpoints=tuple(endpoints),
         source=source,
         family=family,
+        changed_at_s=_changed_at_s((piece.metadata.annotations or {}).get(_CHANGED_AT)),
     )
+
+
+def _changed_at_s(text: str | None) -> float:
+    """Only a metric hangs on it: what cannot be read says nothing."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else 0.0
+    except ValueError:
+        return 0.0
 
 
 def _ports(ports: list[EndpointPort]) -> tuple[tuple[str, str, int], ...]:

@@ -87,13 +87,16 @@ def test_metrics_count_what_the_status_tells() -> None:
     metrics = ProxyMetrics()
     table = resolve([service()], [], [], NodeFacts("n")).table
     metrics.observe(SyncStatus(pending_since_s=1.0, failures=1), table, 10.0)
-    metrics.observe(SyncStatus(last_report=SyncReport(3, False, 0.5), repairs=2), table, 11.0)
+    done = SyncStatus(last_report=SyncReport(3, False, 0.5), repairs=2, programmed=((6, 10.7), (6, 5.0)))
+    metrics.observe(done, table, 11.0)
     text = metrics.render()[0].decode()
     for line in (
         'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 10.0',
         'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1.0',
+        'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.5"} 1.0',
+        'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 2.0',
         "longshore_proxy_repairs_total 2.0",
         "longshore_proxy_routes 1.0",
     ):

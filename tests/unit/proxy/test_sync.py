@@ -17,7 +17,7 @@ from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState, ManifestFile
 from proxy.sync import Synchronizer, SyncLimits
-from tests.unit.proxy.facts import pod, service
+from tests.unit.proxy.facts import piece, pod, service, slice_endpoint
 
 pytestmark = pytest.mark.looptime
 
@@ -393,3 +393,19 @@ async def test_of_a_file_and_an_object_of_one_name_the_file_is_named_and_takes_n
         (problem,) = table.errors
         assert (problem.service, problem.field) == ("web", "metadata.name")
         assert "comes from another source" in problem.message
+
+
+async def test_it_tells_when_that_happened_which_it_was_the_first_to_write() -> None:
+    backend = FakeBackend()
+    before, told = replace(piece(slice_endpoint("10.0.0.1")), changed_at_s=5.0), service()
+    async with running(backend, replace(LIMITS, has_agent=False, has_directory=False, has_api=True)) as sync:
+        sync.put_api(ApiView(services=(told,), slices=(before,), waiting_for=()))
+        await asyncio.sleep(2)
+        assert (sync.status.synced_once, sync.status.programmed) == (True, ()), "a start is nobody's change"
+        now = replace(piece(slice_endpoint("10.0.0.2")), changed_at_s=7.0)
+        backend.failures = [BackendError("cannot write: locked")]
+        sync.put_api(ApiView(services=(told,), slices=(now,), waiting_for=()))
+        await asyncio.sleep(0.5)
+        assert (sync.status.failures, sync.status.programmed) == (1, ())
+        await asyncio.sleep(10)
+        assert (sync.status.failures, sync.status.programmed) == (0, ((4, 7.0),))
