@@ -204,7 +204,7 @@ class ProxyDaemon:
         """What another mode left goes when the rules of this one are in place."""
         await self._synced.wait()
         try:
-            await remove_others(self._mode, self._config.ipvs)
+            await remove_others(self._mode, self._config.ipvs, self._settings.localnet_note)
         except BackendError as problem:
             _log.warning("rules of another mode stay: %s", problem)
 

@@ -85,33 +85,35 @@ def namer_of_rules(mode: str) -> Callable[[ServiceRoute, str], str]:
     return rule_names
 
 
-async def remove_others(mode: str, ipvs: IpvsSettings) -> None:
+async def remove_others(mode: str, ipvs: IpvsSettings, localnet_note: str = "") -> None:
     """Remove what any other mode left in the kernel; raises BackendError after having removed what could be removed.
 
     Modes iptables and ipvs have their rules in the same chains: each takes those of the other away when it writes.
     """
     await _remove(
-        *{"iptables": ("nftables", "ipvs"), "nftables": ("iptables", "ipvs")}.get(mode, ("nftables",)), ipvs=ipvs
+        *{"iptables": ("nftables", "ipvs"), "nftables": ("iptables", "ipvs")}.get(mode, ("nftables",)),
+        ipvs=ipvs,
+        localnet_note=localnet_note,
     )
 
 
-async def remove_everything(ipvs: IpvsSettings) -> None:
+async def remove_everything(ipvs: IpvsSettings, localnet_note: str = "") -> None:
     """Remove what any mode left in the kernel; raises BackendError after having removed what could be removed."""
-    await _remove("iptables", "nftables", "ipvs", ipvs=ipvs)
+    await _remove("iptables", "nftables", "ipvs", ipvs=ipvs, localnet_note=localnet_note)
 
 
-async def _remove(*modes: str, ipvs: IpvsSettings) -> None:
+async def _remove(*modes: str, ipvs: IpvsSettings, localnet_note: str) -> None:
     problems = []
     for mode in modes:  # in this order: rules refer to sets
         try:
-            await _remove_one(mode, ipvs)
+            await _remove_one(mode, ipvs, localnet_note)
         except BackendError as problem:
             problems.append(str(problem))
     if problems:
         raise BackendError("; ".join(problems))
 
 
-async def _remove_one(mode: str, ipvs: IpvsSettings) -> None:
+async def _remove_one(mode: str, ipvs: IpvsSettings, localnet_note: str) -> None:
     if mode == "nftables":
         from proxy.nftables import cleanup as nftables
 
@@ -123,4 +125,4 @@ async def _remove_one(mode: str, ipvs: IpvsSettings) -> None:
     else:
         from proxy.iptables import cleanup as iptables
 
-        await iptables.remove_all()
+        await iptables.remove_all(localnet_note)

@@ -70,8 +70,14 @@ def traffic_settings(
         node_port_addresses=addresses,
         # Where no node port may answer on loopback, nothing needs the dangerous sysctl.
         localhost_node_ports=config.localhost_node_ports and _has_loopback(addresses),
+        localnet_note=localnet_note(config),
         conntrack_tcp_be_liberal=config.conntrack.tcp_be_liberal,
     )
+
+
+def localnet_note(config: ProxyConfig) -> str:
+    """Beside the API socket, in a directory that a reboot empties, as it sets the kernel's settings back."""
+    return str(config.api_socket.with_suffix(".route-localnet"))
 
 
 def _primary_network(address: str, family: int, before: tuple[str, ...]) -> str:

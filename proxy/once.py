@@ -15,7 +15,7 @@ from daemonkit.files import write_atomic
 from proxy.config import ConfigError, ProxyConfig
 from proxy.config_document import config_document
 from proxy.modes import prepare_kernel, remove_everything
-from proxy.node import traffic_settings
+from proxy.node import localnet_note, traffic_settings
 from proxy.node_settings import write_conntrack
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 async def clean_up(config: ProxyConfig) -> None:
     """Remove every trace; raises BackendError."""
-    await remove_everything(config.ipvs)
+    await remove_everything(config.ipvs, localnet_note(config))
     _log.info("every service rule of ours is removed")
 
 

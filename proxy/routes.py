@@ -176,6 +176,8 @@ class TrafficSettings:
     """
     localhost_node_ports: bool = True
     """iptables only: node ports answer on 127.0.0.1 as well (IPv4 only; needs the sysctl route_localnet)."""
+    localnet_note: str = ""
+    """iptables only: the file that keeps what route_localnet was before, for the case that the rules are flushed."""
     conntrack_tcp_be_liberal: bool = False
     """The kernel accepts out-of-window packets, so packets of INVALID state are not dropped."""
 

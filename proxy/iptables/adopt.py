@@ -17,7 +17,8 @@ from proxy.iptables.observe import route_localnet_before
 def adopted(config: RenderConfig, kernel: Ruleset, family: int) -> RenderConfig:
     """`config` with what was found out before: the sysctl's value before us, and whether xt_bpf is missing."""
     if family == 4 and config.localhost_node_ports and not config.route_localnet_before:
-        before = route_localnet_before(kernel) or sysctls.read_sysctl(sysctls.ROUTE_LOCALNET)
+        noted = sysctls.localnet_before(route_localnet_before(kernel), config.localnet_note)
+        before = noted or sysctls.read_sysctl(sysctls.ROUTE_LOCALNET)
         config = replace(config, route_localnet_before=before)
     return replace(config, hairpin_by_bpf=False) if HAIRPIN in kernel.nat.chains else config
 

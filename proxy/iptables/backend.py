@@ -6,6 +6,7 @@ Before: `proxy.sync`, through `proxy.family_backend`.  Next: `proxy.iptables.eng
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from proxy.family_backend import FamilyBackend
 from proxy.iptables.cleanup import remove_all
@@ -22,4 +23,5 @@ class IptablesBackend(FamilyBackend):
     ) -> None:
         """`variant` is "nft" or "legacy"; None finds out (see `proxy.iptables.detect`)."""
         config = RenderConfig.of(settings or TrafficSettings())
-        super().__init__([Engine(config, family, variant) for family in families], remove_all)
+        remove = partial(remove_all, config.localnet_note)
+        super().__init__([Engine(config, family, variant) for family in families], remove)

@@ -16,9 +16,12 @@ from proxy.iptables.observe import observe, route_localnet_before
 from proxy.iptables.tools import Tools
 
 
-async def remove_all() -> None:
+async def remove_all(localnet_note: str = "") -> None:
     """Succeeds when there is nothing; raises BackendError after having removed what could be removed."""
     problems = []
+    noted = sysctls.localnet_before("", localnet_note)
+    if noted and (problem := sysctls.restore_localnet(noted, localnet_note)):  # rules that say so may be flushed
+        problems.append(problem)
     for family in (4, 6):
         for tools in await existing(family):
             try:

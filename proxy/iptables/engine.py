@@ -220,8 +220,10 @@ class Engine:
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
         kernel = await observe(tools)
-        if self._family == 4 and not self._config.localhost_node_ports and (before := route_localnet_before(kernel)):
-            sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, before)  # an earlier run was configured otherwise
+        if self._family == 4 and not self._config.localhost_node_ports:
+            note = self._config.localnet_note
+            if before := sysctls.localnet_before(route_localnet_before(kernel), note):
+                sysctls.restore_localnet(before, note)  # an earlier run was configured otherwise
         config = adopted(self._config, kernel, self._family)
         self._bpf_unproven = config.hairpin_by_bpf and not uses_bpf(kernel)
         self._reconfigure(config)
@@ -242,7 +244,8 @@ class Engine:
     def _set_route_localnet(self) -> None:
         """Only after a write: the rule that guards against its danger is in place."""
         if self._family == 4 and self._config.localhost_node_ports and self._config.route_localnet_before:
-            problem = sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, "1")
+            problem = sysctls.note_localnet(self._config.localnet_note, self._config.route_localnet_before)
+            problem = sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, "1") or problem
             if problem is not None and problem != self._told:
                 _log.warning("node ports do not answer on localhost: %s", problem)
             self._told = problem

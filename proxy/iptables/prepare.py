@@ -31,5 +31,6 @@ async def prepare_localhost(config: RenderConfig) -> tuple[str, ...]:
         if not kernel.is_empty:
             return (_GUARD,)
         await apply_restore(tools, diff(kernel, render((), adopted(config, kernel, 4))).text)
+    sysctls.note_localnet(config.localnet_note, adopted(config, kernel, 4).route_localnet_before)
     problem = sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, "1")
     return (problem,) if problem is not None else ()

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from proxy.iptables.render import render
 from proxy.iptables.tools import Tools
 from proxy.iptables.verify import Reading
 from proxy.nft_events import NftWatch
+from proxy.routes import TrafficSettings
 from tests.kernel.conftest import Proxy
 from tests.kernel.netlab import NODE_IP, Node, Pod, ask, sh, tally
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, many, route, table
@@ -306,6 +308,28 @@ async def test_cleanup_removes_every_trace(node: Node, proxy: Proxy) -> None:
         assert "KUBE" not in node.save(family)
     assert route_localnet() == before == "0"
     await proxy.start().cleanup()
+
+
+@pytest.mark.parametrize("then", ["cleanup", "refused on localhost", "the same"])
+async def test_what_route_localnet_was_outlives_a_flush_while_the_proxy_is_down(
+    node: Node, proxy: Proxy, tmp_path: Path, then: str
+) -> None:
+    settings = TrafficSettings(localnet_note=str(tmp_path / "note"))
+    await proxy.start(config=settings).apply(table(*many(2)))
+    assert route_localnet() == "1"
+    for one in ("nat", "filter"):
+        for flag in ("-F", "-X"):
+            node.iptables(f"-t {one} {flag}")
+    if then == "cleanup":
+        await proxy.start(config=settings).cleanup()
+    elif then == "the same":
+        await proxy.start(config=settings).apply(table(*many(2)))
+        assert route_localnet() == "1"
+        await proxy.start(config=settings).cleanup()
+    else:
+        await proxy.start(config=replace(settings, localhost_node_ports=False)).apply(table(*many(2)))
+    assert route_localnet() == "0"
+    assert os.listdir(tmp_path) == []
 
 
 async def test_cleanup_finds_the_other_variant(node: Node, proxy: Proxy) -> None:
