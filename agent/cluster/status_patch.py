@@ -55,17 +55,17 @@ def status_patch(wanted: Mapping[str, Any], known: Mapping[str, Any], *, ending:
     return patch
 
 
-def is_urgent(patch: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+def is_urgent(patch: Mapping[str, Any], known: Mapping[str, Any], *, deleting: bool = False) -> bool:
     """Whether somebody may wait for it: the phase, whether the pod is ready, how it ended.
 
-    The rest tells of steps on the way, and mostly the next one follows at once.
+    The rest tells of steps on the way, and mostly the next one follows at once. Nobody counts on a pod that is being
+    deleted.
     """
+    if "phase" in patch or known.get("phase") in OVER:
+        return True
     before = {one["type"]: one.get("status") for one in known.get("conditions") or ()}
-    turned = any(
-        one["type"] == "Ready" and one.get("status", "False") != before.get("Ready", "False")
-        for one in patch.get("conditions", ())
-    )
-    return "phase" in patch or turned or known.get("phase") in OVER
+    ready = (one for one in patch.get("conditions", ()) if one["type"] == "Ready")
+    return not deleting and any(one.get("status", "False") != before.get("Ready", "False") for one in ready)
 
 
 def _conditions(ours: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -118,7 +118,8 @@ class StatusWriter:
         if not patch or patch == self._ignored.get(uid):
             self._since.pop(uid, None)
             return
-        if not (uid in self._over or is_urgent(patch, state.status) or self._has_waited(uid)):
+        urgent = is_urgent(patch, state.status, deleting=state.deleting)
+        if not (urgent or uid in self._over or self._has_waited(uid)):
             return
         self._since.pop(uid, None)
         body = {"metadata": {"uid": state.uid}, "status": patch}

@@ -15,7 +15,7 @@ from agent.container_spec.hashing import container_hash
 from agent.container_spec.labels import API_SOURCE, is_from_api
 from agent.container_spec.references import has_config_volumes
 from agent.pods.amounts import Amounts
-from agent.pods.backoff import BackoffEntry
+from agent.pods.backoff import INITIAL_S, BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
 from agent.pods.entry import pod_to_json, status_to_json
@@ -125,7 +125,17 @@ class PodMemory:
         if pod.spec is not None and pod.spec.terminationGracePeriodSeconds is not None:
             self.grace_s = float(pod.spec.terminationGracePeriodSeconds)
         self.hooked = frozenset(one.name for one in lasting_containers(pod) if post_start_of(one) is not None)
-        self.spec_hashes = {one.name: container_hash(one) for one in init_containers(pod) + main_containers(pod)}
+        self._learn_hashes({one.name: container_hash(one) for one in init_containers(pod) + main_containers(pod)})
+
+    def _learn_hashes(self, hashes: dict[str, str]) -> None:
+        """What was found out about a container whose image is another now is worth nothing: it begins afresh."""
+        for name, before in self.spec_hashes.items():
+            if hashes.get(name) != before:
+                self.image_refs.pop(name, None)
+                self.backoff[name] = BackoffEntry(INITIAL_S, 0.0)
+                for step in (PullImage, StartContainer):
+                    self.held.pop(f"{step.__name__}/{name}", None)
+        self.spec_hashes = hashes
 
     def _learn_from_api(self, pod: Pod) -> None:
         self.source = API_SOURCE

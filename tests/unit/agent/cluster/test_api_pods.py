@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from agent.cluster.api_pod import read_api_pod
 from agent.cluster.pod_source import PodSource
 from agent.cluster.status_writer import StatusWriter
 from agent.container_spec.labels import API_SOURCE
-from agent.pods import memory
+from agent.pods import memory as memory_module
+from agent.pods.backoff import BackoffEntry, held_until
 from agent.pods.facts import Held
+from agent.pods.memory import PodMemory
 from cri_client.fake import FakeProgram, FakeRuntime
 from daemonkit.tasks import spawn
 from kube_objects.config_data import CONFIG_MAP, ConfigData, ConfigObjects
@@ -316,7 +320,7 @@ async def test_a_pod_that_has_run_here_waits_after_a_reboot_instead_of_failing(j
 async def test_what_nobody_has_written_down_waits_for_every_source(
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "LATE_EFFECTS_S", 0.1)  # nobody was killed in the middle of a start
+    monkeypatch.setattr(memory_module, "LATE_EFFECTS_S", 0.1)  # nobody was killed in the middle of a start
     mystery = joined.node.state.pods_dir / "mystery"
     mystery.mkdir(parents=True)
     async with joined.running(heard=False):
@@ -338,3 +342,36 @@ async def test_a_second_deletion_with_less_grace_hurries_the_first(joined: Joine
         await joined.until(lambda: not joined.api.pods)
     *_, (_, _, told), _ = joined.api.requests
     assert told["status"]["phase"] == "Failed", "it was killed"
+
+
+async def test_an_image_that_is_set_in_place_is_what_runs_then(joined: Joined) -> None:
+    other = joined.runtime.add_image("web:2")
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        pod = joined.api.pods["default", "a"]
+        pod["spec"]["containers"][0]["image"] = "web:2"
+        joined.api.put(pod)
+
+        def line() -> dict[str, Any]:
+            found: dict[str, Any] = joined.api.status("a")["containerStatuses"][0]
+            return found
+
+        await joined.until(lambda: line()["imageID"] == other.id and "running" in line()["state"])
+        assert line()["restartCount"] == 1
+
+
+def test_what_was_found_out_about_another_image_is_forgotten() -> None:
+    first = read_api_pod(json.dumps(api_pod("a")).encode()).pod
+    other = api_pod("a")
+    other["spec"]["containers"][0]["image"] = "web:2"
+    memory = PodMemory("uid-a", "boot", 0.0, 300.0)
+    memory.learn_pod(first)
+    memory.image_refs["web"] = "sha256:1"
+    memory.backoff["web"] = BackoffEntry(160.0, 1000.0)
+    memory.held = {key: Held("x", "x", None) for key in ("PullImage/web", "StartContainer/web", "PrepareVolumes")}
+    memory.learn_pod(first)
+    assert (memory.image_refs, len(memory.held)) == ({"web": "sha256:1"}, 3)
+    memory.learn_pod(read_api_pod(json.dumps(other).encode()).pod)
+    assert (memory.image_refs, list(memory.held)) == ({}, ["PrepareVolumes"])
+    assert held_until(memory.backoff["web"], time.time()) == 0.0

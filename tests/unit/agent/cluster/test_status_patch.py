@@ -57,6 +57,7 @@ def test_what_somebody_may_wait_for_is_urgent() -> None:
     pending = {"phase": "Pending", "conditions": [condition("Ready", "False")]}
     assert is_urgent({"phase": "Running"}, pending)
     assert is_urgent({"conditions": [condition("Ready", "True")]}, pending)
+    assert not is_urgent({"conditions": [condition("Ready", "True")]}, pending, deleting=True)
     assert is_urgent({"containerStatuses": []}, {"phase": "Succeeded"})
     assert not is_urgent({"conditions": [condition("Ready", "False", message="other words")]}, pending)
     assert not is_urgent({"podIP": "10.0.0.1", "conditions": [condition("PodReadyToStartContainers", "True")]}, pending)
