@@ -23,6 +23,7 @@ from agent.container_spec.pod_resources import (
     pod_requests,
     value,
 )
+from kube_objects.quantity import bytes_text, milli_text
 
 RESIZABLE = ("cpu", "memory")
 WHOLE_POD = ""
@@ -102,7 +103,7 @@ def digest_amounts(digest: Mapping[str, tuple[int, int]]) -> dict[str, dict[str,
     for name, pair in digest.items():
         for kind, amount in zip(("requests", "limits"), pair, strict=True):
             if amount:
-                found.setdefault(kind, {})[name] = f"{amount}m" if name == "cpu" else str(amount)
+                found.setdefault(kind, {})[name] = milli_text(amount) if name == "cpu" else bytes_text(amount)
     return found
 
 

@@ -36,7 +36,8 @@ INFEASIBLE = "Infeasible"
 class ResizeState:
     """How far a resize is.  `pending` is reason and message of what is not allocated; `error` of what failed.
 
-    `actual` is container name -> digest of what it has; those of `differs` are to have something else.
+    `actual` is container name -> digest of what it has; those of `differs` are to have something else. `pod_actual` is
+    that of the pod's cgroup, "" where it has none.
     """
 
     allocation: Allocation = field(default_factory=dict)
@@ -45,6 +46,7 @@ class ResizeState:
     error: str = ""
     actual: Mapping[str, str] = field(default_factory=dict)
     differs: frozenset[str] = frozenset()
+    pod_actual: str = ""
 
 
 def wanted_digests(pod: core_v1.Pod) -> dict[str, str]:
@@ -130,6 +132,7 @@ def resize_state(
         for one in resizable_containers(pod)
         if (now := seen.current(one.name)) is not None and now.running
     }
+    sandbox = seen.current_sandbox
     failed = [held.message for key, held in facts.held.items() if key.startswith("Resize")]
     return ResizeState(
         allocation_of(pod),
@@ -138,6 +141,7 @@ def resize_state(
         next(iter(failed), ""),
         {name: digest for name, digest in actual.items() if digest},
         frozenset(name for name, digest in actual.items() if digest and digest != facts.wanted_resources.get(name)),
+        "" if sandbox is None else facts.resized.get(sandbox.id, sandbox.resources),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a pod's status says of its resources: amounts by container, and the conditions of a resize. Pure.
+"""What a pod's status says of its resources: amounts by container and of the whole, the conditions of a resize. Pure.
 
 Called by `status`. Source: KEP-1287: `allocatedResources` is what the node has set aside, `resources` what a running
 container has; PodResizePending (Deferred or Infeasible) and PodResizeInProgress are there only while they are True.
@@ -6,12 +6,14 @@ container has; PodResizePending (Deferred or Infeasible) and PodResizeInProgress
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lightkube.models import core_v1
 
-from agent.container_spec.resizable import digest_amounts, parse_digest
+from agent.container_spec.pod_resources import milli_value, pod_limits, pod_requests, value
+from agent.container_spec.resizable import digest_amounts, parse_digest, pod_digest, with_allocation
 from agent.pods.resize import ResizeState
+from kube_objects.quantity import bytes_text, milli_text
 
 
 def show_amounts(statuses: Iterable[core_v1.ContainerStatus], pod: core_v1.Pod, resize: ResizeState) -> None:
@@ -30,6 +32,18 @@ def show_amounts(statuses: Iterable[core_v1.ContainerStatus], pod: core_v1.Pod, 
         status.resources = core_v1.ResourceRequirements(requests=requests or None, limits=limits or None)
 
 
+def pod_amounts(
+    pod: core_v1.Pod, resize: ResizeState, *, running: bool
+) -> tuple[dict[str, str], core_v1.ResourceRequirements]:
+    """What the node has set aside for the pod as a whole, and what its cgroup has, or is to have before it runs."""
+    allocated = with_allocation(pod, resize.allocation) if resize.allocation else pod
+    asked = _texts(pod_requests(allocated))
+    if not running:
+        return asked, core_v1.ResourceRequirements(requests=asked or None, limits=_texts(pod_limits(allocated)) or None)
+    found = digest_amounts(parse_digest(resize.pod_actual or pod_digest(allocated)))
+    return asked, core_v1.ResourceRequirements(requests=found.get("requests"), limits=found.get("limits"))
+
+
 def resize_conditions(resize: ResizeState) -> list[core_v1.PodCondition]:
     """The conditions that are there because of a resize."""
     found: list[core_v1.PodCondition] = []
@@ -46,6 +60,13 @@ def resize_conditions(resize: ResizeState) -> list[core_v1.PodCondition]:
             )
         )
     return found
+
+
+def _texts(amounts: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: milli_text(milli_value(amount)) if name == "cpu" else bytes_text(value(amount))
+        for name, amount in amounts.items()
+    }
 
 
 def _actual(requests: dict[str, str], limits: dict[str, str], digest: str) -> tuple[dict[str, str], dict[str, str]]:

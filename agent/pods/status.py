@@ -22,7 +22,7 @@ from agent.pods.plan_restart_all import REASON as RESTARTING
 from agent.pods.plan_restart_all import can_restart_all, is_restarting_all
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
 from agent.pods.resize import ResizeState
-from agent.pods.resize_status import resize_conditions, show_amounts
+from agent.pods.resize_status import pod_amounts, resize_conditions, show_amounts
 from agent.pods.restart import init_containers, main_containers, restarts_after, sidecars
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
@@ -84,6 +84,7 @@ def pod_status(
     )
     ips = _pod_ips(pod, seen, facts)
     rejected = facts.refused is not None and facts.outcome is not None
+    allocated, resources = pod_amounts(pod, facts.resize, running=phase == "Running")
     return core_v1.PodStatus(
         phase=phase,
         reason=reason,
@@ -97,6 +98,8 @@ def pod_status(
         podIP=ips[0] if ips else None,
         podIPs=[core_v1.PodIP(ip=ip) for ip in ips] or None,
         qosClass=qos_class(pod),
+        allocatedResources=allocated or None,
+        resources=resources,
         startTime=at(facts.start_time_s),
         observedGeneration=pod.metadata.generation if pod.metadata else None,
     )

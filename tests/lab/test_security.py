@@ -107,6 +107,12 @@ def test_groups_and_files_of_fsgroup(agent: LabNode) -> None:
     assert "dir 2000 2777" in text
     groups = text.partition("groups=")[2].splitlines()[0]
     assert {"3000", "2000", "7"} <= set(groups.replace(",", " ").split())
+    (status,) = agent.pod("groups")["status"]["containerStatuses"]
+    assert [one["mountPath"] for one in status["volumeMounts"]] == ["/data", "/mem"]
+    if agent.containerd.binaries.version >= (2, 0):  # an older one does not tell
+        user = status["user"]["linux"]
+        assert (user["uid"], user["gid"]) == (1000, 3000)
+        assert {2000, 7} <= set(user["supplementalGroups"])
 
 
 def test_unsafe_sysctls_are_forbidden_unless_the_node_allows_them(node: LabNode) -> None:

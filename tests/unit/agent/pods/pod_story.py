@@ -31,7 +31,7 @@ from agent.pods.facts import Held, ProbeFailure
 from agent.pods.grace import grace_s
 from agent.pods.plan import Plan
 from agent.pods.publish import probe_failure
-from agent.pods.resize import wanted_digests
+from agent.pods.resize import resize_state, wanted_digests
 from agent.pods.restart import lasting_containers
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.steps import PullImage, Step, StopContainer
@@ -217,6 +217,7 @@ class Story:
             outcome=facts.outcome,
             overdue=facts.active_until_s is not None and now_s >= facts.active_until_s,
             recursive_read_only=self.messages.handler.recursive_read_only,
+            resize=resize_state(self.pod, self.model.observe(), facts, None),
         )
         check(to_json(pod_status(self.pod, self.model.observe(), known, None, now_s)), expected, "status")
 

@@ -180,7 +180,7 @@ def test_an_agent_killed_in_a_resize_leaves_nothing_as_it_was_believed_to_be(don
 
 def test_what_a_new_agent_reads_off_the_containers_is_what_they_have() -> None:
     found = seen_allocation(pod(MORE_CPU), running(pod()))
-    assert found == {"main": {"requests": {"cpu": "100m", "memory": "67108864"}, "limits": {"cpu": "200m"}}, "side": {}}
+    assert found == {"main": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m"}}, "side": {}}
     bare = dataclasses.replace(running(pod()), containers={})
     assert seen_allocation(pod(), bare) is None
 
@@ -202,7 +202,7 @@ def test_the_status_shows_what_is_allocated_what_is_there_and_why_not() -> None:
     show_amounts([status], wanted, state)
     assert status.allocatedResources == {"cpu": "300m", "memory": "64Mi"}
     assert status.resources is not None
-    assert status.resources.requests == {"cpu": "100m", "memory": "67108864"}
+    assert status.resources.requests == {"cpu": "100m", "memory": "64Mi"}
     assert status.resources.limits == {"cpu": "200m"}
     found = {(one.type, one.status, one.reason) for one in resize_conditions(state)}
     assert found == {("PodResizePending", "True", "Deferred"), ("PodResizeInProgress", "True", None)}
