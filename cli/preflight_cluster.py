@@ -17,9 +17,9 @@ from control_plane.settings import COMPONENTS, PORTS, Places
 Holders = Mapping[int, tuple[int, str]]
 
 
-def obstacles(cluster: Cluster) -> Iterator[str]:
-    """`<what>: <cause>; <what to do>`, one after the other."""
-    if os.geteuid() != 0:
+def obstacles(cluster: Cluster, uid: int) -> Iterator[str]:
+    """`<what>: <cause>; <what to do>`, one after the other, for a command that `uid` runs."""
+    if uid != 0:
         yield "user: not root; run it with sudo"
     yield from port_obstacles(
         listening(), runs_ours=cluster.places.manifest(COMPONENTS[0]) in cluster.files.record.made

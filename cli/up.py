@@ -6,6 +6,7 @@ certs`, `kubeconfigs` and `manifests` do, then drop-ins of the units, then waits
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def up(
             "say --control-plane: this machine runs the control plane; nothing else is supported yet"
         )
     cluster = open_cluster(target, values)
-    if found := list(obstacles(cluster)):
+    if found := list(obstacles(cluster, os.geteuid())):
         raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
     deadline_s = time.monotonic() + timeout_s
     cluster.remember()

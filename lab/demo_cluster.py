@@ -47,7 +47,7 @@ class ClusterStory(Scenes):
         self.deployment_runs()
         self.scales()
         self.rolls()
-        self.job_and_daemon_set()
+        self.other_workloads()
         if not keep:
             self.deleted_again()
             self.down()
@@ -79,6 +79,10 @@ class ClusterStory(Scenes):
         started_s = time.monotonic()
         self.quote(self._longshore_up())
         self.line(f"Ready after [bold]{time.monotonic() - started_s:.0f} s[/]")
+        third = self._longshore_up()
+        if "made " in third:
+            raise LabError(f"cannot bring up what is up already: it changed something\n{third}")
+        self.line("a third run changes nothing")
         self.title("kubectl get nodes, kubectl get pods --all-namespaces")
         self.quote(self.kubectl("get", "nodes", "--output=wide"))
         self.quote(self.kubectl("get", "pods", "--all-namespaces"))
@@ -104,22 +108,24 @@ class ClusterStory(Scenes):
         self._await_rollout(5, WEB_IMAGE_2)
         self._requests_are_shared()
 
-    def job_and_daemon_set(self) -> None:
-        """A Job that ends, a DaemonSet with its pod on this node."""
-        self.title("A Job, and a DaemonSet")
-        self.apply(_job(), _daemon_set())
-        self._until(
-            "the Job to be complete", lambda: self._object("job", "sum").get("status", {}).get("succeeded") == 1
+    def other_workloads(self) -> None:
+        """A Job that ends, another one of a CronJob, a DaemonSet with its pod on this node, a StatefulSet in order."""
+        self.title("A Job, a CronJob, a DaemonSet and a StatefulSet")
+        self.apply(
+            _job(), _cron_job(), _set_of_pods("DaemonSet", "each"), _set_of_pods("StatefulSet", "db", replicas=2)
         )
-        self._until(
-            "the DaemonSet's pod", lambda: self._object("daemonset", "each").get("status", {}).get("numberReady") == 1
-        )
-        self.quote(self.kubectl("get", "jobs,daemonsets,pods"))
+        self.kubectl("create", "job", "sum-now", "--from=cronjob/sum-nightly")
+        for job in ("sum", "sum-now"):
+            self._await_status("job", job, "succeeded", 1)
+        self._await_status("daemonset", "each", "numberReady", 1)
+        self._await_status("statefulset", "db", "readyReplicas", 2)
+        self.quote(self.kubectl("get", "jobs,cronjobs,daemonsets,statefulsets,pods"))
 
     def deleted_again(self) -> None:
         """Everything."""
         self.title("All of it is deleted")
-        self.kubectl("delete", "deployment/web", "service/web", "job/sum", "daemonset/each", "--wait=false")
+        self.kubectl("delete", "deployment,daemonset,statefulset,cronjob,job", "--all", "--wait=false")
+        self.kubectl("delete", "service", "web")
 
         def gone() -> None:
             self._until("the pods to be gone", lambda: not self._pods())
@@ -204,6 +210,9 @@ class ClusterStory(Scenes):
         found: Json = json.loads(self.kubectl("get", kind, name, "--output=json"))
         return found
 
+    def _await_status(self, kind: str, name: str, field: str, value: int) -> None:
+        self._until(f"{kind} {name}", lambda: self._object(kind, name).get("status", {}).get(field) == value)
+
     def _until(self, what: str, condition: Callable[[], bool]) -> None:
         self.node.wait(condition, what, timeout_s=_READY_S, every_s=_EVERY_S)
 
@@ -214,21 +223,26 @@ def _deployment(replicas: int, image: str) -> Json:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
 
 
-def _daemon_set() -> Json:
-    labels = {"app": "each"}
-    spec = {"selector": {"matchLabels": labels}, "template": _template(labels, _web(WEB_IMAGE))}
-    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "each"}, "spec": spec}
+def _set_of_pods(kind: str, name: str, **more: Any) -> Json:
+    """A DaemonSet or a StatefulSet."""
+    labels = {"app": name}
+    spec = {"selector": {"matchLabels": labels}, "template": _template(labels, _web(WEB_IMAGE)), **more}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def _job() -> Json:
-    container = {
-        "name": "sum",
-        "image": WEB_IMAGE,
-        "imagePullPolicy": "Never",
-        "command": ["sh", "-c", "echo $((2 + 2))"],
-    }
-    template = _template({"app": "sum"}, container, restartPolicy="Never")
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "sum"}, "spec": {"template": template}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "sum"}, "spec": _job_spec()}
+
+
+def _cron_job() -> Json:
+    spec = {"schedule": "0 3 * * *", "jobTemplate": {"spec": _job_spec()}}
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "sum-nightly"}, "spec": spec}
+
+
+def _job_spec() -> Json:
+    command = ["sh", "-c", "echo $((2 + 2))"]
+    container = {"name": "sum", "image": WEB_IMAGE, "imagePullPolicy": "Never", "command": command}
+    return {"template": _template({"app": "sum"}, container, restartPolicy="Never")}
 
 
 def _service() -> Json:

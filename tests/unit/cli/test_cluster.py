@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from agent.config import load_config as load_agent_config
 from cli.bring_up import write_network
 from cli.cluster import Cluster, open_cluster
 from cli.failure import Failure
-from cli.preflight_cluster import file_obstacles, port_obstacles
+from cli.preflight_cluster import file_obstacles, obstacles, port_obstacles
 from cli.target import Target
+from cli.units import DAEMONS, command_lines, drop_ins, proxy_config
 from control_plane.network import FILE_NAME, LEASES, bridge_conflist
 from control_plane.removal import remove_all
 from control_plane.settings import PORTS
+from proxy.config import load_config as load_proxy_config
 from tests.unit.cli.conftest import Node
 
 
@@ -85,13 +89,10 @@ def test_an_expired_certificate_is_shown(node: Node) -> None:
     assert "certs renew apiserver" in shown.output
 
 
-def test_up_needs_root_and_free_ports(node: Node) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("is root")
-    found = node.run("up", "--control-plane", *options(node))
-    assert found.exit_code == 1
-    assert "user: not root" in found.output
-    assert not (node.base / "kubernetes").exists()
+def test_up_needs_root(node: Node) -> None:
+    phase(node, "certs")
+    assert "user: not root; run it with sudo" in list(obstacles(opened(node), 1000))
+    assert not [line for line in obstacles(opened(node), 0) if "root" in line]
 
 
 def test_up_says_what_it_can(node: Node) -> None:
@@ -187,3 +188,35 @@ def test_a_network_that_is_there_stays(node: Node, tmp_path: Path) -> None:
     assert write_network(cluster, place, ["10.244.0.0/24"]) is None
     assert write_network(cluster, place, ["10.244.1.0/24"]) == made
     assert LEASES in cluster.files.record.made
+
+
+def test_what_the_daemons_are_started_with(node: Node, tmp_path: Path) -> None:
+    cluster = opened_with_phases(node)
+    alone = {"mode": "nftables", "clientConnection": {"qps": 7}}
+    content = proxy_config(alone, cluster.places, "node-1")
+    path = tmp_path / "proxy.yaml"
+    path.write_bytes(content.data)
+    config = load_proxy_config([f"--config={path}"])
+    assert config.api.kubeconfig == cluster.places.kubeconfig("proxy")
+    assert (str(config.mode), config.api.qps) == ("nftables", 7)
+    commands = command_lines(cluster.places, tmp_path, "node-1")
+    (tmp_path / "agent.yaml").write_text("kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n")
+    agent = load_agent_config(commands["longshore-agent"][1:])
+    assert (agent.node_name, agent.cluster.kubeconfig) == ("node-1", cluster.places.kubeconfig("kubelet"))
+
+
+@pytest.mark.parametrize("unit", DAEMONS)
+def test_systemd_finds_nothing_to_say_of_the_drop_ins(node: Node, tmp_path: Path, unit: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    commands = {
+        name: ["/bin/true", *words[1:]] for name, words in command_lines(opened(node).places, tmp_path, "n").items()
+    }
+    for path, content in drop_ins(tmp_path, commands).items():
+        path.parent.mkdir()
+        path.write_bytes(content.data)
+    text = (Path(__file__).parents[3] / "systemd" / f"{unit}.service").read_text()
+    (tmp_path / f"{unit}.service").write_text(text)
+    argv = ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", str(tmp_path / f"{unit}.service")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
