@@ -6,7 +6,6 @@ the API server knows the node's pod CIDR.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 
+from cli import api
 from cli.cluster import Cluster
 from cli.failure import UNREACHABLE, Failure
 from cli.preflight import CNI_ENDINGS, Places
@@ -26,17 +26,17 @@ from control_plane.settings import COMPONENTS
 
 Json = dict[str, Any]
 _EVERY_S = 1.0
-_ANSWER_S = 5.0
-_MERGE_PATCH = "application/merge-patch+json"
 _ROLE = "node-role.kubernetes.io/control-plane"
 
 
 class Watcher:
     """Waits with a deadline; a line whenever the reason changes."""
 
-    def __init__(self, cluster: Cluster, target: Target, deadline_s: float) -> None:
-        """`deadline_s`: on the monotonic clock."""
+    def __init__(self, cluster: Cluster, target: Target, deadline_s: float, *, who: str = "admin") -> None:
+        """`deadline_s`: on the monotonic clock; `who`: the kubeconfig to ask with."""
         self._cluster = cluster
+        self._kubeconfig = cluster.places.kubeconfig(who)
+        self._is_admin = who == "admin"
         self._target = target
         self._deadline_s = deadline_s
         self._said = ""
@@ -66,9 +66,9 @@ class Watcher:
                 return "the controller manager has not given the Node a pod CIDR"
             if path := write_network(self._cluster, cni_conf, cidrs):
                 click.echo(f"made {path}: a bridge for {', '.join(cidrs)}")
-            if _ROLE not in (node["metadata"].get("labels") or {}):
+            if self._is_admin and _ROLE not in (node["metadata"].get("labels") or {}):
                 # A kubelet may not say so of itself (NodeRestriction).
-                self._ask(url, msgspec.json.encode({"metadata": {"labels": {_ROLE: ""}}}))
+                api.merge(api.access(self._kubeconfig), url, {"metadata": {"labels": {_ROLE: ""}}})
             return _not_ready(node)
 
         self._until(problem, f"node {self._cluster.settings.node_name}")
@@ -83,8 +83,8 @@ class Watcher:
             time.sleep(_EVERY_S)
         click.echo(f"{what} is ready")
 
-    def _ask(self, path: str, patch: bytes = b"") -> bytes | None:
-        return ask(self._cluster.places.kubeconfig("admin"), path, patch)
+    def _ask(self, path: str) -> bytes | None:
+        return api.look(api.access(self._kubeconfig), path) if self._kubeconfig.exists() else None
 
     def _waiting_pods(self) -> str:
         """What the agent says of the static pods."""
@@ -100,25 +100,6 @@ class Watcher:
             for waiting in found[name].get("waiting") or ():
                 return f"{name}: {waiting.get('message') or waiting.get('reason')}"
         return "it does not answer yet"
-
-
-def ask(kubeconfig: Path, path: str, patch: bytes = b"") -> bytes | None:
-    """GET as the user of a kubeconfig, or a JSON merge patch; None where there is no good answer."""
-    from kube_client.client import KubeClient  # late: aiohttp
-    from kube_client.config import ConfigError
-    from kube_client.errors import ApiError
-    from kube_client.kubeconfig import read_kubeconfig
-
-    async def send() -> bytes:
-        async with KubeClient(read_kubeconfig(kubeconfig), "longshore", answer_s=_ANSWER_S) as client:
-            return await (client.send("PATCH", path, patch, _MERGE_PATCH) if patch else client.get(path))
-
-    try:
-        return asyncio.run(send())
-    except (ApiError, TimeoutError):
-        return None
-    except ConfigError as error:
-        raise Failure(str(error)) from None
 
 
 def write_network(cluster: Cluster, cni_conf: Path, pod_cidrs: list[str]) -> Path | None:

@@ -7,6 +7,8 @@ kubernetes directory and the manifest directory; prints what was made.
 from __future__ import annotations
 
 import datetime
+import secrets
+import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,17 @@ from typing import Any
 
 import click
 
+from cli import api
 from cli.ages import short_duration
 from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
 from cli.failure import FAILED, NOT_FOUND, Failure
 from cli.output import format_option, print_table, print_value
 from cli.target import Target, pass_target
+from control_plane.bootstrap import authority_pin, token_secret
 from control_plane.certificates import certificates, users
 from control_plane.manifest_files import write_manifests
 from control_plane.pki import CertificateState
+from daemonkit.duration import parse_duration
 
 _SOON = datetime.timedelta(days=30)
 HEADER = ("CERTIFICATE", "EXPIRES", "LEFT", "AUTHORITY", "PROBLEM")
@@ -131,6 +136,26 @@ def manifests(options: ClusterOptions) -> None:
     cluster = options.open()
     cluster.remember()
     print_manifests(cluster)
+
+
+@control_plane.command()
+@click.option("--ttl", default="24h", show_default=True, help="How long it is good.")
+@_pass_options
+@shows_failures
+def token(options: ClusterOptions, ttl: str) -> None:
+    """Make a token, and print the command by which another machine joins with it."""
+    cluster = options.open()
+    try:
+        valid = datetime.timedelta(seconds=parse_duration(ttl))
+    except ValueError as error:
+        raise Failure(f"cannot make a token: --ttl: {error}") from None
+    letters = string.ascii_lowercase + string.digits
+    made = ".".join("".join(secrets.choice(letters) for _ in range(length)) for length in (6, 16))
+    secret = token_secret(made, datetime.datetime.now(datetime.UTC) + valid)
+    name = secret["metadata"]["name"]
+    api.apply(api.access(cluster.places.kubeconfig("admin")), f"/api/v1/namespaces/kube-system/secrets/{name}", secret)
+    pin = authority_pin(cluster.pki.authority().certificate)
+    click.echo(f"longshore join {cluster.settings.server} --token {made} --discovery-token-ca-cert-hash {pin}")
 
 
 def print_manifests(cluster: Cluster) -> None:

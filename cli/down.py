@@ -20,7 +20,7 @@ from cli.preflight_cluster import port_obstacles
 from cli.preflight_machine import listening
 from cli.target import Target, pass_target
 from cli.units import DAEMONS, booted_by_systemd, drop_in, systemctl
-from cli.up import DEFAULT_UNIT_DIR
+from cli.up import unit_dir_option
 from control_plane.network import BRIDGE, LEASES
 from control_plane.removal import remove_all, remove_file
 from control_plane.settings import COMPONENTS
@@ -31,13 +31,7 @@ _EVERY_S = 0.5
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @kubernetes_dir_option
-@click.option(
-    "--unit-dir",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_UNIT_DIR,
-    show_default=True,
-    help="Directory of the units' drop-ins.",
-)
+@unit_dir_option
 @click.option(
     "--timeout",
     "timeout_s",
@@ -69,7 +63,7 @@ def down(target: Target, yes: bool, kubernetes_dir: Path, unit_dir: Path, timeou
     _end_pods(cluster, target, deadline_s)
     if LEASES in record.made:
         _remove_bridge()
-    removed = remove_all(record, frozenset({cluster.places.etcd_data, LEASES}))
+    removed = remove_all(record, frozenset({cluster.places.etcd_data, cluster.places.kubelet_pki, LEASES}))
     click.echo(f"{len(removed)} files and directories removed")
 
 
@@ -118,6 +112,9 @@ def _until(problem: Callable[[], str], deadline_s: float) -> None:
 
 
 def _remove_bridge() -> None:
+    from agent.cluster.route_keeper import apply_routes
+
+    apply_routes({})
     from pyroute2 import IPRoute  # late: only this needs it
 
     with IPRoute() as links:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "shutdown": "cli.shutdown:shutdown",
     "proxy": "cli.proxy:proxy",
     "up": "cli.up:up",
+    "join": "cli.join:join",
     "down": "cli.down:down",
     "control-plane": "cli.control_plane:control_plane",
     "completion": "cli.completion:completion",

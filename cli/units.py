@@ -38,6 +38,13 @@ def command_lines(places: Places, config_dir: Path, node_name: str) -> dict[str,
     }
 
 
+def join_lines(places: Places, config_dir: Path, node_name: str) -> dict[str, list[str]]:
+    """The same for a worker, whose agent gets its certificate itself."""
+    lines = command_lines(places, config_dir, node_name)
+    bootstrap = [f"--bootstrap-kubeconfig={places.kubeconfig('bootstrap-kubelet')}", f"--cert-dir={places.kubelet_pki}"]
+    return {**lines, AGENT: [*lines[AGENT], *bootstrap, "--rotate-certificates=true"]}
+
+
 def proxy_file(places: Places) -> Path:
     """The proxy's configuration in a cluster."""
     return places.kubernetes_dir / "proxy.yaml"
@@ -75,6 +82,13 @@ def runs_as(unit: str, words: list[str]) -> bool:
     except OSError:
         return False
     return set(words[1:]) <= set(running)
+
+
+def start(commands: Mapping[str, list[str]], *, again: bool = False) -> None:
+    """Have systemd run these, unless it does so already and not `again`. Raises Failure."""
+    if again or not all(runs_as(unit, words) for unit, words in commands.items()):
+        systemctl("daemon-reload")
+        systemctl("restart", "--no-block", *(f"{unit}.service" for unit in commands))
 
 
 def systemctl(*arguments: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from cli import api
 from cli.backups.places import DEFAULT_CONFIG_DIR, read_raw_config
 from cli.bring_up import Watcher
 from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
@@ -20,34 +21,28 @@ from cli.control_plane import print_made, print_manifests
 from cli.failure import Failure
 from cli.preflight_cluster import obstacles
 from cli.target import Target, pass_target
-from cli.units import booted_by_systemd, command_lines, drop_ins, proxy_config, proxy_file, runs_as, systemctl
+from cli.units import booted_by_systemd, command_lines, drop_ins, proxy_config, proxy_file, start
+from control_plane.bootstrap import joining_objects
+from control_plane.kubeconfigs import anonymous_kubeconfig
+from control_plane.x509 import certificate_pem
 
 _DIRECTORY = click.Path(path_type=Path)
 DEFAULT_UNIT_DIR = "/etc/systemd/system"
 DEFAULT_CNI_DIR = "/etc/cni/net.d"
 
 
-@click.command()
-@click.option("--control-plane", is_flag=True, help="Run etcd and the control plane here, as static pods of the agent.")
-@cluster_options
-@click.option(
-    "--config-dir",
-    type=_DIRECTORY,
-    default=DEFAULT_CONFIG_DIR,
-    show_default=True,
+config_dir_option = click.option(
+    "--config-dir", type=_DIRECTORY, default=DEFAULT_CONFIG_DIR, show_default=True,
     help="Directory of agent.yaml and proxy.yaml.",
-)
-@click.option(
+)  # fmt: skip
+unit_dir_option = click.option(
     "--unit-dir", type=_DIRECTORY, default=DEFAULT_UNIT_DIR, show_default=True, help="Directory of the units' drop-ins."
 )
-@click.option(
-    "--cni-conf-dir",
-    type=_DIRECTORY,
-    default=DEFAULT_CNI_DIR,
-    show_default=True,
+cni_dir_option = click.option(
+    "--cni-conf-dir", type=_DIRECTORY, default=DEFAULT_CNI_DIR, show_default=True,
     help="Directory of network configurations.",
-)
-@click.option(
+)  # fmt: skip
+timeout_option = click.option(
     "--timeout",
     "timeout_s",
     type=click.IntRange(1),
@@ -55,6 +50,15 @@ DEFAULT_CNI_DIR = "/etc/cni/net.d"
     show_default=True,
     help="Seconds to wait for everything.",
 )
+
+
+@click.command()
+@click.option("--control-plane", is_flag=True, help="Run etcd and the control plane here, as static pods of the agent.")
+@cluster_options
+@config_dir_option
+@unit_dir_option
+@cni_dir_option
+@timeout_option
 @pass_target
 @shows_failures
 def up(
@@ -76,7 +80,7 @@ def up(
     """
     if not control_plane:
         raise click.UsageError(
-            "say --control-plane: this machine runs the control plane; nothing else is supported yet"
+            "say --control-plane: this machine runs the control plane; a worker joins with longshore join"
         )
     cluster = open_cluster(target, values)
     if found := list(obstacles(cluster, os.geteuid())):
@@ -93,8 +97,18 @@ def up(
         return
     watcher = Watcher(cluster, target, deadline_s)
     watcher.api_server()
+    let_others_join(cluster)
     watcher.node(cni_conf_dir)
     click.echo(f"kubectl --kubeconfig {cluster.places.kubeconfig('admin')} get nodes")
+
+
+def let_others_join(cluster: Cluster) -> None:
+    """What `longshore join` needs of the cluster; a second time changes nothing."""
+    ca = certificate_pem(cluster.pki.authority().certificate)
+    text = anonymous_kubeconfig(cluster.settings.server, ca).decode()
+    administrator = api.access(cluster.places.kubeconfig("admin"))
+    for path, value in joining_objects(text).items():
+        api.apply(administrator, path, value)
 
 
 def _start_daemons(cluster: Cluster, target: Target, config_dir: Path, unit_dir: Path) -> bool:
@@ -109,9 +123,7 @@ def _start_daemons(cluster: Cluster, target: Target, config_dir: Path, unit_dir:
     made = cluster.files.write(wanted)
     print_made(made)
     if booted_by_systemd():
-        if made or not all(runs_as(unit, words) for unit, words in commands.items()):
-            systemctl("daemon-reload")
-            systemctl("restart", "--no-block", *(f"{unit}.service" for unit in commands))
+        start(commands, again=bool(made))
         return True
     if target.agent_status():
         return True

@@ -106,30 +106,50 @@ class Kubeconfigs:
         for name in names:
             subject, key = users(settings)[name], new_key()
             certificate = issue(authority, subject, key, self._pki.now, CERTIFICATE_VALID)
-            parts = _Parts(
-                settings.server, certificate_pem(authority.certificate), certificate_pem(certificate), key_pem(key)
-            )
-            wanted[self._places.kubeconfig(name)] = Content(_render(parts, subject.name))
+            pair = {"certificate": certificate_pem(certificate), "key": key_pem(key)}
+            who = {f"client-{kind}-data": _base64(data) for kind, data in pair.items()}
+            ca = certificate_pem(authority.certificate)
+            wanted[self._places.kubeconfig(name)] = Content(user_kubeconfig(settings.server, ca, subject.name, who))
         return self._files.write(wanted)
 
 
-def _render(parts: _Parts, user: str) -> bytes:
+def anonymous_kubeconfig(server: str, ca: bytes) -> bytes:
+    """Where the cluster is and how to know it, without a user."""
+    cluster = {"certificate-authority-data": _base64(ca), "server": server}
+    value = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "kubernetes", "cluster": cluster}]}
+    return _yaml(value)
+
+
+def user_kubeconfig(server: str, ca: bytes, user: str, credentials: Mapping[str, str]) -> bytes:
+    """With credentials of any kind: fields of a kubeconfig's user."""
     context = f"{user}@kubernetes"
-    cluster = {"certificate-authority-data": _base64(parts.ca), "server": parts.server}
-    who = {"client-certificate-data": _base64(parts.certificate), "client-key-data": _base64(parts.key)}
+    cluster = {"certificate-authority-data": _base64(ca), "server": server}
     value = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "kubernetes", "cluster": cluster}],
         "contexts": [{"name": context, "context": {"cluster": "kubernetes", "user": user}}],
         "current-context": context,
-        "users": [{"name": user, "user": who}],
+        "users": [{"name": user, "user": dict(credentials)}],
     }
+    return _yaml(value)
+
+
+def read_cluster(text: bytes) -> tuple[str, bytes]:
+    """Server and authority of the first cluster. Raises MaterialError."""
+    try:
+        cluster = yaml.safe_load(text)["clusters"][0]["cluster"]
+        return str(cluster["server"]), _bytes(cluster, "certificate-authority-data")
+    except (yaml.YAMLError, UnicodeError, LookupError, TypeError):
+        raise MaterialError("is not a kubeconfig with a cluster in it") from None
+
+
+def _yaml(value: object) -> bytes:
     return yaml.safe_dump(value, sort_keys=False, width=10_000).encode()
 
 
 def _parse(data: bytes) -> _Parts:
-    """One as `_render` makes it. Raises MaterialError."""
+    """One with a client certificate in it. Raises MaterialError."""
     try:
         value = yaml.safe_load(data)
         cluster, user = value["clusters"][0]["cluster"], value["users"][0]["user"]

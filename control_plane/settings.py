@@ -64,6 +64,11 @@ class Places:
         return self.kubernetes_dir / "pki"
 
     @property
+    def kubelet_pki(self) -> Path:
+        """Where an agent that has joined keeps the certificate that it renews."""
+        return self.pki / "kubelet"
+
+    @property
     def etcd_data(self) -> Path:
         """What etcd itself makes below its directory."""
         return self.etcd_dir / "member"

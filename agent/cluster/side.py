@@ -20,6 +20,7 @@ from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_look import NodeLook
 from agent.cluster.own_node import OwnNode
 from agent.cluster.pods import ClusterPods
+from agent.cluster.route_keeper import RouteKeeper
 from agent.node.facts import read_machine_identity
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
@@ -52,13 +53,13 @@ class ClusterSide:
         self._server = next(one.servers[0] for one in (access.api, access.bootstrap) if one is not None)
         self._waiting = ""
         self._settings = settings
+        self._runtime = runtime
         self._workers = workers
         self._shared = shared
         self._show = show
         self._rival = ""
         self._identity = read_machine_identity()
         self._look = NodeLook(runtime, images, settings, self._identity, going_down, self._api_port)
-        self._runtime = runtime
         self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
         self.node = OwnNode(settings.config.node_name)
@@ -97,6 +98,8 @@ class ClusterSide:
                 self._settings, heartbeat, self._runtime, lambda: self._workers.workers, board, self._look_again
             )
             spawn_eternal(group, self._api.run(), name="node api")
+        routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)
+        spawn_eternal(group, routes.run(), name="pod routes")
         ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared).spawn(group)
 
     def wake(self) -> None:

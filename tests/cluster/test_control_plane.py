@@ -6,12 +6,15 @@ that the other tests of this directory run as processes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +22,14 @@ from control_plane.settings import COMPONENTS
 from lab.containerd import PrivateContainerd
 from lab.control_plane_build import control_plane_directory, is_built
 from lab.control_plane_images import OPTIONS, load_control_plane_images
-from lab.host import NODE_IP, LabHost
+from lab.host import LabHost
 from lab.images import load_images
-from lab.machine import LabError
+from lab.machine import LabError, run_captured
+from lab.manifests import is_ready, web_pod
 from lab.node import LabNode
 
 NODE_NAME = "plane-1"
+LAN = "198.19.0"
 
 
 @dataclass
@@ -35,14 +40,18 @@ class StaticPlane:
     node: LabNode
     kubernetes: Path
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        places = (f"--kubernetes-dir={self.kubernetes}", f"--etcd-dir={self.host.base / 'etcd'}")
+        return (*places, f"--node-name={NODE_NAME}", f"--advertise-address={LAN}.1", *OPTIONS)
+
     def phase(self, *arguments: str) -> str:
-        more = [
-            f"--kubernetes-dir={self.kubernetes}",
-            f"--etcd-dir={self.host.base / 'etcd'}",
-            f"--node-name={NODE_NAME}",
-        ]
-        manifests = f"--manifest-dir={self.node.manifests}"
-        return self.node.longshore(manifests, "control-plane", *more, *OPTIONS, *arguments)
+        return self.node.longshore(f"--manifest-dir={self.node.manifests}", "control-plane", *self.options, *arguments)
+
+    def up(self) -> str:
+        network = f"--cni-conf-dir={self.node.containerd.cni_conf_dir}"
+        arguments = ("up", "--control-plane", *self.options, network, "--timeout=240")
+        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, timeout_s=280.0)
 
     def phases(self) -> str:
         return "".join(self.phase(name) for name in ("certs", "kubeconfigs", "manifests"))
@@ -71,7 +80,7 @@ class StaticPlane:
         return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
     def server_certificate(self) -> str:
-        code = f"import ssl; print(ssl.get_server_certificate(({NODE_IP!r}, 6443), timeout=10))"
+        code = f"import ssl; print(ssl.get_server_certificate(('{LAN}.1', 6443), timeout=10))"
         return self.host.run(["python3", "-c", code]).stdout
 
 
@@ -81,28 +90,35 @@ def plane() -> Iterator[StaticPlane]:
         pytest.skip("needs root")
     if not is_built():
         pytest.skip("the control plane is not built on this machine: `make test-cluster` builds it, or says why not")
-    with LabHost("plane") as host:
-        containerd = PrivateContainerd(host, host.base / "containerd")
-        with containerd:
-            load_images(containerd)
-            load_control_plane_images(containerd)
-            node = LabNode(
-                host, containerd, host.base / "node", name=NODE_NAME, cgroup_root=f"{host.cgroup_root}/plane"
-            )
-            made = StaticPlane(host, node, host.base / "kubernetes")
-            try:
-                made.phases()
-                node.start_agent()
-                made.until(made.is_ready, "the API server to be ready")
-                yield made
-            finally:
-                node.close()
+    with LabHost("plane") as host, PrivateContainerd(host, host.base / "containerd") as containerd:
+        host.run(["ip", "link", "add", "lan0", "type", "bridge"])
+        host.run(["ip", "address", "add", f"{LAN}.1/24", "dev", "lan0"])
+        host.run(["ip", "link", "set", "lan0", "up"])
+        load_control_plane_images(containerd)
+        node = _node(host, containerd, NODE_NAME, 1)
+        made = StaticPlane(host, node, host.base / "kubernetes")
+        try:
+            assert "start these by other means" in made.up()
+            node.start_agent(f"--kubeconfig={made.kubernetes / 'kubelet.conf'}")
+            assert f"node {NODE_NAME} is ready" in made.up()
+            yield made
+        finally:
+            node.close()
+
+
+def _node(host: LabHost, containerd: PrivateContainerd, name: str, number: int) -> LabNode:
+    """With a runtime that has no network yet."""
+    load_images(containerd)
+    (containerd.cni_conf_dir / "10-longshore.conflist").unlink()
+    node = LabNode(host, containerd, host.base / "node", name=name, cgroup_root=f"{host.cgroup_root}/{name}")
+    node.agent_flags.append(f"--node-ip={LAN}.{number}")
+    return node
 
 
 def test_our_agent_runs_the_four_static_pods(plane: StaticPlane) -> None:
     for pod in plane.node.wait_ready(*COMPONENTS, timeout_s=240):
         spec, status = pod["spec"], pod["status"]
-        assert status["podIP"] == NODE_IP
+        assert status["podIP"] == f"{LAN}.1"
         assert spec["priorityClassName"] == "system-node-critical"
     # The controllers work: they make this account in each namespace.
     plane.until(lambda: "default" in plane.kubectl("get", "serviceaccounts"), "the default service account")
@@ -122,7 +138,7 @@ def test_a_kubelet_may_do_what_kubelets_may(plane: StaticPlane) -> None:
 
 def test_a_second_run_changes_no_byte(plane: StaticPlane) -> None:
     before, running = plane.files(), plane.node.processes()
-    assert "made " not in plane.phases()
+    assert "made " not in plane.phases() + plane.up()
     assert plane.files() == before
     assert plane.node.processes() == running
 
@@ -147,3 +163,108 @@ def test_a_renewed_certificate_is_served_without_a_restart(plane: StaticPlane) -
 
     plane.until(served, "the API server to serve the new certificate")
     assert plane.pod_process("kube-apiserver") == running
+
+
+class Worker:
+    """Another machine on the link of the control plane."""
+
+    def __init__(self, plane: StaticPlane, host: LabHost, containerd: PrivateContainerd, number: int) -> None:
+        self.host = host
+        self.name = f"worker-{number}"
+        self.node = _node(host, containerd, self.name, number)
+        self.kubernetes = host.base / "kubernetes"
+        peer = ["peer", "name", "lan0", "netns", str(host.pid)]
+        run_captured(["ip", "link", "add", f"lan{number}", "netns", str(plane.host.pid), "type", "veth", *peer])
+        plane.host.run(["ip", "link", "set", f"lan{number}", "master", "lan0", "up"])
+        host.run(["ip", "address", "add", f"{LAN}.{number}/24", "dev", "lan0"])
+        host.run(["ip", "link", "set", "lan0", "up"])
+
+    def join(self, command: str) -> str:
+        """`command` as `longshore control-plane token` prints it."""
+        arguments = command.split()[1:]
+        places = (f"--kubernetes-dir={self.kubernetes}", f"--cni-conf-dir={self.node.containerd.cni_conf_dir}")
+        more = (*places, f"--node-name={self.name}", "--timeout=200")
+        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, *more, timeout_s=240.0)
+
+    def start_agent(self) -> None:
+        files = {
+            "kubeconfig": "kubelet.conf",
+            "bootstrap-kubeconfig": "bootstrap-kubelet.conf",
+            "cert-dir": "pki/kubelet",
+        }
+        flags = [f"--{flag}={self.kubernetes / file}" for flag, file in files.items()]
+        self.node.start_agent(*flags, "--rotate-certificates=true")
+
+
+@pytest.fixture(scope="module")
+def workers(plane: StaticPlane) -> Iterator[list[Worker]]:
+    with contextlib.ExitStack() as stack:
+        found = []
+        for number in (2, 3):
+            host = stack.enter_context(LabHost(f"worker{number}"))
+            containerd = stack.enter_context(PrivateContainerd(host, host.base / "containerd"))
+            found.append(Worker(plane, host, containerd, number))
+            stack.callback(found[-1].node.close)
+        yield found
+
+
+def test_workers_join_and_pods_of_all_nodes_reach_each_other(plane: StaticPlane, workers: list[Worker]) -> None:
+    command = plane.phase("token").strip()
+    for worker in workers:
+        with pytest.raises(LabError, match=r"the authority of .* is sha256:"):
+            worker.join(command.rpartition("sha256:")[0] + f"sha256:{'0' * 64}")
+        assert not worker.kubernetes.joinpath("pki").exists()
+        assert "start these by other means" in worker.join(command)
+        worker.start_agent()
+    for worker in workers:
+        assert f"node {worker.name} is ready" in worker.join(command)
+        assert "made " not in worker.join(command)
+    nodes = plane.kubectl("get", "nodes", "--output=name").split()
+    assert nodes == ["node/plane-1", "node/worker-2", "node/worker-3"]
+
+    pod = web_pod("each", labels={"app": "each"})
+    template = {"metadata": {"labels": {"app": "each"}}, "spec": pod["spec"]}
+    spec = {"selector": {"matchLabels": {"app": "each"}}, "template": template}
+    body = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "each"}, "spec": spec}
+    (plane.host.base / "each.json").write_text(json.dumps(body))
+    plane.kubectl("create", f"--filename={plane.host.base / 'each.json'}")
+
+    def pods() -> list[dict[str, Any]]:
+        found = json.loads(plane.kubectl("get", "pods", "--selector=app=each", "--output=json"))["items"]
+        return found if len(found) == 3 and all(is_ready(one) for one in found) else []
+
+    plane.until(lambda: bool(pods()), "a pod on each node")
+    hosts = {NODE_NAME: (plane.host, plane.node), **{one.name: (one.host, one.node) for one in workers}}
+    for source in pods():
+        host, node = hosts[source["spec"]["nodeName"]]
+        container = source["status"]["containerStatuses"][0]["containerID"].rpartition("//")[2]
+        inside = [
+            "nsenter",
+            f"--net=/proc/{node.containerd.tasks()[container]}/ns/net",
+            sys.executable,
+            "-m",
+            "lab.fetch",
+        ]
+        for target in pods():
+            url, name = f"http://{target['status']['podIP']}:8080/", target["metadata"]["name"]
+
+            def answers(host: LabHost = host, argv: Sequence[str] = (*inside, url), name: str = name) -> bool:
+                return host.run(argv, check=False).stdout.strip() == name
+
+            plane.until(answers, f"{source['metadata']['name']} to reach {name}")
+    plane.kubectl("delete", "daemonset", "each")
+
+
+def test_a_node_that_is_gone_is_not_routed_to(plane: StaticPlane, workers: list[Worker]) -> None:
+    gone = workers[1]
+    routes = ["ip", "route", "show", "proto", "119"]
+    plane.until(lambda: len(plane.host.run(routes).stdout.splitlines()) == 2, "two routes")
+    gone.node.stop_agent()
+    plane.kubectl("delete", "node", gone.name)
+    plane.until(lambda: f"{LAN}.3" not in plane.host.run(routes).stdout, "the route to go")
+    assert f"{LAN}.2" in plane.host.run(routes).stdout
+    gone.node.start_agent()
+    manifests = f"--manifest-dir={gone.node.manifests}"
+    gone.node.longshore(manifests, "down", "--yes", f"--kubernetes-dir={gone.kubernetes}", timeout_s=200.0)
+    assert not gone.kubernetes.exists()
+    assert gone.host.run(routes).stdout == ""

@@ -1,0 +1,149 @@
+"""`longshore join`: this machine becomes a worker of a cluster.
+
+Before: `longshore control-plane token` on the control plane has printed the command. Next: the agent gets a
+certificate by TLS bootstrap and registers the Node. Effects: writes the authority, kubeconfigs, drop-ins, and the pod
+network where there is none. Source: kubeadm join,
+https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import click
+
+from cli import api
+from cli.backups.places import read_raw_config
+from cli.bring_up import Watcher
+from cli.cluster import Cluster, kubernetes_dir_option, open_cluster, shows_failures
+from cli.control_plane import print_made
+from cli.failure import Failure
+from cli.target import Target, pass_target
+from cli.units import AGENT, PROXY, booted_by_systemd, drop_ins, join_lines, proxy_config, proxy_file, start
+from cli.up import cni_dir_option, config_dir_option, timeout_option, unit_dir_option
+from control_plane.bootstrap import CLUSTER_INFO, authority_pin, check_cluster_info, parse_token
+from control_plane.errors import ControlPlaneError
+from control_plane.files import PUBLIC, Content
+from control_plane.kubeconfigs import read_cluster, user_kubeconfig
+from control_plane.x509 import MaterialError, parse_certificate
+from kube_client.config import ApiConfig, ConfigError, Material
+from kube_client.kubeconfig import server_urls
+
+_EVERY_S = 1.0
+
+
+@click.command()
+@click.argument("server")
+@click.option("--token", required=True, help="As longshore control-plane token has printed it.")
+@click.option(
+    "--discovery-token-ca-cert-hash", "pins", multiple=True, help="sha256: and the digest of the authority's key."
+)
+@click.option(
+    "--discovery-token-unsafe-skip-ca-verification", "unsafe", is_flag=True, help="Believe whoever knows the token."
+)
+@click.option("--node-name", help="This node's name.  [default: as the agent says, else the host's]")
+@kubernetes_dir_option
+@config_dir_option
+@unit_dir_option
+@cni_dir_option
+@timeout_option
+@pass_target
+@shows_failures
+def join(
+    target: Target,
+    server: str,
+    token: str,
+    pins: tuple[str, ...],
+    unsafe: bool,
+    node_name: str | None,
+    kubernetes_dir: Path,
+    config_dir: Path,
+    unit_dir: Path,
+    cni_conf_dir: Path,
+    timeout_s: int,
+) -> None:
+    """Make this machine a node of the cluster whose API server is SERVER, such as https://10.0.0.1:6443.
+
+    The token proves the cluster to this machine and this machine to the cluster; the agent then asks for a certificate
+    of its own and renews it. A second run changes nothing. `longshore down` makes the machine a node by itself again;
+    delete its Node with kubectl.
+    """
+    parse_token(token)
+    if not pins and not unsafe:
+        raise click.UsageError("say --discovery-token-ca-cert-hash, or --discovery-token-unsafe-skip-ca-verification")
+    cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name})
+    _refuse(cluster)
+    deadline_s = time.monotonic() + timeout_s
+    if not cluster.places.kubeconfig("kubelet").exists():
+        text = _discover(server, token, deadline_s)
+        print_made(_write(cluster, text, token, pins, config_dir))
+        cluster.remember()
+    commands = join_lines(cluster.places, config_dir, cluster.settings.node_name)
+    if booted_by_systemd():
+        print_made(cluster.files.write(drop_ins(unit_dir, commands)))
+        start({AGENT: commands[AGENT]})
+    elif not target.agent_status():
+        click.echo("systemd does not run here; start these by other means, the proxy once kubelet.conf is there:")
+        for words in commands.values():
+            click.echo(f"  {' '.join(words)}")
+        return
+    Watcher(cluster, target, deadline_s, who="kubelet").node(cni_conf_dir)
+    if booted_by_systemd():
+        start({PROXY: commands[PROXY]})
+
+
+def _refuse(cluster: Cluster) -> None:
+    """Raises Failure."""
+    if os.geteuid() != 0:
+        raise Failure("cannot join: not root; run it with sudo")
+    if cluster.places.kubeconfig("admin").exists():
+        raise Failure(f"cannot join: a control plane is here already ({cluster.places.kubernetes_dir}); longshore down")
+
+
+def _discover(server: str, token: str, deadline_s: float) -> str:
+    """The cluster's own kubeconfig without a user, proved by the token. Raises Failure, ControlPlaneError."""
+    try:
+        anybody = ApiConfig(servers=server_urls(server, "SERVER"), insecure=True)
+    except ConfigError as error:
+        raise Failure(str(error)) from None
+    while True:
+        try:
+            found = json.loads(api.get(anybody, CLUSTER_INFO))
+            return check_cluster_info(found.get("data") or {}, token)
+        except (Failure, ControlPlaneError):
+            # A new token is signed with in a moment, and a server that has just begun may not answer yet.
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(_EVERY_S)
+
+
+def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], config_dir: Path) -> tuple[Path, ...]:
+    """Everything but the drop-ins; what was made. Raises ControlPlaneError."""
+    try:
+        server, ca = read_cluster(text.encode())
+        pin = authority_pin(parse_certificate(ca))
+    except MaterialError as error:
+        raise ControlPlaneError(f"cannot join: what the cluster says of itself {error}") from None
+    if pins and pin not in pins:
+        raise ControlPlaneError(f"cannot join: the authority of {server} is {pin}, not {', '.join(pins)}")
+    answer = api.get(ApiConfig(servers=(server,), ca=Material("cluster-info", data=ca)), CLUSTER_INFO)
+    if check_cluster_info(json.loads(answer).get("data") or {}, token) != text:
+        raise ControlPlaneError(f"cannot join: {server} has another authority than it said before it was asked by it")
+    places = cluster.places
+    current = str(places.kubelet_pki / "kubelet-client-current.pem")
+    own = {"client-certificate": current, "client-key": current}
+    files = cluster.files
+    files.record.note({}, [places.kubeconfig("kubelet"), places.kubelet_pki])
+    alone, node_name = read_raw_config(config_dir / "proxy.yaml"), cluster.settings.node_name
+    joining = user_kubeconfig(server, ca, "tls-bootstrap", {"token": token})
+    return files.write(
+        {
+            places.pki / "ca.crt": Content(ca, PUBLIC),
+            places.kubeconfig("bootstrap-kubelet"): Content(joining),
+            places.kubeconfig("proxy"): Content(user_kubeconfig(server, ca, "node", own)),
+            proxy_file(places): proxy_config(alone, places, node_name),
+        }
+    )

@@ -1,0 +1,117 @@
+"""What lets other machines join: tokens, the objects that a joining agent needs, and the proof of who the cluster is.
+Pure.
+
+Before: `longshore up` and `longshore control-plane token` make the objects, `longshore join` has a token. Next: the
+agent's own TLS bootstrap. Names and roles are kubeadm's; source:
+https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/ and kubelet-tls-bootstrapping.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import hashlib
+import hmac
+import re
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from control_plane.errors import ControlPlaneError
+
+Json = dict[str, Any]
+CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+_TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})\Z")
+_JOINING = "system:bootstrappers:kubeadm:default-node-token"
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def parse_token(text: str) -> tuple[str, str]:
+    """Id and secret. Raises ControlPlaneError."""
+    found = _TOKEN.match(text)
+    if found is None:
+        raise ControlPlaneError("cannot use the token: it is not six and sixteen letters or digits, such as abcdef.…")
+    return found[1], found[2]
+
+
+def token_secret(token: str, expires: datetime.datetime) -> Json:
+    """The Secret that makes it valid."""
+    identifier, secret = parse_token(token)
+    data = {
+        "token-id": identifier,
+        "token-secret": secret,
+        "expiration": expires.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "usage-bootstrap-authentication": "true",
+        "usage-bootstrap-signing": "true",
+        "auth-extra-groups": _JOINING,
+        "description": "made by longshore control-plane token",
+    }
+    metadata = {"name": f"bootstrap-token-{identifier}", "namespace": "kube-system"}
+    kind = "bootstrap.kubernetes.io/token"
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": data}
+
+
+def joining_objects(kubeconfig: str) -> dict[str, Json]:
+    """Path -> object. `kubeconfig`: where the cluster is and its authority, for anybody to read."""
+    csr = "system:certificates.k8s.io:certificatesigningrequests"
+    bindings = {
+        "kubeadm:kubelet-bootstrap": ("system:node-bootstrapper", _JOINING),
+        "kubeadm:node-autoapprove-bootstrap": (f"{csr}:nodeclient", _JOINING),
+        "kubeadm:node-autoapprove-certificate-rotation": (f"{csr}:selfnodeclient", "system:nodes"),
+        # A worker's proxy uses the certificate of its agent, and agents route to the pods of other Nodes.
+        "longshore:node-proxier": ("system:node-proxier", "system:nodes"),
+    }
+    found = {f"/apis/{_RBAC}/v1/clusterrolebindings/{name}": _binding(name, *who) for name, who in bindings.items()}
+    name, rules = "kubeadm:bootstrap-signer-clusterinfo", {"apiGroups": [""], "resources": ["configmaps"]}
+    public = {"name": name, "namespace": "kube-public"}
+    rule = {**rules, "resourceNames": ["cluster-info"], "verbs": ["get"]}
+    role = {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": public, "rules": [rule]}
+    anybody = {"kind": "User", "apiGroup": _RBAC, "name": "system:anonymous"}
+    reference = {"kind": "Role", "apiGroup": _RBAC, "name": name}
+    binding = {"apiVersion": f"{_RBAC}/v1", "kind": "RoleBinding", "metadata": public}
+    info = {"name": "cluster-info", "namespace": "kube-public"}
+    below = f"/apis/{_RBAC}/v1/namespaces/kube-public"
+    return {
+        **found,
+        f"{below}/roles/{name}": role,
+        f"{below}/rolebindings/{name}": {**binding, "roleRef": reference, "subjects": [anybody]},
+        CLUSTER_INFO: {"apiVersion": "v1", "kind": "ConfigMap", "metadata": info, "data": {"kubeconfig": kubeconfig}},
+    }
+
+
+def check_cluster_info(data: dict[str, str], token: str) -> str:
+    """The kubeconfig in it, once the token has proved it. Raises ControlPlaneError."""
+    identifier, secret = parse_token(token)
+    text, signature = data.get("kubeconfig", ""), data.get(f"jws-kubeconfig-{identifier}", "")
+    if not text or not signature:
+        fix = "it may be wrong or have expired; longshore control-plane token makes another"
+        raise ControlPlaneError(f"cannot prove who the cluster is: it knows no token {identifier}; {fix}")
+    header, _, rest = signature.partition(".")
+    payload = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+    wanted = hmac.digest(secret.encode(), f"{header}.{payload}".encode(), "sha256")
+    try:
+        found = base64.urlsafe_b64decode(rest.rpartition(".")[2] + "==")
+    except (binascii.Error, ValueError):
+        found = b""
+    if not hmac.compare_digest(wanted, found):
+        raise ControlPlaneError("cannot prove who the cluster is: its answer is not signed with this token")
+    return text
+
+
+def authority_pin(certificate: x509.Certificate) -> str:
+    """`sha256:` and the digest of its public key, as kubeadm's --discovery-token-ca-cert-hash."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = certificate.public_key().public_bytes(serialization.Encoding.DER, form)
+    return f"sha256:{hashlib.sha256(public).hexdigest()}"
+
+
+def _binding(name: str, role: str, group: str) -> Json:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"kind": "ClusterRole", "apiGroup": _RBAC, "name": role},
+        "subjects": [{"kind": "Group", "apiGroup": _RBAC, "name": group}],
+    }
