@@ -13,13 +13,14 @@ from pathlib import Path
 
 import click
 
+from cli.api_pods import left_api_pods
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, kubernetes_dir_option, open_cluster, shows_failures
 from cli.failure import Failure
 from cli.preflight_cluster import port_obstacles
 from cli.preflight_machine import listening
 from cli.target import Target, pass_target
-from cli.units import DAEMONS, booted_by_systemd, drop_in, systemctl
+from cli.units import DAEMONS, booted_by_systemd, drop_in, runs_below, systemctl
 from cli.up import unit_dir_option
 from control_plane.network import BRIDGE, LEASES
 from control_plane.removal import remove_all, remove_file
@@ -69,14 +70,12 @@ def down(target: Target, yes: bool, kubernetes_dir: Path, unit_dir: Path, timeou
 
 def _alone_again(cluster: Cluster, unit_dir: Path) -> None:
     """Agent and proxy without an API server."""
-    ours = [drop_in(unit_dir, unit) for unit in DAEMONS]
-    if not any(path in cluster.files.record.made for path in ours):
-        return
-    for path in ours:
-        remove_file(cluster.files.record, path)
+    for unit in DAEMONS:
+        remove_file(cluster.files.record, drop_in(unit_dir, unit))
     if booted_by_systemd():
         systemctl("daemon-reload")
-        systemctl("restart", "--no-block", *(f"{unit}.service" for unit in DAEMONS))
+        if theirs := [unit for unit in DAEMONS if runs_below(unit, cluster.places.kubernetes_dir)]:
+            systemctl("restart", "--no-block", *(f"{unit}.service" for unit in theirs))
 
 
 def _end_pods(cluster: Cluster, target: Target, deadline_s: float) -> None:
@@ -84,10 +83,19 @@ def _end_pods(cluster: Cluster, target: Target, deadline_s: float) -> None:
 
     One after the other, as an API server without etcd takes its whole grace period to end.
     """
+    _until(partial(_api_pods, target), deadline_s)
     for component in reversed(COMPONENTS):
         remove_file(cluster.files.record, cluster.places.manifest(component))
         pod = f"{component}-{cluster.settings.node_name}"
         _until(partial(_runs, target, component, pod), deadline_s)
+
+
+def _api_pods(target: Target) -> str:
+    """What is left of the cluster's pods on this node, "" where nothing is."""
+    left = left_api_pods(target)
+    shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+    hint = "" if booted_by_systemd() else "; an agent without --kubeconfig ends them"
+    return f"pods of the cluster are ending: {shown}{hint}" if left else ""
 
 
 def _runs(target: Target, component: str, pod: str) -> str:

@@ -76,12 +76,21 @@ def drop_in(unit_dir: Path, unit: str) -> Path:
 
 def runs_as(unit: str, words: list[str]) -> bool:
     """Whether systemd runs the unit with these flags; False too after a run that was cut off before the restart."""
+    return set(words[1:]) <= set(_command_line(unit))
+
+
+def runs_below(unit: str, directory: Path) -> bool:
+    """Whether a flag of the running unit names something in the directory."""
+    return any(f"={directory}/" in word for word in _command_line(unit))
+
+
+def _command_line(unit: str) -> list[str]:
+    """Of its main process; empty where none runs."""
     pid = systemctl("show", "--property=MainPID", "--value", f"{unit}.service").strip()
     try:
-        running = Path("/proc", pid, "cmdline").read_text().split("\0")
+        return Path("/proc", pid, "cmdline").read_text().split("\0")
     except OSError:
-        return False
-    return set(words[1:]) <= set(running)
+        return []
 
 
 def start(commands: Mapping[str, list[str]], *, again: bool = False) -> None:

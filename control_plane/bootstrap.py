@@ -32,7 +32,7 @@ def parse_token(text: str) -> tuple[str, str]:
     """Id and secret. Raises ControlPlaneError."""
     found = _TOKEN.match(text)
     if found is None:
-        raise ControlPlaneError("cannot use the token: it is not six and sixteen letters or digits, such as abcdef.…")
+        raise ControlPlaneError("cannot use the token: it is not six small letters or digits, a dot, and sixteen more")
     return found[1], found[2]
 
 

@@ -252,10 +252,9 @@ def test_workers_join_and_pods_of_all_nodes_reach_each_other(plane: StaticPlane,
                 return host.run(argv, check=False).stdout.strip() == name
 
             plane.until(answers, f"{source['metadata']['name']} to reach {name}")
-    plane.kubectl("delete", "daemonset", "each")
 
 
-def test_a_node_that_is_gone_is_not_routed_to(plane: StaticPlane, workers: list[Worker]) -> None:
+def test_a_node_that_goes_ends_its_pods_and_is_not_routed_to(plane: StaticPlane, workers: list[Worker]) -> None:
     gone = workers[1]
     routes = ["ip", "route", "show", "proto", "119"]
     plane.until(lambda: len(plane.host.run(routes).stdout.splitlines()) == 2, "two routes")
@@ -263,8 +262,10 @@ def test_a_node_that_is_gone_is_not_routed_to(plane: StaticPlane, workers: list[
     plane.kubectl("delete", "node", gone.name)
     plane.until(lambda: f"{LAN}.3" not in plane.host.run(routes).stdout, "the route to go")
     assert f"{LAN}.2" in plane.host.run(routes).stdout
+    assert gone.node.containerd.tasks(), "the DaemonSet's pod runs on without an agent"
     gone.node.start_agent()
     manifests = f"--manifest-dir={gone.node.manifests}"
     gone.node.longshore(manifests, "down", "--yes", f"--kubernetes-dir={gone.kubernetes}", timeout_s=200.0)
     assert not gone.kubernetes.exists()
+    assert gone.node.containerd.tasks() == {}
     assert gone.host.run(routes).stdout == ""
