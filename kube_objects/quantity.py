@@ -56,16 +56,25 @@ def parse_quantity(text: str | int | float) -> Quantity:
 
 def milli_text(milli: int) -> str:
     """Thousandths of a CPU as the API server writes them: 2000 is "2", 1500 is "1500m"."""
-    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+    return _decimal_text(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
 
 
 def bytes_text(count: int) -> str:
-    """Bytes as the API server writes them, with the greatest unit that leaves no fraction: 2048 is "2Ki"."""
+    """Bytes as the API server writes them, with the greatest unit that leaves no fraction: 2048 is "2Ki", 5000 "5k"."""
     unit = ""
     for name in _BINARY:
         if count < 1024 or count % 1024:
             break
         count, unit = count // 1024, name
+    return f"{count}{unit}" if unit else _decimal_text(count)
+
+
+def _decimal_text(count: int) -> str:
+    unit = ""
+    for name in ("k", "M", "G", "T", "P", "E"):
+        if not count or count % 1000:
+            break
+        count, unit = count // 1000, name
     return f"{count}{unit}"
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kube_objects.quantity import parse_quantity
+from kube_objects.quantity import bytes_text, milli_text, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,26 @@ def test_any_text_is_an_amount_within_64_bits_or_refused(text: str) -> None:
 def test_they_compare() -> None:
     assert parse_quantity("1000m") == parse_quantity("1")
     assert parse_quantity("1Gi") > parse_quantity("1G")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (5000, "5k"),
+        (100_000_000, "100M"),
+        (2048, "2Ki"),
+        (1_024_000, "1000Ki"),
+        (1 << 30, "1Gi"),
+    ],
+)
+def test_bytes_are_written_as_the_api_server_writes_them(count: int, text: str) -> None:
+    assert bytes_text(count) == text
+    assert parse_quantity(text).bytes() == count
+
+
+@pytest.mark.parametrize(("milli", "text"), [(0, "0"), (1, "1m"), (1500, "1500m"), (2000, "2"), (2_000_000, "2k")])
+def test_cpus_are_written_as_the_api_server_writes_them(milli: int, text: str) -> None:
+    assert milli_text(milli) == text
+    assert parse_quantity(text).milli() == milli
