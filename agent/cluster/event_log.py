@@ -26,11 +26,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The pod that it happened to."""
+    """The object that it happened to; a Node has no namespace, and its events are told in `default`."""
 
     namespace: str
     name: str
     uid: str
+    kind: str = "Pod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,11 @@ class EventLog:
         if known is None:
             made = self._event(subject, one, text, now_s)
             _keep(self._told, key, made)
-            return Write(subject.namespace, made)
+            return Write(made["metadata"]["namespace"], made)
         change = {"count": known["count"] + 1, "lastTimestamp": _time(now_s), "message": text}
         whole = {**known, **change}
         _keep(self._told, key, whole)
-        return Write(subject.namespace, change, known["metadata"]["name"], whole)
+        return Write(known["metadata"]["namespace"], change, known["metadata"]["name"], whole)
 
     def _are_too_many(self, kind: tuple[str, ...], text: str, now_s: float) -> bool:
         found = self._alike.get(kind)
@@ -110,13 +111,14 @@ class EventLog:
         self._number += 1
         name = f"{subject.name}.{int(now_s * 1e9) + self._number:x}"
         reference = {
-            "apiVersion": "v1", "kind": "Pod", "namespace": subject.namespace, "name": subject.name,
-            "uid": subject.uid, **({"fieldPath": f"spec.containers{{{one.container}}}"} if one.container else {}),
+            "apiVersion": "v1", "kind": subject.kind, "name": subject.name, "uid": subject.uid,
+            **({"namespace": subject.namespace} if subject.namespace else {}),
+            **({"fieldPath": f"spec.containers{{{one.container}}}"} if one.container else {}),
         }  # fmt: skip
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"namespace": subject.namespace, "name": name},
+            "metadata": {"namespace": subject.namespace or "default", "name": name},
             "involvedObject": reference,
             "reason": one.reason,
             "message": text,

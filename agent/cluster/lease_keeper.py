@@ -53,6 +53,8 @@ class LeaseKeeper:
         self._written = False
         self._rival_s: float | None = None
         self._problem = ""
+        self._asked_s = 0.0
+        """The server wants us to wait so long; longer than a lease can wait, we do not."""
 
     async def run(self) -> None:
         """For ever."""
@@ -64,16 +66,17 @@ class LeaseKeeper:
             else:
                 longest_s = min(_MAX_PAUSE_S, self._duration_s / 4)
                 pause_s = min(longest_s, max(_FIRST_PAUSE_S, 2 * pause_s))
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(max(pause_s, self._asked_s))
 
     async def _renew_patiently(self) -> bool:
         """Whether it is renewed, after a few tries where another write came between."""
+        self._asked_s = 0.0
         for _ in range(_TRIES):
             try:
                 done = await self._renew()
             except StatusError as error:
                 if error.status not in (_CONFLICT, _NOT_FOUND):
-                    return self._failed(str(error))
+                    return self._failed(str(error), error.retry_after_s or 0.0)
                 self._lease, problem = None, str(error)
             except ApiError as error:
                 return self._failed(str(error))
@@ -123,8 +126,8 @@ class LeaseKeeper:
             self._show_rival("")
         return True
 
-    def _failed(self, problem: str) -> bool:
+    def _failed(self, problem: str, retry_after_s: float = 0.0) -> bool:
         if problem != self._problem:
             _log.warning("cannot renew the lease of node %s: %s; trying again", self._node.name, problem)
-        self._problem = problem
+        self._problem, self._asked_s = problem, min(retry_after_s, self._duration_s / 4)
         return False

@@ -15,11 +15,13 @@ import random
 
 import msgspec
 
+from agent.cluster.node_happenings import STARTING, happenings, scheduling
 from agent.cluster.node_object import NodeView, new_node
 from agent.cluster.node_patch import status_patch, takeover_patch
 from agent.cluster.own_node import Json, OwnNode
 from agent.cluster.protocols import Api, Look
 from agent.config_cluster import ClusterConfig
+from agent.pods.happenings import Tell, tell_nobody
 from kube_client.errors import ApiError
 from kube_objects.encode import rfc3339
 
@@ -34,11 +36,13 @@ _NOT_FOUND, _CONFLICT, _FORBIDDEN = 404, 409, 403
 class NodeKeeper:
     """One node; `run` never ends."""
 
-    def __init__(self, client: Api, node: OwnNode, look: Look, config: ClusterConfig) -> None:
+    def __init__(self, client: Api, node: OwnNode, look: Look, config: ClusterConfig, tell: Tell = tell_nobody) -> None:
         self._client = client
         self._node = node
         self._look = look
         self._config = config
+        self._tell_of = tell
+        self._cordoned = False
         self._wake = asyncio.Event()
         self._report_at_s = 0.0
         self._began_s = 0.0
@@ -51,6 +55,7 @@ class NodeKeeper:
 
     async def run(self) -> None:
         """For ever."""
+        self._tell_of(STARTING)
         pause_s = 0.0
         while True:
             await asyncio.sleep(pause_s)
@@ -65,7 +70,8 @@ class NodeKeeper:
                 self._tell("")
             except (ApiError, OSError) as error:
                 self._tell(str(error))
-                pause_s = self._longer(pause_s)
+                asked_s = error.retry_after_s if isinstance(error, ApiError) else None
+                pause_s = max(self._longer(pause_s), asked_s or 0.0)
 
     async def _begin(self, view: NodeView) -> None:
         """Register.  Raises ApiError."""
@@ -78,6 +84,7 @@ class NodeKeeper:
             self._node.put(await self._client.send("POST", "/api/v1/nodes", body, "application/json"))
             _log.info("node %s is registered", self._node.name)
             self._report_at_s = self._began_s + self._spread_s()
+            self._tell_what_happened(None, view)
         except ApiError as error:
             if error.status not in (_CONFLICT, _FORBIDDEN):
                 raise
@@ -98,6 +105,10 @@ class NodeKeeper:
                 raise
 
     async def _report(self, node: Json, view: NodeView) -> None:
+        cordoned = bool((node.get("spec") or {}).get("unschedulable"))
+        if cordoned is not self._cordoned:
+            self._cordoned = cordoned
+            self._tell_of(scheduling(view, cordoned=cordoned))
         now_s = asyncio.get_running_loop().time()
         due = now_s >= self._report_at_s
         patch = status_patch(node, view, _now(), heartbeat=due)
@@ -110,8 +121,13 @@ class NodeKeeper:
                 raise
             self._node.gone()
             return
+        self._tell_what_happened(node, view)
         # In step once nothing happens any more, out of step with other nodes before that.
         self._report_at_s = now_s + (self._config.status_report_s if due and self._report_at_s else self._spread_s())
+
+    def _tell_what_happened(self, before: Json | None, view: NodeView) -> None:
+        for happening in happenings(before, view):
+            self._tell_of(happening)
 
     def _spread_s(self) -> float:
         return self._config.status_report_s * _RANDOM.uniform(0.5, 1.5)

@@ -81,6 +81,10 @@ class ClusterPods:
         spawn_eternal(group, self._mirrors.run(), name="mirror pods")
         spawn_eternal(group, self._events.run(), name="events")
 
+    def tell_of_node(self, happening: Happening) -> None:
+        """An event of the node itself; as the kubelet's, it names the Node by its name."""
+        self._events.record(Subject("", self._node.name, self._node.name, "Node"), happening)
+
     async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
         """For the pod's volumes; as str why there is none."""
         return await self._tokens.tokens_of(pod)

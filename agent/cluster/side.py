@@ -88,7 +88,8 @@ class ClusterSide:
         own_info = {"machineID": identity.machine_id, "systemUUID": identity.system_uuid, "bootID": identity.boot_id}
         heartbeat = clients.heartbeat
         lease = LeaseKeeper(heartbeat, self.node, config.lease_duration_s, own_info, self._take_rival)
-        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config)
+        pods = ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared)
+        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config, pods.tell_of_node)
         spawn_eternal(group, self.node.follow(clients.api), name="api node")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
@@ -100,7 +101,7 @@ class ClusterSide:
             spawn_eternal(group, self._api.run(), name="node api")
         routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)
         spawn_eternal(group, routes.run(), name="pod routes")
-        ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared).spawn(group)
+        pods.spawn(group)
 
     def wake(self) -> None:
         """The node begins to go down, or its settings were read again: the Node is to say so at once."""

@@ -21,7 +21,7 @@ from agent.cluster.protocols import Api
 from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
 from agent.cluster.status_patch import is_urgent, status_patch
 from daemonkit.tasks import spawn_eternal
-from kube_client.errors import ApiError, StatusError
+from kube_client.errors import ApiError, StatusError, UnreachableError
 
 AT_ONCE = 4
 GATHER_S = 0.02
@@ -155,4 +155,6 @@ class StatusWriter:
         asyncio.get_running_loop().call_later(max(delay_s, error.retry_after_s or 0.0), self.poke, uid)
         if self._said.get(uid) != str(error):
             self._said[uid] = str(error)
-            _log.warning("cannot tell of pod %s: %s; trying again", uid, error)
+            # A server that does not answer is told of by those who follow it, once and not for each pod.
+            level = logging.DEBUG if isinstance(error, UnreachableError) else logging.WARNING
+            _log.log(level, "cannot tell of pod %s: %s; trying again", uid, error)

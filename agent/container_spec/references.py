@@ -21,6 +21,8 @@ def config_references(pod: core_v1.Pod) -> frozenset[ObjectKey]:
     found = set(_of_volumes(spec))
     for container in [*spec.containers, *(spec.initContainers or [])]:
         found.update(_of_environment(container))
+    for ephemeral in spec.ephemeralContainers or []:
+        found.update(_of_environment(ephemeral))
     found.update((SECRET, one.name or "") for one in spec.imagePullSecrets or [])
     keys = {(resource, namespace, name) for resource, name in found}
     if spec.runtimeClassName:
@@ -39,7 +41,7 @@ def is_of_objects(volume: core_v1.Volume) -> bool:
     return any(one is not None for one in sources)
 
 
-def _of_environment(container: core_v1.Container) -> Iterator[tuple[str, str]]:
+def _of_environment(container: core_v1.Container | core_v1.EphemeralContainer) -> Iterator[tuple[str, str]]:
     for source in container.envFrom or []:
         if source.configMapRef is not None:
             yield CONFIG_MAP, source.configMapRef.name or ""

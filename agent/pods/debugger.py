@@ -11,6 +11,7 @@ from typing import Protocol
 
 from lightkube.models.core_v1 import EphemeralContainer
 
+from agent.container_spec.labels import is_from_api
 from agent.pods.ephemeral import DebugError, parse_ephemeral
 from agent.pods.phase import Phase
 from agent.pods.wish import Wish
@@ -50,6 +51,8 @@ class Debugger:
         pod = worker.wish.pod if worker is not None else None
         if worker is None or pod is None:
             raise DebugError(f"there is no pod {full_name}", 404)
+        if is_from_api(pod):
+            raise DebugError(f"pod {full_name} is of an API server: kubectl debug", 409)
         if worker.phase is not Phase.SYNCING or worker.wish.ending is not None:
             raise DebugError(f"pod {full_name} is over or about to end", 409)
         asked = parse_ephemeral(request, pod)

@@ -131,6 +131,8 @@ def test_the_node_says_what_the_machine_is_and_writes_nothing_while_nothing_chan
     assert status["capacity"].keys() >= {"cpu", "memory", "pods", "ephemeral-storage"}
     assert status["allocatable"]["memory"] != status["capacity"]["memory"], "the eviction threshold is kept free"
     assert [one["type"] for one in status["conditions"]][-1] == "Ready"
+    events = machine.get("events", "--field-selector=involvedObject.kind=Node")["items"]
+    assert {one["reason"] for one in events} >= {"Starting", "NodeReady", "NodeHasSufficientMemory"}
     lease = machine.get(*LEASE)
     assert lease["metadata"]["ownerReferences"][0]["uid"] == metadata["uid"]
     assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseDurationSeconds"]) == (NAME, 4)

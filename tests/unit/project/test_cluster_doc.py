@@ -1,16 +1,19 @@
-"""Every test that docs/cluster.md cites exists."""
+"""Every test that the documents about clusters cite exists."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 _CITED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
-def test_every_cited_test_exists() -> None:
-    cited = _CITED.findall((ROOT / "docs" / "cluster.md").read_text())
+@pytest.mark.parametrize("page", ["cluster.md", "pods-from-the-api.md"])
+def test_every_cited_test_exists(page: str) -> None:
+    cited = _CITED.findall((ROOT / "docs" / page).read_text())
     assert cited
     missing = [
         f"{path}::{name}"

@@ -76,6 +76,8 @@ class FakeApi:
         self.writes: list[tuple[str, str, dict[str, Any]]] = []
         self.requests = 0
         self.away = False
+        self.busy_s: float | None = None
+        """It answers 429, and wants to be left alone for so long."""
         self.forbidden = False
         self._version = 0
 
@@ -124,6 +126,8 @@ class FakeApi:
         self.requests += 1
         if self.away:
             raise UnreachableError("cannot reach it: connection refused")
+        if self.busy_s is not None:
+            raise StatusError("too many requests", 429, "TooManyRequests", self.busy_s)
 
     def _known(self, path: str) -> dict[str, Any]:
         if path not in self.objects:

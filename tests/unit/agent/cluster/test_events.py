@@ -34,6 +34,14 @@ def test_an_event_names_the_pod_and_the_container() -> None:
     assert body["firstTimestamp"] == body["lastTimestamp"] == "1970-01-01T00:16:40Z"
 
 
+def test_an_event_of_a_node_is_told_in_the_default_namespace() -> None:
+    log, node = EventLog("node1"), Subject("", "node1", "node1", "Node")
+    told = [log.take(node, Happening("NodeReady", "it is"), at_s) for at_s in (1000.0, 1010.0)]
+    assert [write.namespace for write in told if write is not None] == ["default", "default"]
+    assert told[0] is not None
+    assert told[0].body["involvedObject"] == {"apiVersion": "v1", "kind": "Node", "name": "node1", "uid": "node1"}
+
+
 def test_what_repeats_is_counted_in_one_event() -> None:
     log = EventLog("node1")
     first, second = log.take(POD, STARTED, 1000.0), log.take(POD, STARTED, 1060.0)

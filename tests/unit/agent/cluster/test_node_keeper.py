@@ -34,7 +34,9 @@ class Scene:
         self.node = OwnNode("node-1")
         self.api = FakeApi(self.node)
         self.eyes = Eyes()
-        self.keeper = NodeKeeper(self.api, self.node, self.eyes, dataclasses.replace(CONFIG, **config))
+        self.told: list[str] = []
+        settings = dataclasses.replace(CONFIG, **config)
+        self.keeper = NodeKeeper(self.api, self.node, self.eyes, settings, lambda one: self.told.append(one.reason))
         self.node.when_changed(lambda: self.keeper.wake() if self.node.object is None else None)
 
     async def __aenter__(self) -> Scene:
@@ -130,6 +132,35 @@ async def test_who_may_not_make_nodes_finds_its_own_and_who_must_not_waits_for_i
         await asyncio.sleep(10)
         assert scene.ready() == "True"
         assert {method for method, _, _ in scene.api.writes} == {"PATCH"}
+
+
+async def test_what_happens_is_told_once_in_the_kubelets_words() -> None:
+    pressures = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]
+    async with Scene() as scene:
+        assert scene.told == ["Starting", *pressures, "NodeReady"]
+        scene.told.clear()
+        await asyncio.sleep(600)
+        assert scene.told == [], "nothing has happened"
+        scene.eyes.view = view(conditions=NOT_READY)
+        await asyncio.sleep(60)
+        scene.eyes.view = view()
+        node = scene.api.objects[NODE]
+        scene.api.put(NODE, {**node, "spec": {"unschedulable": True}})
+        scene.node.put(await scene.api.get(NODE))
+        await asyncio.sleep(60)
+        assert sorted(scene.told) == ["NodeNotReady", "NodeNotSchedulable", "NodeReady"]
+    scene = Scene()
+    scene.api.put(NODE, {"metadata": {"name": "node-1", "uid": "u"}, "status": {"nodeInfo": {"bootID": "old"}}})
+    async with scene:
+        assert scene.told == ["Starting", "Rebooted", *pressures, "NodeReady"]
+
+
+async def test_how_long_a_server_wants_us_to_wait_counts() -> None:
+    async with Scene() as scene:
+        scene.api.busy_s = 60.0
+        scene.eyes.view = view(conditions=NOT_READY)
+        await asyncio.sleep(300)
+        assert scene.api.requests <= 7
 
 
 async def test_a_server_that_is_away_is_asked_again_and_again_but_not_often() -> None:

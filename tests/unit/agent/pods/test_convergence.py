@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.labels import API_SOURCE, CONFIG_SOURCE
 from agent.pods.steps import StartContainer
 from agent.pods.wish import Wish
 from agent.sources.manifest import parse_static_pod
@@ -93,6 +94,28 @@ def test_stopping(name: str) -> None:
         model.run(unwanted(None))
         assert model.observe().empty
         assert model.plan(unwanted(None)).empty
+        if not interrupted:
+            assert cut > 3
+            return
+
+
+@pytest.mark.parametrize("name", ["one container", "init containers", "a job", "sidecars"])
+def test_an_api_servers_pod_that_goes_has_its_end_written_down_before_anything_of_it_is_removed(name: str) -> None:
+    for cut in itertools.count(1):
+        pod, exits = PODS[name]()
+        assert pod.metadata is not None
+        pod.metadata.annotations = {CONFIG_SOURCE: API_SOURCE}
+        model = PodModel(exits=dict(exits))
+        model.run(wanted(pod))
+        interrupted = killed_after(model, unwanted(pod), cut, half=False)
+        if model.facts.outcome is None:
+            taken = [type(step).__name__ for step in model.run(unwanted(pod))]
+            assert taken.index("RecordOutcome") < taken.index("RemoveContainer")
+        else:
+            model.run(unwanted(pod))
+        assert model.observe().empty
+        assert model.facts.outcome == ("Succeeded" if exits.get("a") == 0 else "Failed")
+        assert model.plan(unwanted(pod)).empty
         if not interrupted:
             assert cut > 3
             return

@@ -83,6 +83,12 @@ def test_what_is_asked_wrong_is_refused(asked: object, status: int, message: str
     assert caught.value.status == status
 
 
+def from_api(pod: Pod) -> Pod:
+    assert pod.metadata is not None
+    pod.metadata.annotations = {"kubernetes.io/config.source": "api"}
+    return pod
+
+
 class _Worker:
     """A pod's worker that only takes note."""
 
@@ -114,8 +120,9 @@ async def test_the_pod_is_found_and_the_defaults_are_set() -> None:
         (_Worker(None), "web-node1", 404),
         (_Worker(make_pod(), Phase.TERMINATED), "web-node1", 409),
         (_Worker(make_pod(), ending=Ending("it goes")), "web-node1", 409),
+        (_Worker(from_api(make_pod())), "web-node1", 409),
     ],
-    ids=["no such pod", "no definition", "over", "about to go"],
+    ids=["no such pod", "no definition", "over", "about to go", "an API server's"],
 )
 async def test_only_a_pod_that_goes_on_gets_one(worker: _Worker, name: str, status: int) -> None:
     debugger = Debugger()
