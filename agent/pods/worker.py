@@ -41,6 +41,7 @@ LOOK_AGAIN_S = 1.0
 LOOK_PATIENCE_S = 2.0
 BUG_PAUSE_S = 10.0
 SAME_PLAN_LIMIT = 3
+REFUSE_AFTER_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -234,8 +235,15 @@ class PodWorker:
         return plan_pod(wish, seen, facts, time.time())
 
     def _judge(self, pod: Pod) -> Held | None:
-        """As admission, but an API server's pod fails at once, as in the kubelet, unless it has run here before."""
-        held = self.wish.refused or self._shared.not_admitted(pod)
+        """As admission, but an API server's pod fails at once, as in the kubelet, unless it has run here before.
+
+        One that its source refuses fails a little later: its controller makes another at once, which no scheduler
+        keeps away from here.
+        """
+        refused, until_s = self.wish.refused, self.memory.start_time_s + REFUSE_AFTER_S
+        if refused is not None and time.time() < until_s:
+            return replace(refused, refused=False, until_s=until_s)
+        held = refused or self._shared.not_admitted(pod)
         if held is None or not is_from_api(pod) or self.memory.was_admitted:
             return held
         self._tell(Happening(held.reason, held.message, warning=True))

@@ -17,6 +17,7 @@ from agent.cluster.pod_source import PodSource
 from agent.cluster.status_writer import StatusWriter
 from agent.container_spec.labels import API_SOURCE
 from agent.pods import memory as memory_module
+from agent.pods import worker
 from agent.pods.backoff import BackoffEntry, held_until
 from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
@@ -200,12 +201,18 @@ async def test_what_admission_says_no_to_has_failed_for_good(joined: Joined) -> 
         assert joined.phase("a") == "Failed"
 
 
-async def test_a_field_that_is_not_supported_fails_the_pod_by_name(joined: Joined) -> None:
+async def test_a_field_that_is_not_supported_fails_the_pod_by_name_but_not_again_and_again(
+    joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "REFUSE_AFTER_S", 1.0)
     volume = {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}
     async with joined.running():
         joined.api.put(api_pod("a", volumes=[volume]))
+        joined.tell()
+        began_s = time.time()
         await joined.until(lambda: joined.phase("a") == "Failed")
         status = joined.api.status("a")
+        assert time.time() - began_s > 0.5
         assert status["reason"] == "UnsupportedField"
         assert "spec.volumes[0].persistentVolumeClaim: not supported yet" in status["message"]
         assert joined.runtime.containers == {}
