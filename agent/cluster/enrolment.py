@@ -32,6 +32,7 @@ from kube_client.kubeconfig import read_kubeconfig
 _RANDOM = random.SystemRandom()
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 2.0, 300.0
+_BETWEEN_TWO_S = 60.0
 _LOOK_AT_THE_CLOCK_S = 600.0
 """A sleep does not see that the clock was set."""
 
@@ -71,6 +72,8 @@ class Enrolment:
             valid = await self._files.validity()
             await _until(renew_at_s(valid, _RANDOM.random) if valid is not None else 0.0)
             await self._until_renewed(api)
+            # By a clock that is wrong every new certificate is old; the cluster is not to make one after the other.
+            await asyncio.sleep(_BETWEEN_TWO_S)
 
     async def _bootstrap(self, bootstrap: ApiConfig) -> ApiConfig:
         _log.info("asking %s for a client certificate for node %s", bootstrap.servers[0], self._node_name)

@@ -24,6 +24,7 @@ from cri_client.protocols import Images, Runtime
 from cri_client.types import Image, StatusResponse
 
 _log = logging.getLogger(__name__)
+PATIENCE_S = 5.0
 _IMAGES_EVERY_S = 30.0
 
 
@@ -38,6 +39,7 @@ class NodeLook:
         identity: MachineIdentity,
         going_down: Callable[[], bool],
         api_port: Callable[[], int] = lambda: 0,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._runtime = runtime
         self._images = images
@@ -45,6 +47,7 @@ class NodeLook:
         self._identity = identity
         self._going_down = going_down
         self._api_port = api_port
+        self._patience_s = patience_s
         self._pressure = PressureMemory()
         self._answer: StatusResponse | None = None
         self._answered_s = 0.0
@@ -59,15 +62,22 @@ class NodeLook:
         """Raises OSError while the disk could not be measured yet."""
         now_s = asyncio.get_running_loop().time()
         try:
-            if self._seldom_s is None or now_s - self._seldom_s >= _IMAGES_EVERY_S:
-                await self._look_seldom()
-                self._seldom_s = now_s
-            self._answer, self._answered_s = await self._runtime.status(), now_s
+            # A runtime that hangs must not keep the node from saying so.
+            async with asyncio.timeout(self._patience_s):
+                await self._ask(now_s)
             self._tell("")
         except CriError as error:
             self._tell(str(error))
+        except TimeoutError:
+            self._tell(f"the container runtime has not answered for {self._patience_s:g} s")
         await self._measure()
         return self._view(now_s)
+
+    async def _ask(self, now_s: float) -> None:
+        self._answer, self._answered_s = await self._runtime.status(), now_s
+        if self._seldom_s is None or now_s - self._seldom_s >= _IMAGES_EVERY_S:
+            await self._look_seldom()
+            self._seldom_s = now_s
 
     async def _look_seldom(self) -> None:
         said = await self._runtime.version()

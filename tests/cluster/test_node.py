@@ -16,6 +16,7 @@ import pytest
 from lab import cgroups
 from lab.containerd import PrivateContainerd
 from lab.host import NODE_IP, LabHost
+from lab.machine import LabError
 from lab.node import LabNode
 from tests.cluster.conftest import Cluster
 from tests.cluster.relay import Relay
@@ -208,6 +209,27 @@ def test_an_api_server_that_is_away_is_waited_for_and_two_nodes_of_one_name_are_
     finally:
         twin.close()
         cgroups.kill_and_remove(f"{node.cgroup_root}-twin")
+
+
+def test_what_a_node_may_not_do_to_itself_is_refused_and_its_addresses_are_this_hosts(machine: Machine) -> None:
+    machine.start()
+    machine.await_ready()
+    as_node = (f"--as={USER}", f"--as-group={GROUPS[0]}")
+    owner = {"apiVersion": "v1", "kind": "Node", "name": NAME, "uid": machine.object()["metadata"]["uid"]}
+    patches = {
+        "is not allowed to modify labels": {"metadata": {"labels": {"node-restriction.kubernetes.io/a": "b"}}},
+        "is not allowed to modify taints": {"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}},
+        "is not allowed to modify ownerReferences": {"metadata": {"ownerReferences": [owner]}},
+    }
+    for refusal, patch in patches.items():
+        with pytest.raises(LabError, match=refusal):
+            machine.cluster.kubectl("patch", "node", NAME, f"--patch={json.dumps(patch)}", *as_node)
+    machine.node.stop_agent()
+    machine.start("--node-ip=198.18.0.99", wait=False)
+    agent = machine.node.agent
+    assert agent is not None
+    assert agent.wait(60) == 1
+    assert "cannot use node IP 198.18.0.99: no interface of this host has it" in agent.log_text()
 
 
 def approve_requests(machine: Machine, *known: str) -> list[str]:

@@ -90,6 +90,7 @@ class FakeApi:
     ) -> bytes:
         await self._reach()
         told = json.loads(body)
+        assert NODES not in path or "ownerReferences" not in told.get("metadata", {}), "CVE-2025-5187"
         if method == "POST":
             path = f"{path}/{told['metadata']['name']}"
             if self.forbidden:

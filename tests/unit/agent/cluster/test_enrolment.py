@@ -41,6 +41,7 @@ class Signer:
         self.authority = x509.Authority(x509.new_authority("ca", key, NOW, 9 * DAY), key)
         self.patience = patience
         self.refuse = False
+        self.valid = DAY
         self.objects: dict[str, dict[str, Any]] = {}
         self.posts = 0
         self.asked = asyncio.Event()
@@ -86,7 +87,7 @@ class Signer:
                 return public
 
         subject = x509.Subject(name=names[1], groups=(names[0],))
-        made = x509.issue(self.authority, subject, Key(), NOW, DAY)  # type: ignore[arg-type]
+        made = x509.issue(self.authority, subject, Key(), NOW, self.valid)  # type: ignore[arg-type]
         return base64.b64encode(x509.certificate_pem(made)).decode()
 
 
@@ -127,6 +128,31 @@ async def test_an_agent_that_is_killed_while_it_waits_asks_with_the_same_key_aga
     await renew(signer, files, "node-1", lambda _: None)
     assert (len(signer.objects), signer.posts) == (1, 2)
     load_identity(pair_config(files.current))
+
+
+async def test_a_key_that_has_its_certificate_is_not_asked_for_again(tmp_path: Path) -> None:
+    files, signer = CertificateFiles(tmp_path), Signer()
+    made = await files.request("node-1")
+    await renew(signer, files, "node-1", lambda _: None)
+    (tmp_path / "kubelet-client.key.tmp").write_text(made["key"])  # killed before it was taken away
+    await renew(signer, files, "node-1", lambda _: None)
+    assert len(signer.objects) == 2
+
+
+async def test_by_a_clock_that_is_wrong_no_certificate_is_made_after_the_other(tmp_path: Path) -> None:
+    signer, said = Signer(), list[str]()
+    found = access(tmp_path, kubeconfig=write_kubeconfig(tmp_path / "k", "https://10.0.0.1:6443", token="a"))
+    enrolment = Enrolment(found, "node-1", said.append)
+    signer.valid = datetime.timedelta(minutes=-1)
+    rotating = asyncio.get_running_loop().create_task(enrolment.rotate(signer))
+    async with asyncio.timeout(60):
+        await signer.asked.wait()
+        while not (tmp_path / "pki" / "kubelet-client-current.pem").exists():  # noqa: ASYNC110 - another program works
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    rotating.cancel()
+    await asyncio.gather(rotating, return_exceptions=True)
+    assert signer.posts == 1
 
 
 async def test_what_was_refused_is_said_and_the_next_request_is_another_one(tmp_path: Path) -> None:
