@@ -45,6 +45,7 @@ class NodeLook:
         self._images = images
         self._settings = settings
         self._identity = identity
+        self._version = version("longshore")
         self._going_down = going_down
         self._api_port = api_port
         self._patience_s = patience_s
@@ -106,7 +107,7 @@ class NodeLook:
             facts=self._settings.node,
             identity=self._identity,
             config=config.cluster,
-            agent_version=version("longshore"),
+            agent_version=self._version,
             told_labels=config.node_labels,
             told_ips=config.node_ips,
             disk_bytes=self._usage.node_fs.total_bytes,

@@ -270,6 +270,26 @@ def test_status_shows_the_shutdown_of_the_node(full: Node, shutdown: dict[str, A
         assert shutdown.get("inhibitorMessage", "") in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("found", "state", "exit_code"),
+    [
+        ({"connected": True, "registered": True}, "ready", 0),
+        ({"connected": True, "registered": False}, "not registered", 1),
+        ({"connected": False, "registered": True, "error": "cannot watch it"}, "not connected", 1),
+        ({"connected": False, "registered": False, "waiting": "kubectl certificate approve x"}, "not connected", 1),
+        ({"connected": True, "registered": True, "rival": "another agent is node a too"}, "two nodes", 1),
+    ],
+)
+def test_status_of_a_node_of_a_cluster(full: Node, found: dict[str, Any], state: str, exit_code: int) -> None:
+    api_server = {"server": "https://10.0.0.1:6443", **found}
+    full.agent = {"/v1/status": {**AGENT_STATUS, "apiServer": api_server}}
+    result = full.run("status")
+    assert result.exit_code == exit_code, result.output
+    line = next(line for line in result.stdout.splitlines() if line.startswith("api server"))
+    assert " ".join(line.split()).startswith(f"api server {state} https://10.0.0.1:6443")
+    assert all(text in line for text in found.values() if isinstance(text, str))
+
+
 def test_daemons_that_are_down(node: Node) -> None:
     for arguments in (["pods"], ["services"]):
         result = node.run(*arguments)
