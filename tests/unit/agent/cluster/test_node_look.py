@@ -9,7 +9,7 @@ import pytest
 from agent.assembly import Settings
 from agent.cluster.node_look import NodeLook
 from agent.config import load_config
-from agent.node.facts import read_node_facts
+from agent.container_spec.facts import NodeFacts
 from cri_client.errors import Unavailable
 from cri_client.fake import FakeRuntime
 from tests.unit.agent.cluster.fake_api import IDENTITY
@@ -20,16 +20,16 @@ class Scene:
         self.runtime = FakeRuntime()
         self.going_down = False
 
-    async def begin(self, tmp_path: Path, patience_s: float = 30.0) -> NodeLook:
+    def begin(self, tmp_path: Path, patience_s: float = 30.0) -> NodeLook:
         flags = [f"--root-dir={tmp_path}", "--hostname-override=node-1", "--resolv-conf=", "--kube-reserved=cpu=500m"]
         config = load_config(flags)
-        settings = Settings(config, await read_node_facts(config))
+        settings = Settings(config, NodeFacts(node_name="node-1"))
         return NodeLook(self.runtime, self.runtime, settings, IDENTITY, lambda: self.going_down, patience_s)
 
 
 async def test_a_runtime_that_answers_makes_a_ready_node(tmp_path: Path) -> None:
     scene = Scene()
-    view = await (await scene.begin(tmp_path)).look()
+    view = await scene.begin(tmp_path).look()
     assert view.conditions[-1].message == "kubelet is posting ready status"
     version = await scene.runtime.version()
     assert view.runtime == f"{version.runtime_name}://{version.runtime_version.removeprefix('v')}"
@@ -39,14 +39,14 @@ async def test_a_runtime_that_answers_makes_a_ready_node(tmp_path: Path) -> None
 
 async def test_a_node_that_goes_down_is_not_ready(tmp_path: Path) -> None:
     scene = Scene()
-    look = await scene.begin(tmp_path)
+    look = scene.begin(tmp_path)
     scene.going_down = True
     assert (await look.look()).conditions[-1].message == "node is shutting down"
 
 
 async def test_a_runtime_that_is_away_or_hangs_is_borne_for_a_while_and_the_look_still_ends(tmp_path: Path) -> None:
     scene = Scene()
-    look = await scene.begin(tmp_path, patience_s=0.05)
+    look = scene.begin(tmp_path, patience_s=0.05)
     await look.look()
     scene.runtime.faults.fail_next("status", Unavailable("Status", "gone"))
     assert (await look.look()).conditions[-1].status
@@ -57,7 +57,7 @@ async def test_a_runtime_that_is_away_or_hangs_is_borne_for_a_while_and_the_look
 
 async def test_a_node_that_has_never_heard_of_its_runtime_says_so(tmp_path: Path) -> None:
     scene = Scene()
-    look = await scene.begin(tmp_path)
+    look = scene.begin(tmp_path)
     scene.runtime.faults.fail_next("status", Unavailable("Status", "gone"))
     assert (await look.look()).conditions[-1].message.startswith("container runtime status check may not have")
 
@@ -66,6 +66,6 @@ async def test_a_node_that_has_never_heard_of_its_runtime_says_so(tmp_path: Path
 async def test_what_the_runtime_has_is_shown(tmp_path: Path, field: str) -> None:
     scene = Scene()
     answer = await scene.runtime.status()
-    view = await (await scene.begin(tmp_path)).look()
+    view = await scene.begin(tmp_path).look()
     wanted = {"images": await scene.runtime.list_images(), "handlers": answer.runtime_handlers}
     assert getattr(view, field) == wanted[field]
