@@ -24,7 +24,7 @@ class Scene:
         flags = [f"--root-dir={tmp_path}", "--hostname-override=node-1", "--resolv-conf=", "--kube-reserved=cpu=500m"]
         config = load_config(flags)
         settings = Settings(config, NodeFacts(node_name="node-1"))
-        return NodeLook(self.runtime, self.runtime, settings, IDENTITY, lambda: self.going_down, patience_s)
+        return NodeLook(self.runtime, self.runtime, settings, IDENTITY, lambda: self.going_down, patience_s=patience_s)
 
 
 async def test_a_runtime_that_answers_makes_a_ready_node(tmp_path: Path) -> None:
