@@ -328,6 +328,7 @@ class Agent:
             workers,
             shared,
             going_down=lambda: self._shutdown.trigger is not None,
+            operations=runtime.operations,
             show=self._report.set_api_server,
         )
 

@@ -32,6 +32,7 @@ def booted_by_systemd() -> bool:
 def command_lines(places: Places, config_dir: Path, node_name: str) -> dict[str, list[str]]:
     """Unit -> what it should run."""
     agent = [f"--config={config_dir / 'agent.yaml'}", f"--kubeconfig={places.kubeconfig('kubelet')}"]
+    agent.append(f"--client-ca-file={places.pki / 'ca.crt'}")  # whom the API server shows itself as to the node's API
     return {
         AGENT: [f"/usr/bin/{AGENT}", *agent, f"--hostname-override={node_name}"],
         PROXY: [f"/usr/bin/{PROXY}", f"--config={proxy_file(places)}"],

@@ -11,12 +11,14 @@ Before this come `runtime`, `images` and `events`, which make calls on it; after
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
 from cri_client.convert import ConvertError, from_bytes, rpcs, to_bytes
 from cri_client.endpoint import discover_endpoint, explain_endpoint, socket_path
 from cri_client.errors import CriError, EndpointError, InvalidArgument, Unavailable, Unimplemented, error_of, from_grpc
+from cri_client.operations import Operations
 from cri_client.stubs import grpc
 
 __all__ = ["Channel", "check_endpoint", "connect", "discover_endpoint"]
@@ -46,6 +48,7 @@ class Channel:
         self.timeout_s = timeout_s
         self._channel = grpc.aio.insecure_channel(f"unix://{socket_path(endpoint)}", options=_OPTIONS)
         self._methods: dict[str, Callable[..., Any]] = {}
+        self.operations = Operations()
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,7 +63,12 @@ class Channel:
     async def call(self, method: str, request: object, response: type[R], deadline_s: float | None) -> R:
         """Make one unary call of the CRI; `method` is its CRI name. CriError or a subclass on any failure."""
         payload = _encode(method, request)
-        data = await self.call_raw(rpcs()[method].path, payload, deadline_s)
+        started_s, failed = time.monotonic(), True
+        try:
+            data = await self.call_raw(rpcs()[method].path, payload, deadline_s)
+            failed = False
+        finally:
+            self.operations.add(method, time.monotonic() - started_s, failed=failed)
         return _decode(method, response, data)
 
     async def call_raw(

@@ -28,6 +28,7 @@ class RuntimeClient:
         self._call = channel.call
         self._stream = channel.stream
         self._timeout_s = channel.timeout_s
+        self.operations = channel.operations
 
     async def version(self, version: str = "0.1.0") -> cri.VersionResponse:
         """Name and version of the runtime."""

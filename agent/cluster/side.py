@@ -25,6 +25,7 @@ from agent.node.facts import read_machine_identity
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
 from agent.server.node_api.server import NodeApi
+from cri_client.operations import Operations
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn_eternal
 from kube_client.config import ApiConfig
@@ -46,9 +47,10 @@ class ClusterSide:
         shared: Surroundings,
         *,
         going_down: Callable[[], bool],
+        operations: Operations,
         show: Callable[[Mapping[str, object]], None],
     ) -> None:
-        """`show` is told what `GET /v1/status` says of the API server."""
+        """`operations` counts what the runtime is asked; `show` hears what `GET /v1/status` says of the API server."""
         self._enrolment = Enrolment(access, settings.config.node_name, self._take_waiting)
         self._server = next(one.servers[0] for one in (access.api, access.bootstrap) if one is not None)
         self._waiting = ""
@@ -60,6 +62,7 @@ class ClusterSide:
         self._rival = ""
         self._identity = read_machine_identity()
         self._look = NodeLook(runtime, images, settings, self._identity, going_down, self._api_port)
+        self._operations = operations
         self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
         self.node = OwnNode(settings.config.node_name)
@@ -96,7 +99,13 @@ class ClusterSide:
         if config.server.enabled:
             board = self._shared.board
             self._api = NodeApi(
-                self._settings, heartbeat, self._runtime, lambda: self._workers.workers, board, self._look_again
+                self._settings,
+                heartbeat,
+                self._runtime,
+                lambda: self._workers.workers,
+                board,
+                self._operations,
+                self._look_again,
             )
             spawn_eternal(group, self._api.run(), name="node api")
         routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)

@@ -72,6 +72,22 @@ def test_the_node_says_where_its_api_is(talks: Member) -> None:
     assert "could not find the requested resource" in missing
 
 
+def test_numbers(talks: Member) -> None:
+    """What metrics-server scrapes, and the other three."""
+    read = talks.cluster.kubectl
+    at = "/api/v1/nodes/member-a/proxy"
+    resource = read("get", "--raw", f"{at}/metrics/resource")
+    assert f'container_cpu_usage_seconds_total{{container="again",namespace="default",pod="{POD}"}} ' in resource
+    assert f'container_memory_working_set_bytes{{container="web",namespace="default",pod="{POD}"}} ' in resource
+    assert "resource_scrape_error 0.0" in resource
+    assert f'pod="{POD}"' in read("get", "--raw", f"{at}/metrics/cadvisor")
+    assert 'kubelet_runtime_operations_total{operation_type="run_podsandbox"} ' in read("get", "--raw", f"{at}/metrics")
+    summary = json.loads(read("get", "--raw", f"{at}/stats/summary"))
+    (pod,) = (one for one in summary["pods"] if one["podRef"]["name"] == POD)
+    assert {one["name"] for one in pod["containers"]} == {"web", "again"}
+    assert all(one["memory"]["workingSetBytes"] > 0 for one in pod["containers"])
+
+
 def test_logs(talks: Member) -> None:
     read = talks.cluster.kubectl
     assert read("logs", POD, "--container=again", "--previous") == "".join(f"line {i}\n" for i in range(300))

@@ -8,10 +8,12 @@ one module for each verb.  First it is found out who asks (401), then whether th
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
@@ -29,7 +31,11 @@ from agent.server.node_api.reviews import Reviewer, ReviewError, Reviews
 from agent.server.node_api.streams import Streams
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.tls import ServerTls, TlsError
+from cri_client.operations import Operations
 from cri_client.protocols import Runtime
+
+if TYPE_CHECKING:
+    from agent.server.node_api.measures import Measures
 
 MAX_BODY_BYTES = 64 << 10
 _RETRY_S = 5.0
@@ -58,6 +64,7 @@ class NodeApi:
         runtime: Runtime,
         workers: Workers,
         board: StatusBoard,
+        operations: Operations,
         listening: Callable[[], None],
     ) -> None:
         config = settings.config
@@ -70,6 +77,10 @@ class NodeApi:
         self._tls = ServerTls(self._config, config.cluster.cert_dir, config.node_name)
         self._logs = ContainerLogs(workers, config.pod_logs_dir)
         self.streams = Streams(runtime, workers, self._config.stream_idle_s)
+        self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._runtime = runtime
+        self._operations = operations
+        self._measures: Measures | None = None
         self._verbs = self._table()
         self.port = self._config.port
 
@@ -98,6 +109,8 @@ class NodeApi:
     def _table(self) -> Mapping[str, _Verb]:
         streams, both = self.streams, ("GET", "POST")
         return {
+            "metrics": _Verb(self._metrics, (0, 1)),
+            "stats": _Verb(self._stats, (1,)),
             "healthz": _Verb(self._healthz, (0, 1)),
             "pods": _Verb(self._pods, (0,)),
             "runningpods": _Verb(self._running_pods, (0,), debugging=True),
@@ -137,7 +150,12 @@ class NodeApi:
             _log.warning("cannot have access reviewed: %s", error)
             return _refusal(500, f"Authorization error ({who})")
         connection.allowed()
+        self._count(request.method, parts[0])
         return await self._find(request, parts)(request, parts[1:])
+
+    def _count(self, method: str, first: str) -> None:
+        known = (method if method in ("GET", "POST") else "other", first if first in self._verbs else "other")
+        self._requests[known] += 1
 
     def _find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> _Answer:
         verb = self._verbs.get(parts[0])
@@ -158,6 +176,34 @@ class NodeApi:
         if caller is not None:
             return caller
         return await self._reviews.caller_of_token(bearer_token(request.headers.get("Authorization", "")))
+
+    def _measuring(self) -> Measures:
+        """Made, and its library loaded, when somebody asks for the first time."""
+        if self._measures is None:
+            from agent.server.node_api.measures import Measures
+
+            config = self._settings.config
+            self._measures = Measures(
+                config.node_name,
+                config.root_dir,
+                self._runtime,
+                self._workers,
+                self._operations.by_type,
+                self._requests,
+            )
+        return self._measures
+
+    async def _metrics(self, _request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
+        measures = self._measuring()
+        verbs = {(): measures.agent, ("resource",): measures.resource, ("cadvisor",): measures.cadvisor}
+        if parts not in verbs:
+            raise VerbError(404, "404 page not found")
+        return await verbs[parts]()
+
+    async def _stats(self, request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
+        if parts != ("summary",):
+            raise VerbError(404, "404 page not found")
+        return await self._measuring().summary(request)
 
     async def _healthz(self, _request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
         if parts and parts[0] not in ("ping", "log", "syncloop"):

@@ -17,13 +17,32 @@ from lightkube.models.meta_v1 import ObjectMeta
 
 from agent.assembly import Settings
 from agent.config import load_config
+from agent.container_spec.labels import POD_NAME, POD_NAMESPACE, POD_UID
 from agent.pods.observe import ContainerDetail, ContainerObservation, PodObservation, SandboxObservation
 from agent.server.board import StatusBoard
 from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS
 from agent.server.node_api.server import NodeApi
 from agent.server.node_api.targets import Worker
-from cri_client.errors import NotFound
-from cri_client.types import ContainerState, ExecSyncResponse
+from cri_client.errors import NotFound, Unimplemented
+from cri_client.operations import Operations
+from cri_client.types import (
+    ContainerAttributes,
+    ContainerMetadata,
+    ContainerState,
+    ContainerStats,
+    CpuUsage,
+    ExecSyncResponse,
+    FilesystemUsage,
+    LinuxPodSandboxStats,
+    MemoryUsage,
+    NetworkInterfaceUsage,
+    NetworkUsage,
+    PodSandboxAttributes,
+    PodSandboxMetadata,
+    PodSandboxStats,
+    ProcessUsage,
+    UInt64Value,
+)
 from daemonkit.tasks import spawn
 from kube_client.errors import UnreachableError
 from lab.pki import Authority, Pair
@@ -104,6 +123,7 @@ class FakeStreams:
         self.calls: list[tuple[Any, ...]] = []
         self._server = server
         self.gone = False
+        self.old = False
 
     async def exec(self, container_id: str, cmd: Any, **flags: bool) -> str:
         return self._url("exec", container_id, tuple(cmd), tuple(sorted(name for name in flags if flags[name])))
@@ -118,11 +138,39 @@ class FakeStreams:
         self._url("exec_sync", container_id, tuple(cmd))
         return ExecSyncResponse(b"out", b"err", 1 if cmd[0] == "false" else 0)
 
+    async def list_pod_sandbox_stats(self) -> tuple[PodSandboxStats, ...]:
+        if self.old:
+            raise Unimplemented("ListPodSandboxStats", "unknown method")
+        names = PodSandboxMetadata("web", "uid-1", "default", 0)
+        cpu, memory = (
+            CpuUsage(2_000_000_000, UInt64Value(3_000_000_000), UInt64Value(5)),
+            MemoryUsage(0, UInt64Value(99)),
+        )
+        net = NetworkUsage(2_000_000_000, NetworkInterfaceUsage("eth0", UInt64Value(11), None, UInt64Value(12)))
+        linux = LinuxPodSandboxStats(cpu, memory, net, ProcessUsage(0, UInt64Value(4)), (self._stats(), _ended_run()))
+        return (PodSandboxStats(PodSandboxAttributes("s1", names), linux),)
+
+    async def list_container_stats(self) -> tuple[ContainerStats, ...]:
+        return (self._stats(), _ended_run())
+
+    @staticmethod
+    def _stats() -> ContainerStats:
+        labels = {POD_NAME: "web", POD_NAMESPACE: "default", POD_UID: "uid-1"}
+        attributes = ContainerAttributes("c1", ContainerMetadata("main", 1), labels)
+        cpu = CpuUsage(2_000_000_000, UInt64Value(1_500_000_000))
+        memory = MemoryUsage(0, UInt64Value(77), rss_bytes=UInt64Value(7))
+        return ContainerStats(attributes, cpu, memory, FilesystemUsage(0, None, UInt64Value(8192), UInt64Value(3)))
+
     def _url(self, *call: Any) -> str:
         self.calls.append(call)
         if self.gone:
             raise NotFound("Exec", "no such container")
         return f"http://127.0.0.1:{self._server.port}/token/x"
+
+
+def _ended_run() -> ContainerStats:
+    labels = {POD_NAME: "web", POD_NAMESPACE: "default", POD_UID: "uid-1"}
+    return ContainerStats(ContainerAttributes("c0", ContainerMetadata("main", 0), labels))
 
 
 def worker(name: str = "web", *, running: bool = True) -> FakeWorker:
@@ -194,7 +242,7 @@ ADMIN = "admin-token"
 
 
 @contextlib.asynccontextmanager
-async def served(tmp_path: Path, *flags: str) -> AsyncIterator[ServedApi]:
+async def served(tmp_path: Path, *flags: str, operations: Operations | None = None) -> AsyncIterator[ServedApi]:
     """The user of the token ADMIN may do everything."""
     authority = Authority(tmp_path / "pki")
     pair = authority.issue("node-1", addresses=("127.0.0.1",))
@@ -216,7 +264,9 @@ async def served(tmp_path: Path, *flags: str) -> AsyncIterator[ServedApi]:
     workers: dict[str, Worker] = {"uid-1": worker()}
     listening = asyncio.Event()
     node: Any = None
-    api = NodeApi(Settings(config, node), reviewer, runtime, lambda: workers, board, listening.set)  # type: ignore[arg-type]
+    asked = operations or Operations()
+    used: Any = runtime
+    api = NodeApi(Settings(config, node), reviewer, used, lambda: workers, board, asked, listening.set)
     streams = await asyncio.start_server(stream_server.serve, "127.0.0.1", 0)
     stream_server.port = streams.sockets[0].getsockname()[1]
     async with streams, asyncio.TaskGroup() as group:

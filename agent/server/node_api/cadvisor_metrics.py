@@ -1,0 +1,84 @@
+"""/metrics/cadvisor: what the runtime says of pods and containers under cAdvisor's names.  Pure.
+
+Before: `usage` and `node_use` have measured.  Next: `server` sends it.  Only what is measured is there; a pod's own
+numbers carry an empty container, its network is of its sandbox, as there.  Source: cAdvisor's Prometheus metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from agent.server.node_api.node_use import NodeUse
+from agent.server.node_api.usage import Amounts, PodUse
+
+_LABELS = ("container", "id", "image", "name", "namespace", "pod")
+_NETWORK = ("container", "id", "image", "interface", "name", "namespace", "pod")
+
+
+def cadvisor_metrics(
+    node: NodeUse, pods: Iterable[PodUse], started_s: Mapping[str, float], images: Mapping[str, str]
+) -> Iterable[Metric]:
+    """`started_s` and `images` by the id of a container."""
+    yield GaugeMetricFamily("machine_cpu_cores", "Number of logical CPU cores.", node.cores)
+    yield GaugeMetricFamily("machine_memory_bytes", "Amount of memory installed on the machine.", node.memory_bytes)
+    families = _Families()
+    for pod in pods:
+        if pod.amounts is not None:
+            families.add(("", pod.uid, "", "", pod.namespace, pod.name), pod.amounts)
+        for one in pod.containers:
+            labels = (one.name, one.id, images.get(one.id, ""), one.id, pod.namespace, pod.name)
+            families.add(labels, one.amounts)
+            families.put("container_fs_usage_bytes", labels, one.layer_bytes, one.amounts.time_s)
+            families.put("container_start_time_seconds", labels, started_s.get(one.id), 0.0)
+        for interface in pod.interfaces:
+            at = ("POD", pod.uid, "", interface.name, "", pod.namespace, pod.name)
+            for name, value in (
+                ("container_network_receive_bytes", interface.rx_bytes),
+                ("container_network_receive_errors", interface.rx_errors),
+                ("container_network_transmit_bytes", interface.tx_bytes),
+                ("container_network_transmit_errors", interface.tx_errors),
+            ):
+                families.put(name, at, value, pod.network_time_s)
+        families.put("container_processes", ("", pod.uid, "", "", pod.namespace, pod.name), pod.processes, 0.0)
+    yield from families.all()
+
+
+class _Families:
+    """All families, each written once."""
+
+    def __init__(self) -> None:
+        counter, gauge = CounterMetricFamily, GaugeMetricFamily
+        kinds: tuple[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, str], ...] = (
+            (counter, "container_cpu_usage_seconds", "Cumulative cpu time consumed in seconds."),
+            (gauge, "container_memory_usage_bytes", "Current memory usage in bytes, including all memory."),
+            (gauge, "container_memory_working_set_bytes", "Current working set in bytes."),
+            (gauge, "container_memory_rss", "Size of RSS in bytes."),
+            (gauge, "container_fs_usage_bytes", "Number of bytes of the writable layer."),
+            (gauge, "container_processes", "Number of processes running inside the container."),
+            (gauge, "container_start_time_seconds", "Start time of the container since unix epoch in seconds."),
+            (counter, "container_network_receive_bytes", "Cumulative count of bytes received"),
+            (counter, "container_network_receive_errors", "Cumulative count of errors encountered while receiving"),
+            (counter, "container_network_transmit_bytes", "Cumulative count of bytes transmitted"),
+            (counter, "container_network_transmit_errors", "Cumulative count of errors encountered while transmitting"),
+        )
+        self._by_name = {
+            name: kind(name, text, labels=_NETWORK if "_network_" in name else _LABELS) for kind, name, text in kinds
+        }
+
+    def add(self, labels: tuple[str, ...], amounts: Amounts) -> None:
+        for name, value in (
+            ("container_cpu_usage_seconds", amounts.cpu_s),
+            ("container_memory_usage_bytes", amounts.usage_bytes),
+            ("container_memory_working_set_bytes", amounts.working_set_bytes),
+            ("container_memory_rss", amounts.rss_bytes),
+        ):
+            self.put(name, labels, value, amounts.time_s)
+
+    def put(self, name: str, labels: tuple[str, ...], value: float | None, time_s: float) -> None:
+        if value is not None:
+            self._by_name[name].add_metric(labels, value, timestamp=time_s or None)
+
+    def all(self) -> Iterable[Metric]:
+        return self._by_name.values()

@@ -1,0 +1,122 @@
+"""The verbs that tell numbers: /metrics, /metrics/resource, /metrics/cadvisor, /stats/summary.  I/O: measures.
+
+Before: `server`.  Next: `usage` and `node_use` measure, a module for each verb says it in its own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from agent.server.node_api.agent_metrics import agent_metrics
+from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
+from agent.server.node_api.node_use import NodeUse, read_node_use
+from agent.server.node_api.resource_metrics import resource_metrics
+from agent.server.node_api.summary import summary
+from agent.server.node_api.targets import VerbError, Workers
+from agent.server.node_api.usage import PodUse, read_pod_use
+from cri_client.errors import CriError
+from cri_client.operations import Operation
+from cri_client.protocols import Runtime
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_BETWEEN_S = 1.0
+"""Between two looks at the processor's time that say how much of it is used now."""
+
+
+class Measures:
+    """The verbs.  `requests` is what was asked of the API, by method and verb."""
+
+    def __init__(
+        self,
+        node_name: str,
+        root_dir: Path,
+        runtime: Runtime,
+        workers: Workers,
+        operations: Callable[[], Mapping[str, Operation]],
+        requests: Mapping[tuple[str, str], int],
+    ) -> None:
+        self._node_name = node_name
+        self._root_dir = root_dir
+        self._runtime = runtime
+        self._workers = workers
+        self._operations = operations
+        self._requests = requests
+        self._last: NodeUse | None = None
+        self._nano_cores: int | None = None
+
+    async def agent(self) -> web.Response:
+        """/metrics."""
+        return _text(agent_metrics(self._node_name, self._workers(), self._operations(), self._requests))
+
+    async def resource(self) -> web.Response:
+        """/metrics/resource."""
+        node = pods = None
+        try:
+            node = await self._node()
+            pods = await read_pod_use(self._runtime)
+        except (CriError, OSError):
+            pass  # resource_scrape_error says it
+        return _text(resource_metrics(node, pods, self._started_s()))
+
+    async def cadvisor(self) -> web.Response:
+        """/metrics/cadvisor."""
+        images = {
+            run.id: run.image_name
+            for one in self._workers().values()
+            if one.seen is not None
+            for run in one.seen.all_containers()
+        }
+        node, pods = await self._node(), await self._pods()
+        return _text(cadvisor_metrics(node, pods, self._started_s(), images))
+
+    async def summary(self, request: web.BaseRequest) -> web.Response:
+        """/stats/summary."""
+        only = request.query.get("only_cpu_and_memory", "").lower() in ("1", "true")
+        node, pods = await self._node(), await self._pods()
+        found = summary(self._node_name, node, self._nano_cores, pods, self._started_s(), only_cpu_and_memory=only)
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
+    async def _node(self) -> NodeUse:
+        found = await asyncio.to_thread(read_node_use, self._root_dir)
+        last = self._last
+        if last is not None and found.time_s - last.time_s >= _BETWEEN_S:
+            used_s = max(0.0, found.cpu_s - last.cpu_s)
+            self._nano_cores = int(used_s / (found.time_s - last.time_s) * 1e9)
+        if last is None or found.time_s - last.time_s >= _BETWEEN_S:
+            self._last = found
+        return found
+
+    async def _pods(self) -> tuple[PodUse, ...]:
+        try:
+            return await read_pod_use(self._runtime)
+        except CriError as error:
+            raise VerbError(500, str(error)) from None
+
+    def _started_s(self) -> dict[str, float]:
+        return {
+            run.id: run.detail.started_at_s
+            for one in self._workers().values()
+            if one.seen is not None
+            for run in one.seen.all_containers()
+            if run.running and run.detail.started_at_s
+        }
+
+
+class _Once(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._metrics)
+
+
+def _text(metrics: Iterable[Metric]) -> web.Response:
+    return web.Response(body=generate_latest(_Once(metrics)), headers={"Content-Type": _TEXT})

@@ -1,0 +1,124 @@
+"""The numbers that the node's API tells, in the words of the kubelet and of cAdvisor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cri_client.operations import Operations, operation_type
+from tests.unit.agent.server.node_api_lab import ADMIN, ServedApi, served
+
+POD = {"namespace": "default", "pod": "web"}
+
+
+async def samples(api: ServedApi, path: str) -> dict[str, list[tuple[dict[str, str], float, float]]]:
+    """Labels, value and time of each sample, by name."""
+    async with api.session(ADMIN) as session, session.get(path) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        text = await answer.text()
+    found: dict[str, list[tuple[dict[str, str], float, float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            found.setdefault(one.name, []).append((one.labels, one.value, float(one.timestamp or 0)))
+    return found
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_what_kubectl_top_reads(tmp_path: Path, old: bool) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path}") as api:
+        api.runtime.old = old
+        found = await samples(api, "/metrics/resource")
+    container = {**POD, "container": "main"}
+    assert found["container_cpu_usage_seconds_total"] == [(container, 1.5, 2.0)]
+    assert found["container_memory_working_set_bytes"] == [(container, 77.0, 2.0)]
+    assert found["container_start_time_seconds"] == [(container, 1.0, 0.0)]
+    assert found.get("pod_cpu_usage_seconds_total", []) == ([] if old else [(POD, 3.0, 2.0)])
+    assert found["resource_scrape_error"] == [({}, 0.0, 0.0)]
+    assert found["node_cpu_usage_seconds_total"][0][1] > 0
+    assert found["node_memory_working_set_bytes"][0][1] > 1 << 20
+
+
+async def test_a_machine_that_cannot_be_measured_is_said_to_be_so(tmp_path: Path) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path / 'gone'}") as api:
+        found = await samples(api, "/metrics/resource")
+    assert found["resource_scrape_error"] == [({}, 1.0, 0.0)]
+
+
+async def test_cadvisors_names(tmp_path: Path) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path}") as api:
+        found = await samples(api, "/metrics/cadvisor")
+    main = {**POD, "container": "main", "id": "c1", "name": "c1", "image": "busybox"}
+    assert (main, 1.5, 2.0) in found["container_cpu_usage_seconds_total"]
+    assert (main, 8192.0, 2.0) in found["container_fs_usage_bytes"]
+    (received,) = found["container_network_receive_bytes_total"]
+    assert (received[0]["interface"], received[1]) == ("eth0", 11.0)
+    assert found["machine_cpu_cores"][0][1] >= 1
+
+
+async def test_the_agents_own(tmp_path: Path) -> None:
+    operations = Operations()
+    operations.add("RunPodSandbox", 0.1, failed=False)
+    operations.add("RunPodSandbox", 9.0, failed=True)
+    async with served(tmp_path, operations=operations) as api:
+        for path in ("/no/such", "/nor/this", "/healthz"):
+            async with api.session(ADMIN) as session, session.get(path):
+                pass
+        found = await samples(api, "/metrics")
+    assert found["kubelet_node_name"] == [({"node": "node-1"}, 1.0, 0.0)]
+    assert found["kubelet_running_pods"] == [({}, 1.0, 0.0)]
+    assert ({"container_state": "running"}, 1.0, 0.0) in found["kubelet_running_containers"]
+    assert ({"container_state": "exited"}, 1.0, 0.0) in found["kubelet_running_containers"]
+    assert ({"static": "true"}, 1.0, 0.0) in found["kubelet_desired_pods"]
+    label = {"operation_type": "run_podsandbox"}
+    assert found["kubelet_runtime_operations_total"] == [(label, 2.0, 0.0)]
+    assert found["kubelet_runtime_operations_errors_total"] == [(label, 1.0, 0.0)]
+    assert found["kubelet_runtime_operations_duration_seconds_sum"] == [(label, 9.1, 0.0)]
+    buckets = {one[0]["le"]: one[1] for one in found["kubelet_runtime_operations_duration_seconds_bucket"]}
+    assert (buckets["0.078125"], buckets["0.195312"], buckets["+Inf"]) == (0.0, 1.0, 2.0)
+    paths = {one[0]["path"]: one[1] for one in found["kubelet_http_requests_total"]}
+    assert (paths["other"], paths["healthz"]) == (2.0, 1.0)
+    assert found["process_resident_memory_bytes"][0][1] > 1 << 20
+
+
+async def test_distinct_paths_and_methods_make_no_new_labels(tmp_path: Path) -> None:
+    async with served(tmp_path) as api, api.session(ADMIN) as session:
+        api.reviewer.allowed.add(("admin", "", "proxy"))
+        for number in range(200):
+            async with session.request(f"M{number}" if number % 2 else "GET", f"/path-{number}") as answer:
+                assert answer.status in (404, 400)
+        assert set(api.api._requests) <= {("GET", "other"), ("other", "other")}
+        assert len(api.api._reviews._verdicts) <= 4
+
+
+async def test_the_summary(tmp_path: Path) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path}") as api, api.session(ADMIN) as session:
+        async with session.get("/stats/summary") as answer:
+            found = json.loads(await answer.text())
+        async with session.get("/stats/summary?only_cpu_and_memory=true") as answer:
+            bare = json.loads(await answer.text())
+        async with session.get("/stats/nothing") as answer:
+            assert answer.status == 404
+    assert found["node"]["nodeName"] == "node-1"
+    assert found["node"]["fs"]["capacityBytes"] > found["node"]["fs"]["availableBytes"] > 0
+    (pod,) = found["pods"]
+    assert pod["podRef"] == {"name": "web", "namespace": "default", "uid": "uid-1"}
+    assert pod["cpu"] == {"time": "1970-01-01T00:00:02Z", "usageNanoCores": 5, "usageCoreNanoSeconds": 3_000_000_000}
+    assert pod["network"]["rxBytes"] == 11
+    assert pod["process_stats"] == {"process_count": 4}
+    (container,) = pod["containers"]
+    assert (container["name"], container["memory"]["rssBytes"]) == ("main", 7)
+    assert container["rootfs"] == {"time": "1970-01-01T00:00:02Z", "usedBytes": 8192, "inodesUsed": 3}
+    assert "fs" not in bare["node"]
+    assert bare["pods"][0].keys() == {"podRef", "containers", "startTime", "cpu", "memory"}
+
+
+@pytest.mark.parametrize(("method", "said"), [
+    ("Version", "version"), ("RunPodSandbox", "run_podsandbox"), ("ListPodSandboxStats", "list_podsandbox_stats"),
+    ("UpdateContainerResources", "update_container"), ("ExecSync", "exec_sync"), ("ImageFsInfo", "image_fs_info"),
+])  # fmt: skip
+def test_operations_have_the_kubelets_names(method: str, said: str) -> None:
+    assert operation_type(method) == said
