@@ -28,7 +28,8 @@ from control_plane.bootstrap import CLUSTER_INFO, authority_pin, check_cluster_i
 from control_plane.errors import ControlPlaneError
 from control_plane.files import PUBLIC, Content
 from control_plane.kubeconfigs import read_cluster, user_kubeconfig
-from control_plane.x509 import MaterialError, parse_certificate
+from control_plane.removal import remove_file
+from control_plane.x509 import MaterialError, parse_certificate, time_problem
 from kube_client.config import ApiConfig, ConfigError, Material
 from kube_client.kubeconfig import server_urls
 
@@ -77,7 +78,7 @@ def join(
     cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name})
     _refuse(cluster)
     deadline_s = time.monotonic() + timeout_s
-    if not cluster.places.kubeconfig("kubelet").exists():
+    if not _has_joined(cluster):
         text = _discover(server, token, deadline_s)
         print_made(_write(cluster, text, token, pins, config_dir))
         cluster.remember()
@@ -91,6 +92,7 @@ def join(
             click.echo(f"  {' '.join(words)}")
         return
     Watcher(cluster, target, deadline_s, who="kubelet").node(cni_conf_dir)
+    remove_file(cluster.files.record, cluster.places.kubeconfig("bootstrap-kubelet"))  # it holds the token
     if booted_by_systemd():
         start({PROXY: commands[PROXY]})
 
@@ -101,6 +103,16 @@ def _refuse(cluster: Cluster) -> None:
         raise Failure("cannot join: not root; run it with sudo")
     if cluster.places.kubeconfig("admin").exists():
         raise Failure(f"cannot join: a control plane is here already ({cluster.places.kubernetes_dir}); longshore down")
+
+
+def _has_joined(cluster: Cluster) -> bool:
+    """Whether the agent has a certificate that is still good."""
+    data = cluster.files.read(cluster.places.kubelet_certificate)
+    try:
+        good = data is not None and time_problem(parse_certificate(data), cluster.pki.now) is None
+    except MaterialError:
+        good = False
+    return good and cluster.places.kubeconfig("kubelet").exists()
 
 
 def _discover(server: str, token: str, deadline_s: float) -> str:
@@ -133,7 +145,7 @@ def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], confi
     if check_cluster_info(json.loads(answer).get("data") or {}, token) != text:
         raise ControlPlaneError(f"cannot join: {server} has another authority than it said before it was asked by it")
     places = cluster.places
-    current = str(places.kubelet_pki / "kubelet-client-current.pem")
+    current = str(places.kubelet_certificate)
     own = {"client-certificate": current, "client-key": current}
     files = cluster.files
     files.record.note({}, [places.kubeconfig("kubelet"), places.kubelet_pki])

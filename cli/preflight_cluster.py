@@ -10,20 +10,23 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cli.backups.places import read_raw_config
 from cli.cluster import Cluster
-from cli.preflight_machine import listening
+from cli.preflight_machine import busy_ports, listening, wanted_ports
 from control_plane.settings import COMPONENTS, PORTS, Places
 
+NODE_API_PORT = 10250
 Holders = Mapping[int, tuple[int, str]]
 
 
-def obstacles(cluster: Cluster, uid: int) -> Iterator[str]:
+def obstacles(cluster: Cluster, config_dir: Path, uid: int) -> Iterator[str]:
     """`<what>: <cause>; <what to do>`, one after the other, for a command that `uid` runs."""
     if uid != 0:
         yield "user: not root; run it with sudo"
-    yield from port_obstacles(
-        listening(), runs_ours=cluster.places.manifest(COMPONENTS[0]) in cluster.files.record.made
-    )
+    holders = listening()
+    yield from port_obstacles(holders, runs_ours=cluster.places.manifest(COMPONENTS[0]) in cluster.files.record.made)
+    configs = (read_raw_config(config_dir / name) for name in ("agent.yaml", "proxy.yaml"))
+    yield from daemon_port_obstacles(holders, *configs)
     yield from file_obstacles(cluster.places, cluster.files.record.made)
 
 
@@ -37,6 +40,16 @@ def port_obstacles(holders: Holders, *, runs_ours: bool) -> Iterator[str]:
             continue
         who = f"process {pid} ({command})" if pid else "a process of another namespace"
         yield f"port {port} of {component}: in use by {who}; stop that program"
+
+
+def daemon_port_obstacles(holders: Holders, agent: Mapping[str, object], proxy: Mapping[str, object]) -> Iterator[str]:
+    """The same for agent and proxy, as they are configured."""
+    wanted = wanted_ports(agent, proxy)
+    port = agent.get("port", NODE_API_PORT)
+    if isinstance(port, int) and port:
+        wanted[port] = ("longshore-agent", "port")
+    for port, daemon, field, who in busy_ports(wanted, holders):
+        yield f"port {port} of {daemon}: in use by {who}; stop that program, or choose another {field}"
 
 
 def file_obstacles(places: Places, made: Mapping[Path, object]) -> Iterator[str]:

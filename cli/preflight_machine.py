@@ -139,20 +139,23 @@ def wanted_ports(agent: Mapping[str, object] | None, proxy: Mapping[str, object]
 
 def _ports(machine: Machine) -> Iterator[Finding]:
     wanted = wanted_ports(machine.agent_config, machine.proxy_config)
-    holders = listening()
-    free = True
-    for port, (daemon, field) in wanted.items():
-        if port not in holders:
-            continue
-        pid, command = holders[port]
-        if daemon in command or (not pid and os.geteuid()):
-            continue
-        free = False
-        who = f"process {pid} ({command})" if pid else "a process of another namespace"
+    busy = tuple(busy_ports(wanted, listening()))
+    for port, daemon, field, who in busy:
         fix = f"stop that program, or choose another {field} for {daemon}"
         yield Finding("ports", False, f"{port} of {daemon} is in use by {who}", fix)
-    if free:
+    if not busy:
         yield Finding("ports", True, f"{', '.join(map(str, wanted))} free or ours")
+
+
+def busy_ports(
+    wanted: Mapping[int, tuple[str, str]], holders: Mapping[int, tuple[int, str]]
+) -> Iterator[tuple[int, str, str, str]]:
+    """Port, daemon, field and who has it instead. Pure, but for whom others are hidden from."""
+    for port, (daemon, field) in wanted.items():
+        pid, command = holders.get(port, (0, daemon))
+        if daemon in command or (not pid and os.geteuid()):
+            continue
+        yield port, daemon, field, f"process {pid} ({command})" if pid else "a process of another namespace"
 
 
 def listening() -> dict[int, tuple[int, str]]:

@@ -83,7 +83,7 @@ def up(
             "say --control-plane: this machine runs the control plane; a worker joins with longshore join"
         )
     cluster = open_cluster(target, values)
-    if found := list(obstacles(cluster, os.geteuid())):
+    if found := list(obstacles(cluster, config_dir, os.geteuid())):
         raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
     deadline_s = time.monotonic() + timeout_s
     cluster.remember()

@@ -69,6 +69,11 @@ class Places:
         return self.pki / "kubelet"
 
     @property
+    def kubelet_certificate(self) -> Path:
+        """The newest of them, and its key."""
+        return self.kubelet_pki / "kubelet-client-current.pem"
+
+    @property
     def etcd_data(self) -> Path:
         """What etcd itself makes below its directory."""
         return self.etcd_dir / "member"

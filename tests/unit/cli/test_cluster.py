@@ -14,7 +14,7 @@ from agent.config import load_config as load_agent_config
 from cli.bring_up import write_network
 from cli.cluster import Cluster, open_cluster
 from cli.failure import Failure
-from cli.preflight_cluster import file_obstacles, obstacles, port_obstacles
+from cli.preflight_cluster import daemon_port_obstacles, file_obstacles, obstacles, port_obstacles
 from cli.target import Target
 from cli.units import DAEMONS, command_lines, drop_ins, proxy_config
 from control_plane.network import FILE_NAME, LEASES, bridge_conflist
@@ -91,8 +91,8 @@ def test_an_expired_certificate_is_shown(node: Node) -> None:
 
 def test_up_needs_root(node: Node) -> None:
     phase(node, "certs")
-    assert "user: not root; run it with sudo" in list(obstacles(opened(node), 1000))
-    assert not [line for line in obstacles(opened(node), 0) if "root" in line]
+    assert "user: not root; run it with sudo" in list(obstacles(opened(node), node.base, 1000))
+    assert not [line for line in obstacles(opened(node), node.base, 0) if "root" in line]
 
 
 def test_up_says_what_it_can(node: Node) -> None:
@@ -107,6 +107,16 @@ def test_ports_in_use_are_named_with_their_holder() -> None:
     assert list(port_obstacles(holders, runs_ours=True)) == found[:1]
     assert list(port_obstacles(dict.fromkeys((8080, 443), (1, "x")), runs_ours=False)) == []
     assert {6443, 2379, 2380, 10257, 10259} <= PORTS.keys()
+
+
+def test_the_daemons_ports_as_they_are_configured() -> None:
+    holders = {10250: (12, "kubelet --config=x"), 10256: (13, "python3 /usr/bin/longshore-proxy"), 10999: (14, "other")}
+    found = list(daemon_port_obstacles(holders, {}, {}))
+    says = "in use by process 12 (kubelet --config=x); stop that program, or choose another port"
+    assert found == [f"port 10250 of longshore-agent: {says}"]
+    assert list(daemon_port_obstacles(holders, {"port": 0}, {})) == []
+    (line,) = daemon_port_obstacles(holders, {"port": 10999}, {})
+    assert "10999" in line
 
 
 def test_files_of_another_control_plane(node: Node) -> None:
