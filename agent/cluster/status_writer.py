@@ -25,7 +25,8 @@ from kube_client.errors import ApiError, StatusError, UnreachableError
 
 AT_ONCE = 4
 GATHER_S = 0.02
-HOLD_S = 0.5
+HOLD_S = 1.0
+HOLD_AT_END_S = 3.0
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
 _ANOTHER = (404, 409)  # the pod is gone, or its name is another's: the watch will say so
@@ -119,7 +120,8 @@ class StatusWriter:
             self._since.pop(uid, None)
             return
         urgent = is_urgent(patch, state.status, deleting=state.deleting)
-        if not (urgent or uid in self._over or self._has_waited(uid)):
+        hold_s = HOLD_AT_END_S if state.deleting else HOLD_S
+        if not (urgent or uid in self._over or self._has_waited(uid, hold_s)):
             return
         self._since.pop(uid, None)
         body = {"metadata": {"uid": state.uid}, "status": patch}
@@ -131,13 +133,13 @@ class StatusWriter:
         else:
             self._ignored.pop(uid, None)
 
-    def _has_waited(self, uid: str) -> bool:
+    def _has_waited(self, uid: str, hold_s: float) -> bool:
         """Whether it is time to tell what nobody waits for; else it will be, soon."""
         loop = asyncio.get_running_loop()
-        if uid not in self._since:
-            self._since[uid] = loop.time()
-            loop.call_later(HOLD_S, self.poke, uid)
-        return loop.time() - self._since[uid] >= HOLD_S
+        left_s = self._since.setdefault(uid, loop.time()) + hold_s - loop.time()
+        if left_s > 0:
+            loop.call_later(left_s, self.poke, uid)
+        return left_s <= 0
 
     def _forget(self, uid: str) -> None:
         if uid in self._over:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.cluster.pod_source import PodSource
-from agent.cluster.status_writer import HOLD_S, StatusWriter
+from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, StatusWriter
 from daemonkit.tasks import spawn
 from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
 
@@ -54,6 +54,18 @@ async def test_a_step_that_no_other_follows_is_told_after_a_moment() -> None:
     async with writing(api) as writer:
         writer.see(UID, entry("Pending", podIP="10.0.0.1"))
         await asyncio.sleep(HOLD_S * 2)
+        assert [body["status"] for _, _, body in api.requests] == [{"podIP": "10.0.0.1"}]
+
+
+@pytest.mark.looptime
+async def test_what_is_held_while_a_deletion_comes_is_told_all_the_same() -> None:
+    api = FakeApi()
+    async with writing(api) as writer:
+        writer.see(UID, entry("Pending", podIP="10.0.0.1"))
+        await asyncio.sleep(HOLD_S / 2)
+        api.delete("a", 900)
+        writer._learn(json.dumps(api.pods["default", "a"]).encode())
+        await asyncio.sleep(HOLD_AT_END_S)
         assert [body["status"] for _, _, body in api.requests] == [{"podIP": "10.0.0.1"}]
 
 
