@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 from proxy.backend import BackendBusyError, BackendError, RulesRefusedError
 from proxy.programs import Finished, execute, memory_file, write_deadline_s
@@ -15,6 +16,7 @@ from proxy.programs import Finished, execute, memory_file, write_deadline_s
 _PASSING = re.compile(r"temporarily unavailable|No buffer space available|Cannot allocate memory|Interrupted system")
 _PLACE = re.compile(r"^\S*?:\d+:\d+-\d+: Error: ")
 _LONGEST = 200
+_GIVES_UP = (signal.SIGABRT, signal.SIGSEGV)
 
 
 async def apply_transaction(text: str, *flags: str) -> None:
@@ -33,6 +35,11 @@ async def apply_transaction(text: str, *flags: str) -> None:
 
 def failure(done: Finished) -> BackendError:
     """The error: nft's own reason, without the quoted input, which may be thousands of elements long."""
+    if -done.code in _GIVES_UP:
+        # Some versions of it do so over rules that they cannot write; which ones these are, can be found out.
+        said = " ".join(done.err.split())[:_LONGEST]
+        cause = f"nft gives up ({signal.Signals(-done.code).name}){f': {said}' if said else ''}"
+        return RulesRefusedError(f"cannot write service rules with nft: {cause}", cause)
     if done.code < 0:
         return BackendError(f"cannot write service rules with nft: killed by signal {-done.code}")
     cause = refusal(done.err) or f"exit status {done.code}"

@@ -109,11 +109,9 @@ def table_difference(kernel: Table, wanted: Table, family: int, *, foreign: bool
 
 
 def empty_table(family: int) -> str:
-    """The transaction that makes a table of ours without any service, but with the chains of session affinity."""
+    """The transaction that makes a table of ours without any service."""
     settings = TrafficSettings(masquerade_all=True)
-    chains = tuple(varying_chain(name, family) for name in ("remember-1", "sticky-2", "node-local-sticky-2"))
-    text = table_difference(EMPTY, whole_table({}, settings, family), family).text
-    return text + "\n".join((*_chains(f"{family_word(family)} {TABLE}", chains, frozenset()), ""))
+    return table_difference(EMPTY, whole_table({}, settings, family), family).text
 
 
 def removal(family: int, tables: Iterable[str]) -> str:

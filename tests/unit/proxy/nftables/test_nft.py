@@ -87,3 +87,7 @@ def test_the_reason_of_a_refusal_does_not_depend_on_its_place() -> None:
     assert error.cause == "refused by nft: Could not process rule: Operation not supported: x reject"
     busy = "/dev/stdin:1:1-2: Error: Could not process rule: Resource temporarily unavailable\n"
     assert isinstance(failure(Finished(1, "", busy)), BackendBusyError)
+    aborted = failure(Finished(-6, "", "nft: netlink_linearize.c:799: Assertion `dreg < ctx->reg_low' failed.\n"))
+    assert isinstance(aborted, RulesRefusedError), "some rules make some versions of nft give up, others do not"
+    assert aborted.cause.startswith("nft gives up (SIGABRT): nft: netlink_linearize.c:799")
+    assert not isinstance(failure(Finished(-9, "", "")), RulesRefusedError), "that was somebody else"
