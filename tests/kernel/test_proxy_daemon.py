@@ -256,6 +256,24 @@ async def test_stopping_leaves_the_rules_and_cleanup_takes_every_trace(node: Nod
 
 
 @one_variant
+async def test_init_only_prepares_the_kernel_and_leaves_rules_alone(node: Node, daemon: ProxyProcess) -> None:
+    (pod,) = node.add_pods(1)
+    status, said = daemon.run("--init-only")
+    assert status == 0, said
+    assert node.program("cat /proc/sys/net/ipv4/conf/all/route_localnet") == "1\n"
+    assert "KUBE-FIREWALL" in node.save(), "behind its guard"
+    daemon.put("web.yaml", service_object(selector=None))
+    daemon.put("web-slice.yaml", slice_object("web", pod.ip))
+    daemon.start()
+    await daemon.until_synced()
+    assert daemon.end() == 0
+    before = comparable(node.save())
+    status, said = daemon.run("--init-only")
+    assert (status, comparable(node.save())) == (0, before), said
+    assert answers(node) == {pod.name}
+
+
+@one_variant
 async def test_health_and_metrics_answer_where_kube_proxy_answers(daemon: ProxyProcess) -> None:
     daemon.put("web.yaml", service_object(selector=None))
     daemon.start()

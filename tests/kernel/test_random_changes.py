@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -15,13 +16,16 @@ _STEPS = 25
 SETTINGS = TrafficSettings(cluster_cidrs=("10.244.0.0/16", "fd00:244::/64"))
 
 
+def random_endpoints(dice: random.Random, pods: str) -> tuple[Endpoint, ...]:
+    numbers = dice.sample(range(1, 9), dice.randrange(5))
+    return tuple(sorted(Endpoint(f"{pods}{n}", 8080, dice.random() < 0.5) for n in numbers))
+
+
 def random_route(dice: random.Random, number: int, family: int) -> ServiceRoute:
     net = "10.96.0." if family == 4 else "fd00:96::"
     out = "203.0.113." if family == 4 else "2001:db8::"
     pods = "10.244.0." if family == 4 else "fd00:244::"
-    endpoints = tuple(
-        sorted(Endpoint(f"{pods}{n}", 8080, dice.random() < 0.5) for n in dice.sample(range(1, 9), dice.randrange(5)))
-    )
+    endpoints = random_endpoints(dice, pods)
     balancers = (f"{out}{number}",) if dice.random() < 0.4 else ()
     mask = 32 if family == 4 else 128
     return ServiceRoute(
@@ -46,7 +50,10 @@ def changed(dice: random.Random, routes: dict[tuple[int, int], ServiceRoute]) ->
     """Some services come, go and change."""
     for _ in range(dice.randrange(1, 4)):
         key = (dice.randrange(1, 12), dice.choice((4, 6)))
-        if dice.random() < 0.3:
+        if key in routes and dice.random() < 0.4:  # what happens most: nothing but its endpoints is different
+            some = random_endpoints(dice, "10.244.0." if key[1] == 4 else "fd00:244::")
+            routes[key] = replace(routes[key], endpoints=some, local_endpoints=tuple(e for e in some if e.local))
+        elif dice.random() < 0.3:
             routes.pop(key, None)
         else:
             routes[key] = random_route(dice, *key)
