@@ -25,12 +25,16 @@ LIVE = frozenset(
         "verbosity",
     }
 )
-_SILENT = frozenset({"notes"})
+_SILENT = frozenset({"given", "notes"})
 
 
 def apply_config(running: AgentConfig, wanted: AgentConfig) -> AgentConfig:
-    """The running configuration with what can be changed while it runs."""
-    return dataclasses.replace(running, **{name: getattr(wanted, name) for name in LIVE})
+    """The running configuration with what can be changed while it runs.
+
+    What was given is what /configz tells: it stays as it was where part of it only counts after a restart.
+    """
+    given = running.given if needs_restart(running, wanted) else wanted.given
+    return dataclasses.replace(running, given=given, **{name: getattr(wanted, name) for name in LIVE})
 
 
 def needs_restart(running: AgentConfig, wanted: AgentConfig) -> tuple[str, ...]:

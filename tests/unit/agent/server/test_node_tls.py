@@ -1,0 +1,50 @@
+"""The certificate of the node's API: made where none is given, kept, and read again when its files change."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from agent.config_server import ServerConfig
+from agent.server.node_api import tls
+from agent.server.node_api.tls import ServerTls, TlsError
+from lab.pki import Authority
+
+
+async def test_without_one_the_agent_makes_one_and_keeps_it(tmp_path: Path) -> None:
+    directory = tmp_path / "pki"
+    await ServerTls(ServerConfig(), directory, "node-1").current()
+    made = (directory / tls.CERTIFICATE).read_bytes(), (directory / tls.KEY).read_bytes()
+    assert ((directory / tls.KEY).stat().st_mode & 0o777, directory.stat().st_mode & 0o777) == (0o600, 0o700)
+    context = await ServerTls(ServerConfig(tls13_only=True), directory, "node-1").current()
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert made == ((directory / tls.CERTIFICATE).read_bytes(), (directory / tls.KEY).read_bytes())
+    (directory / tls.CERTIFICATE).write_text("half a cert")
+    await ServerTls(ServerConfig(), directory, "node-1").current()
+    assert made[0] != (directory / tls.CERTIFICATE).read_bytes() != b"half a cert"
+
+
+async def test_files_that_change_count_and_half_written_ones_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 0.0)
+    authority = Authority(tmp_path)
+    first, second = (authority.issue(name, addresses=("127.0.0.1",)) for name in ("first", "second"))
+    config = ServerConfig(certificate=first.certificate, key=first.key, client_ca=authority.certificate)
+    server = ServerTls(config, tmp_path, "node-1")
+    before = await server.current()
+    assert before.verify_mode is ssl.CERT_OPTIONAL
+    assert await server.current() is before
+    first.certificate.write_text("half")
+    assert await server.current() is before
+    first.certificate.write_bytes(second.certificate.read_bytes())
+    first.key.write_bytes(second.key.read_bytes())
+    assert await server.current() is not before
+
+
+async def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
+    config = ServerConfig(certificate=tmp_path / "gone.crt", key=tmp_path / "gone.key")
+    with pytest.raises(TlsError, match=r"cannot read the TLS files of this node's API: .*gone.crt does not exist"):
+        await ServerTls(config, tmp_path, "node-1").current()
