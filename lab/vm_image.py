@@ -26,8 +26,8 @@ _NEEDED = ("linux.uml", "gcc", "mmdebstrap", "mke2fs", "ssh", "ssh-keygen", "dpk
 _SIZE = "6G"
 
 # What a machine has before anybody makes a node of it.
-_BASE = """dbus e2fsprogs iptables kmod less libpam-systemd netbase openssh-server procps python3 python3-apt sudo
-    systemd iproute2 systemd-sysv udev"""
+_BASE = """dbus e2fsprogs iptables kmod less libpam-systemd netbase nfs-kernel-server openssh-server procps python3
+    python3-apt sudo systemd iproute2 systemd-sysv udev"""
 # What the playbook and the package install, and what those need.
 _OFFERED = """bash-completion ca-certificates containerd containernetworking-plugins ipset libsystemd0
     conntrack nftables python3-venv runc systemd-timesyncd util-linux-extra"""
@@ -75,6 +75,14 @@ _MASKED = """apt-daily.timer apt-daily-upgrade.timer dev-hugepages.mount dev-mqu
 _COLDPLUG = """[Service]
 ExecStart=
 ExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --subsystem-match=net
+"""
+# A file server is there for who starts it (systemctl start nfs-server); version 4 alone needs nothing beside it.
+_ONLY_ON_DEMAND = "nfs-blkmap nfs-client.target nfs-server rpcbind.service rpcbind.socket"
+_NFS = """[nfsd]
+threads = 1
+vers3 = n
+grace-time = 10
+lease-time = 10
 """
 _SSHD = """PermitRootLogin prohibit-password
 PasswordAuthentication no
@@ -186,7 +194,9 @@ def _furnish(root: Path, public_key: str) -> None:
     release = _kernel_release()
     shutil.copytree(UML_MODULES / release, root / "lib/modules" / release, symlinks=True, dirs_exist_ok=True)
     run_captured(["depmod", "-b", str(root), release])
+    _write(root / "etc/nfs.conf.d/lab.conf", _NFS)
     systemctl = ["systemctl", f"--root={root}"]
+    run_captured([*systemctl, "disable", *_ONLY_ON_DEMAND.split()])
     run_captured([*systemctl, "enable", "lab-address", "systemd-networkd", "ssh"])
     run_captured([*systemctl, "mask", *_MASKED.split()])
 

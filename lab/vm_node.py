@@ -97,6 +97,13 @@ class VmNode:
         pods = (entry["pod"] for entry in self._ask_agent("/v1/pods").get("pods", ()))
         return {pod["metadata"]["name"].removesuffix(suffix): pod for pod in pods}
 
+    def waiting(self, name: str) -> str:
+        """What a pod waits for, by the agent's word; empty where there is no such pod."""
+        uid = self.pods().get(name, {}).get("metadata", {}).get("uid")
+        entries = self._ask_agent("/v1/pods").get("pods", ())
+        waits = [entry.get("waiting", ()) for entry in entries if entry["pod"]["metadata"]["uid"] == uid]
+        return "; ".join(f"{one['reason']}: {one['message']}" for wait in waits for one in wait)
+
     def _ask_agent(self, path: str) -> Json:
         """Its local API's answer; empty where there is none."""
         socket = self.machine.root / "agent.sock"

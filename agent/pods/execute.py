@@ -54,6 +54,7 @@ from agent.volumes.errors import VolumeError
 from agent.volumes.plan import volume_paths
 from agent.volumes.pod_files import create_termination_log, remove_termination_log, write_hosts_file
 from agent.volumes.sub_paths import bind_sub_paths
+from agent.volumes.teardown import release_from_silent
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec, Signal
@@ -81,7 +82,7 @@ class Executor:
         self._images = images
         self._puller = puller
         self._hooks = hooks
-        self._stopper = ContainerStopper(runtime, hooks)
+        self._stopper = ContainerStopper(runtime, hooks, lambda uid: release_from_silent(self.sources.root_dir, uid))
         self._image_users: dict[str, ImageUser] = {}
 
     async def run_step(self, step: Step, target: Target) -> str:

@@ -23,7 +23,7 @@ Timed = Callable[[str, str, int], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The pod a step is for. `pod` is None for one that no source wants any more: it can only be taken away.
+    """The pod a step is for. `pod` is None for one that no source knows any more, `ending` says that it is to go.
 
     `image_ref` gives what the image of a container, by its name, was found to be, `hook_due` the id of the one whose
     postStart hook is to run. Within `timed(what, container, attempt)` a part of the start is timed; `tell` hears what
@@ -40,6 +40,7 @@ class Target:
     turns: StopTurns
     timed: Timed
     tell: Tell = tell_nobody
+    ending: bool = False
 
 
 def pod_of(target: Target) -> Pod:

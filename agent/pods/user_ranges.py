@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from agent.container_spec.facts import SpecError
+from agent.volumes.pod_files import make_dirs
 from daemonkit.files import write_atomic
 
 LENGTH = 65536
@@ -45,6 +46,7 @@ class UserRanges:
         if free is None:
             raise SpecError(f"cannot give pod {uid} a range of user ids: all {max_pods} are taken")
         mapping = _Mapping(host_id=free * LENGTH, container_id=0, length=LENGTH)
+        make_dirs(str(self._pods / uid), str(self._pods.parent))
         write_atomic(self._pods / uid / FILE, msgspec.json.encode(_Ranges([mapping], [mapping])))
         return free * LENGTH
 

@@ -348,4 +348,5 @@ class PodWorker:
             turns=StopTurns(),
             timed=memory.timeline.timed,
             tell=self._tell,
+            ending=self.wish.ending is not None,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from agent.container_spec.paths import EMPTY_DIR_PLUGIN
 from agent.volumes.errors import VolumeError
@@ -38,6 +38,21 @@ async def remove_volumes(root_dir: str, uid: str) -> None:
     """Remove the volumes of a pod that is over; its last words and logs stay.  Otherwise as `remove_pod_dir`."""
     pod = os.path.join(_pods_dir(root_dir, uid), uid)
     await _remove_whole(pod, pod, "volumes")
+
+
+async def release_from_silent(root_dir: str, uid: str) -> None:
+    """Have what waits for a silent server in a pod that is to go told that it failed, or its processes never die.
+
+    Not where another pod waits for the same: to that one nothing has happened yet. The mounts stay.
+    """
+    pod = os.path.join(_pods_dir(root_dir, uid), uid)
+    try:
+        own, others = own_mounts(pod), _devices_elsewhere(pod)
+        alone = {mount.device: mount.path for mount in _remote(pod, own) if mount.device not in others}
+        if silent := [path for path in alone.values() if not await answers(path)]:
+            await run_helper("interrupt", *silent, deadline_s=_UNMOUNT_S)
+    except (OSError, HelperError) as error:
+        _LOG.warning("cannot have the processes of pod %s end: %s", uid, error)
 
 
 def _pods_dir(root_dir: str, uid: str) -> str:
@@ -77,8 +92,7 @@ async def _unmount_own(pod: str) -> list[MountPoint]:
         except HelperError as error:
             _LOG.warning("cannot unmount %s: %s", ", ".join(own), error)
             await _detach(pod, own)
-        remote = [mount for mount in read_mounts(pod) if mount.path in own and mount.fs_type in NFS_TYPES]
-        await _detach(pod, [mount.path for mount in remote if not await answers(mount.path)])
+        await _detach(pod, [mount.path for mount in _remote(pod, own) if not await answers(mount.path)])
         mounted = read_mounts(pod)
     return list(mounted)
 
@@ -94,13 +108,22 @@ async def _detach(pod: str, own: Sequence[str]) -> None:
     mounts = [one for one in there if one.path in own and not any(path.startswith(f"{one.path}/") for path in foreign)]
     if not mounts:
         return
-    elsewhere = {mount.device for mount in read_mounts("/") if not f"{mount.path}/".startswith(f"{pod}/")}
+    elsewhere = _devices_elsewhere(pod)
     words = [word for one in reversed(mounts) for word in (one.path, "" if one.device in elsewhere else "force")]
     try:
         complaints = await run_helper("detach", *words, deadline_s=_UNMOUNT_S)
         _LOG.warning("detached %s: %s", [mount.path for mount in mounts], complaints)
     except HelperError as error:
         _LOG.warning("cannot detach %s: %s", ", ".join(mount.path for mount in mounts), error)
+
+
+def _remote(pod: str, own: Collection[str]) -> list[MountPoint]:
+    return [mount for mount in read_mounts(pod) if mount.path in own and mount.fs_type in NFS_TYPES]
+
+
+def _devices_elsewhere(pod: str) -> set[str]:
+    """The file systems that are mounted outside of the pod's directory."""
+    return {mount.device for mount in read_mounts("/") if not f"{mount.path}/".startswith(f"{pod}/")}
 
 
 def _is_old_tmpfs(pod: str, mount: MountPoint) -> bool:

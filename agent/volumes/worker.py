@@ -9,6 +9,7 @@ Effects: all of them.  It starts in some 15 ms because it imports next to nothin
     look-at PATH [PATH ...]                      "" for each, once the file system has answered, whatever it said
     bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
+    interrupt PATH [PATH ...]                    "" for each; what waits for its server has failed, it stays mounted
     detach PATH FORCE [...]                      as unmount, but also where it is in use or its server is silent
     remove PARENT NAME                           path and cause, for each thing that had to stay
 """
@@ -44,6 +45,8 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         return [bind_sub_path(*triple) for triple in triples]
     if operation == "unmount":
         return [_unmount(path) for path in arguments]
+    if operation == "interrupt":
+        return [_interrupt(path) for path in arguments]
     if operation == "detach":
         pairs = zip(arguments[::2], arguments[1::2], strict=True)
         return [_unmount(path, MNT_DETACH | (MNT_FORCE if force else 0)) for path, force in pairs]
@@ -65,6 +68,20 @@ def _mount(fs_type: str, path: str, options: str) -> str:
 
 def _unmount(path: str, flags: int = 0) -> str:
     return _mount_call("umount2", os.fsencode(path), UMOUNT_NOFOLLOW | flags)
+
+
+def _interrupt(path: str) -> str:
+    """For a while, because one operation that fails is followed by the next; in use, so that it stays mounted."""
+    import time
+
+    in_use = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for _ in range(30):
+            _unmount(path, MNT_FORCE)
+            time.sleep(0.1)
+    finally:
+        os.close(in_use)
+    return ""
 
 
 def _look_at(path: str) -> str:

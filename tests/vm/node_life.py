@@ -20,6 +20,7 @@ T = TypeVar("T")
 VIP = "10.96.0.10"
 WEB = ("web-a", "web-b")
 NOTES = "/var/lib/notes"
+EXPORT = "/srv/files"
 NOTING = {"common": 0, "critical": 2000001000}  # priorities
 _LOAD = Path(__file__).parents[1] / "lab" / "steady_load.py"
 
@@ -52,6 +53,18 @@ def noting_pod(name: str, priority: int, policy: str = "Always") -> Json:
         "volumes": [{"name": "notes", "hostPath": {"path": NOTES, "type": "DirectoryOrCreate"}}],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def writing_pod(name: str, server: str) -> Json:
+    """Writes to what the server exports, all the while, and never closes the file."""
+    pod = noting_pod(name, 0)
+    container = pod["spec"]["containers"][0]
+    container["command"] = ["/bin/sh", "-c", f"exec > /files/{name}; while :; do date; sleep 0.2; done"]
+    container["volumeMounts"] = [{"name": "files", "mountPath": "/files"}]
+    del container["lifecycle"]
+    pod["spec"]["volumes"] = [{"name": "files", "nfs": {"server": server, "path": EXPORT}}]
+    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    return pod
 
 
 def job_pod() -> Json:

@@ -17,6 +17,7 @@ from lab.package import ROOT, later_version
 from lab.vm_node import VmNode
 from tests.vm.conftest import Timing, dpkg_waits_for_the_disk
 from tests.vm.node_life import (
+    EXPORT,
     NOTING,
     WEB,
     assert_same_containers,
@@ -28,6 +29,7 @@ from tests.vm.node_life import (
     run_pods,
     steady_load,
     wait_until,
+    writing_pod,
 )
 
 pytestmark = pytest.mark.timeout(1500)
@@ -41,6 +43,11 @@ CHANGED = (
     ("shutdownGracePeriod", "120s"),
     ("shutdownGracePeriodCriticalPods", "60s"),
 )
+# Memory that is kept for who asked for it, and less of it for who takes more.
+MEMORY_QOS = """
+featureGates: {MemoryQoS: true}
+memoryReservationPolicy: TieredReservation
+"""
 CONTAINERD = f"""version = 2
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"
@@ -72,6 +79,7 @@ def test_the_package_makes_a_node_and_check_says_what_it_cannot_decide(node: VmN
     machine.shell(_documented_commands())
     machine.run(["sh", "-c", "cat > /etc/containerd/config.toml"], stdin=CONTAINERD)
     machine.run(["sed", "-i", *(f"-es/^{name}: .*/{name}: {value}/" for name, value in CHANGED), AGENT_YAML])
+    machine.run(["sh", "-c", f"cat >> {AGENT_YAML}"], stdin=MEMORY_QOS)
     machine.run(["systemctl", "restart", "containerd", "longshore-agent"])
     node.wait_active("longshore-agent")
     well = machine.run(["longshore", "check"], check=False)
@@ -90,6 +98,63 @@ def _documented_commands() -> str:
 
 def test_pods_run_and_the_service_answers(node: VmNode) -> None:
     run_pods(node)
+
+
+def test_memory_is_kept_and_rationed_where_the_gate_is_on(node: VmNode) -> None:
+    """memory.high lies at nine tenths of the way from request to limit, in whole pages."""
+    asked, limit = 32 << 20, 64 << 20
+    amounts = {
+        "more": {"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+        "exact": {"limits": {"memory": "32Mi", "cpu": "250m"}},
+    }
+    for name, resources in amounts.items():
+        pod = noting_pod(name, 0)
+        pod["spec"]["containers"][0]["resources"] = resources
+        node.put_pod(pod)
+    node.wait_ready(*amounts)
+    high = (asked + (limit - asked) * 9 // 10) // 4096 * 4096
+    found = {}
+    for name in amounts:
+        ((_, _, container),) = (one.partition("://") for one in node.containers()[name])
+        files = "memory.min memory.low memory.high memory.max"
+        place = f"$(find /sys/fs/cgroup/kubepods.slice -type d -name 'cri-containerd-{container}.scope')"
+        found[name] = node.machine.shell(f"cd {place} && cat {files}").split()
+    assert found == {
+        "more": ["0", str(asked), str(high), str(limit)],
+        "exact": [str(asked), "0", "max", str(asked)],
+    }
+    kept = node.machine.shell("cd /sys/fs/cgroup/kubepods.slice && cat memory.min kubepods-burstable.slice/memory.low")
+    assert kept.split() == [str(2 * asked), str(asked)]
+    for name in amounts:
+        node.remove_pod(name)
+    wait_until(lambda: not set(amounts) & set(node.pods()), "the pods to be gone")
+
+
+def test_an_nfs_server_that_falls_silent_holds_up_only_its_own_pods(node: VmNode, timing: Timing) -> None:
+    """One was writing there, one comes too late; both can go, and nothing of them is left."""
+    machine, before = node.machine, node.containers()
+    machine.shell(
+        f"mkdir -p {EXPORT} && echo '{EXPORT} *(rw,no_root_squash,no_subtree_check)' > /etc/exports"
+        " && systemctl start nfs-server"
+    )
+    node.put_pod(writing_pod("early", machine.address))
+    wait_until(lambda: machine.shell(f"cat {EXPORT}/early", check=False), "the pod to write to the server's disk")
+    machine.shell("systemctl stop nfs-server")
+    began_s = time.monotonic()
+    node.put_pod(writing_pod("late", machine.address))
+    named = f"{machine.address}:{EXPORT}"
+    wait_until(lambda: named in node.waiting("late"), "it to be said which server does not answer")
+    node.put_pod(noting_pod("other", 0))
+    node.wait_ready("other")
+    for name in ("early", "late", "other"):
+        node.remove_pod(name)
+    wait_until(lambda: not {"early", "late", "other"} & set(node.pods()), "the pods to be gone")
+    timing("pods of a silent NFS server come, wait and go", time.monotonic() - began_s)
+    left = "findmnt -rn -t nfs,nfs4; pgrep -x mount.nfs; pgrep -x mount.nfs4; pgrep -af '[v]olumes/worker.py'"
+    wait_until(lambda: machine.shell(left, check=False) == "", "every mount and helper to be gone")
+    uids = {pod["metadata"]["uid"] for pod in node.pods().values()}
+    assert set(machine.shell("ls /var/lib/longshore/pods").split()) == uids
+    assert_same_containers(node, before)
 
 
 def test_restarts_crashes_and_reloads_cost_no_request_and_no_container(node: VmNode) -> None:

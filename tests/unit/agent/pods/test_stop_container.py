@@ -20,6 +20,7 @@ from agent.probes.plan import HttpAsk
 from cri_client import types as cri
 from cri_client.errors import Unavailable
 from cri_client.fake import FakeRuntime
+from daemonkit.tasks import spawn
 from tests.unit.agent.pods.pod_model import PodModel, make_pod, wanted
 
 pytestmark = pytest.mark.looptime
@@ -32,7 +33,9 @@ async def no_http(_ask: HttpAsk, _pod_ip: str, _timeout_s: float | None) -> Prob
 class Scene:
     """A running container on a runtime in memory; `stop` gives the grace that StopContainer was called with."""
 
-    def __init__(self, hook_s: float | None = None) -> None:
+    def __init__(self, hook_s: float | None = None, *, wanted_still: bool = True) -> None:
+        self.released: list[str] = []
+        self._ending = not wanted_still
         self.runtime = FakeRuntime()
         self.turns = StopTurns()
         model = PodModel()
@@ -55,6 +58,7 @@ class Scene:
             namespace="default",
             name="web",
             pod=make_pod(),
+            ending=self._ending,
             seen=replace(self._seen, containers=containers),
             image_ref=lambda _name: "",
             hook_due=lambda _name: "",
@@ -62,10 +66,14 @@ class Scene:
             timed=lambda *_: contextlib.nullcontext(),
         )
         step = StopContainer("it is to go", "web", made, grace_s, after=after)
-        await ContainerStopper(self.runtime, HookRunner(self.runtime, no_http)).stop(step, target, ("192.0.2.1",))
+        stopper = ContainerStopper(self.runtime, HookRunner(self.runtime, no_http), self._release)
+        await stopper.stop(step, target, ("192.0.2.1",))
         (call,) = [one for one in self.runtime.faults.calls if one.method == "stop_container"]
         assert isinstance(call.arguments[1], int)
         return call.arguments[1]
+
+    async def _release(self, uid: str) -> None:
+        self.released.append(uid)
 
 
 @pytest.mark.parametrize(("grace_s", "left_s"), [(30.0, 30), (1.0, 2), (0.0, 2)])
@@ -98,3 +106,26 @@ async def test_one_that_cannot_be_stopped_keeps_those_after_it() -> None:
     (call,) = [one for one in scene.runtime.faults.calls if one.method == "stop_container"]
     with pytest.raises(StepFailed):
         await scene.turns.wait([str(call.arguments[0])], 30)
+
+
+@pytest.mark.parametrize("wanted_still", [True, False])
+async def test_what_sigkill_does_not_end_is_helped_if_its_pod_is_to_go(wanted_still: bool) -> None:
+    scene = Scene(wanted_still=wanted_still)
+    hold = scene.runtime.faults.hold("stop_container")
+    async with asyncio.TaskGroup() as group:
+        stopping = spawn(group, scene.stop(30.0), name="stop")
+        await asyncio.sleep(34)
+        assert scene.released == []
+        await asyncio.sleep(2)
+        assert scene.released == ([] if wanted_still else ["u"])
+        await asyncio.sleep(5)
+        assert scene.released == ([] if wanted_still else ["u", "u"])
+        hold.release()
+        assert await stopping == 30
+
+
+async def test_a_stop_that_fails_while_it_is_helped_says_why() -> None:
+    scene = Scene(wanted_still=False)
+    scene.runtime.faults.fail_next("stop_container", Unavailable("StopContainer", "gone"))
+    with pytest.raises(Unavailable):
+        await scene.stop(30.0)

@@ -18,8 +18,8 @@ from cri_client.types import IDMapping, NamespaceMode
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for uid in ("a", "b", "c"):
-        (tmp_path / "pods" / uid).mkdir(parents=True)
+    """Of a node where one pod has its directory already."""
+    (tmp_path / "pods" / "a").mkdir(parents=True)
     return tmp_path
 
 
