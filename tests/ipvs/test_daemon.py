@@ -14,14 +14,24 @@ from tests.ipvs.kernel_state import clear_servers, everything, take_vip
 from tests.kernel.netlab import NODE_IP, Node, ask, tally
 from tests.kernel.proxy_process import VIP, ProxyProcess, eventually, service_object, slice_object
 from tests.kernel.routes_of import NODE_PORT
+from tests.kernel.test_rolling_update import test_no_request_fails  # noqa: F401 # pytest runs it here too
 
 IPVS = ("--proxy-mode=ipvs", "--cluster-cidr=10.244.0.0/16")
+
+
+class IpvsProcess(ProxyProcess):
+    """The daemon whose tests are those of other modes too."""
+
+    @property
+    def mode(self) -> str:
+        """The flag."""
+        return IPVS[0]
 
 
 @pytest.fixture
 def daemon(node: Node, tmp_path: Path) -> Iterator[ProxyProcess]:
     """Not started yet."""
-    made = ProxyProcess(node, tmp_path)
+    made = IpvsProcess(node, tmp_path)
     try:
         yield made
     finally:

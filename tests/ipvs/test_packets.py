@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.ipvs.model import SCHEDULERS, IpvsSettings
+from proxy.ipvs.model import SCHEDULERS, IpvsSettings, ServerKey
+from proxy.ipvs.netlink import Kernel
 from proxy.ipvs.observe import parse_servers, read_table
 from proxy.routes import TrafficSettings
 from tests.ipvs.conftest import Proxy
+from tests.ipvs.kernel_state import outside
 from tests.kernel.netlab import NEIGHBOUR_IPS, NODE_IP, NODE_IP6, Namespace, Node, ask, tally
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, VIP6, route, table
 
@@ -122,6 +124,7 @@ async def test_load_balancer_source_ranges(node: Node, proxy: Proxy) -> None:
     assert silent(node.neighbour, BALANCER_IP, PORT)
     assert ask(node.neighbour, BALANCER_IP, PORT, source=NEIGHBOUR_IPS[1])[0] == pod.name
     assert ask(pod.namespace, BALANCER_IP, PORT)[0] == pod.name
+    assert ask(node.namespace, BALANCER_IP, PORT)[0] == pod.name, "IPVS has its packets before table filter"
     for address, port in ((VIP, PORT), (EXTERNAL_IP, PORT), (NODE_IP, NODE_PORT)):
         assert ask(node.neighbour, address, port)[0] == pod.name
     await backend.apply(table(replace(wanted, allowed_sources=("0.0.0.0/0",))))
@@ -207,6 +210,15 @@ async def test_client_ip_affinity_stays_over_syncs_and_restarts_but_not_with_who
     await backend.apply(table(route(pods, affinity_s=100)))
     chosen = {ip: ask(node.neighbour, VIP, PORT, source=ip)[0] for ip in NEIGHBOUR_IPS}
     assert set(chosen.values()) == {pod.name for pod in pods}
+    remembered_s: list[int] = []
+
+    def ask_kernel() -> None:
+        kernel = Kernel()
+        remembered_s.append(kernel.affinity_s(ServerKey("TCP", VIP, PORT)))
+        kernel.close()
+
+    outside(ask_kernel)
+    assert remembered_s == [100]
 
     def all_stay() -> bool:
         return all(ask(node.neighbour, VIP, PORT, source=ip)[0] == name for ip, name in chosen.items())
@@ -221,6 +233,15 @@ async def test_client_ip_affinity_stays_over_syncs_and_restarts_but_not_with_who
         assert ask(node.neighbour, VIP, PORT, source=ip)[0] != left.name
     await proxy.start().apply(table(route(pods, affinity_s=100)))
     assert all_stay()
+
+
+async def test_each_address_of_a_service_keeps_a_client_on_its_own(node: Node, proxy: Proxy) -> None:
+    pods = node.add_pods(4)
+    wanted = replace(route(pods, affinity_s=100, node_port=NODE_PORT), external_ips=(EXTERNAL_IP,))
+    await proxy.start().apply(table(wanted))
+    for address, port in ((VIP, PORT), (EXTERNAL_IP, PORT), (NODE_IP, NODE_PORT)):
+        for ip in NEIGHBOUR_IPS[:4]:
+            assert len({ask(node.neighbour, address, port, source=ip)[0] for _ in range(4)}) == 1
 
 
 async def test_ipv6(node: Node, proxy: Proxy) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.netlab import NODE_IP, NODE_IP6, Namespace, Node, ask, every_backend
+from tests.kernel.netlab import NFTABLES, NODE_IP, NODE_IP6, Namespace, Node, ask, every_backend
 from tests.kernel.proxy_process import ProxyProcess, eventually, one_variant, service_object, slice_object
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, VIP6
 
@@ -108,13 +108,13 @@ def get(client: Namespace, address: str, port: int) -> tuple[int, dict[str, Any]
     return int(head.split()[1]), json.loads(body)
 
 
-@one_variant
+@pytest.mark.parametrize("node", ["nft", NFTABLES], indirect=True)
 async def test_a_balancer_hears_from_the_node_whether_it_has_an_endpoint(node: Node, daemon: ProxyProcess) -> None:
     node.add_pods(1)
-    daemon.install("ip6tables")
+    daemon.allow_ip6()
     balanced = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999}
     put_web(daemon, node, **balanced)
-    daemon.start()
+    daemon.start(daemon.mode)
     await daemon.until_synced()
     for address in (NODE_IP, NODE_IP6):
         await eventually(lambda at=address: get(node.neighbour, at, 30999)[0] == 200, "an endpoint is here")  # type: ignore[misc]

@@ -17,8 +17,8 @@ from proxy.nftables.observe import observe, observe_clients
 from proxy.nftables.render import render_parts, table_orders, whole_table
 from proxy.routes import Endpoint, RoutingTable, ServiceRoute, TrafficSettings
 from tests.kernel.conftest import Proxy
-from tests.kernel.netlab import NEIGHBOUR_IPS, NFTABLES, Node, ask, sh
-from tests.kernel.routes_of import PORT, VIP, many, route, table
+from tests.kernel.netlab import NEIGHBOUR_IPS, NFTABLES, NODE_IP, NODE_IP6, Node, ask, sh
+from tests.kernel.routes_of import NODE_PORT, PORT, VIP, many, route, table
 
 pytestmark = pytest.mark.parametrize("node", [NFTABLES], indirect=True)
 SETTINGS = TrafficSettings(cluster_cidrs=("10.244.0.0/16",), node_port_addresses=("192.168.50.0/24",))
@@ -138,6 +138,18 @@ async def test_a_table_of_another_version_and_one_of_kube_proxy_go_in_the_first_
     await proxy.start(config=SETTINGS).apply(table(*many(2)))
     assert sh("nft list tables").split() == ["table", *TABLE.split()]
     assert await is_as_from_scratch(table(*many(2)))
+
+
+async def test_node_ports_do_not_answer_on_localhost(node: Node, proxy: Proxy) -> None:
+    """As upstream: what listens there is nobody else's business, and no dangerous sysctl is needed."""
+    pods = node.add_pods(1)
+    wanted = table(route(pods, node_port=NODE_PORT), route(pods, family=6, node_port=NODE_PORT))
+    await proxy.start((4, 6), TrafficSettings()).apply(wanted)
+    assert [ask(node.namespace, address, NODE_PORT)[0] for address in (NODE_IP, NODE_IP6)] == ["pod-0", "pod-0"]
+    for loopback in ("127.0.0.1", "::1"):
+        with pytest.raises(ConnectionRefusedError):
+            ask(node.namespace, loopback, NODE_PORT)
+    assert node.program("cat /proc/sys/net/ipv4/conf/all/route_localnet") == "0\n"
 
 
 async def test_cleanup_removes_both_families_and_nobody_elses(node: Node, proxy: Proxy) -> None:
