@@ -99,7 +99,7 @@ def plane() -> Iterator[StaticPlane]:
         made = StaticPlane(host, node, host.base / "kubernetes")
         try:
             assert "start these by other means" in made.up()
-            node.start_agent(f"--kubeconfig={made.kubernetes / 'kubelet.conf'}")
+            node.start_agent(f"--kubeconfig={made.kubernetes / 'kubelet.conf'}", f"--cert-dir={node.base / 'pki'}")
             assert f"node {NODE_NAME} is ready" in made.up()
             yield made
         finally:
