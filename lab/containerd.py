@@ -28,10 +28,14 @@ _CAP_SYS_RESOURCE = 24
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where one version of containerd lives; its `ctr` and shim are in the same directory."""
+    """Where one version of containerd lives; its `ctr` and shim are in the same directory.
+
+    `users_runc`: the runc of the runtime handler `users`, None for no such handler.
+    """
 
     directory: Path
     version: tuple[int, int]
+    users_runc: Path | None = None
 
     @property
     def containerd(self) -> str:
@@ -44,13 +48,13 @@ class Binaries:
         return str(self.directory / "ctr")
 
 
-def binaries_in(directory: Path) -> Binaries:
+def binaries_in(directory: Path, users_runc: Path | None = None) -> Binaries:
     """The containerd in `directory` with the version it reports; LabError when it does not run."""
     said = run_captured([str(directory / "containerd"), "--version"]).stdout
     found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", said)
     if found is None:
         raise LabError(f"cannot read the version of {directory}/containerd: it says {said.strip()!r}")
-    return Binaries(directory, (int(found[1]), int(found[2])))
+    return Binaries(directory, (int(found[1]), int(found[2])), users_runc)
 
 
 def distribution_binaries() -> Binaries:
@@ -189,6 +193,7 @@ class PrivateContainerd:
             registries=self.registries,
             restrict_oom_score_adj=not _has_capability(_CAP_SYS_RESOURCE),
             version=self.binaries.version,
+            users_runc=self.binaries.users_runc,
         )
 
 

@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 # What the sandbox of every pod runs (`lab.images` builds it).
 PAUSE_IMAGE = "longshore.test/pause:1"
+# The runtime handler of the runc that has user namespaces.
+USERS_HANDLER = "users"
 
 TomlValue: TypeAlias = "str | bool | int | Sequence[str] | Mapping[str, TomlValue]"
 
@@ -31,6 +33,7 @@ class ContainerdFacts:
     registries: Path
     restrict_oom_score_adj: bool
     version: tuple[int, int]
+    users_runc: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def _plugins_v3(facts: ContainerdFacts) -> dict[str, TomlValue]:
         },
         "io.containerd.cri.v1.runtime": {
             **_runtime_settings(facts),
-            "containerd": _runtimes(),
+            "containerd": _runtimes(facts.users_runc),
             "cni": {**binaries, "conf_dir": str(facts.cni_conf_dir)},
         },
         "io.containerd.grpc.v1.cri": _stream_server(),
@@ -140,9 +143,16 @@ def _runtime_settings(facts: ContainerdFacts) -> dict[str, TomlValue]:
     }
 
 
-def _runtimes() -> dict[str, TomlValue]:
-    runc: dict[str, TomlValue] = {"runtime_type": "io.containerd.runc.v2", "options": {"SystemdCgroup": False}}
-    return {"default_runtime_name": "runc", "runtimes": {"runc": runc}}
+def _runtimes(users_runc: Path | None = None) -> dict[str, TomlValue]:
+    """The handler `runc`, and `users` where there is a runc with user namespaces."""
+    runtimes: dict[str, TomlValue] = {"runc": _runc({})}
+    if users_runc is not None:
+        runtimes[USERS_HANDLER] = _runc({"BinaryName": str(users_runc)})
+    return {"default_runtime_name": "runc", "runtimes": runtimes}
+
+
+def _runc(options: Mapping[str, TomlValue]) -> dict[str, TomlValue]:
+    return {"runtime_type": "io.containerd.runc.v2", "options": {"SystemdCgroup": False, **options}}
 
 
 def _stream_server() -> dict[str, TomlValue]:

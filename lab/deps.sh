@@ -9,7 +9,7 @@ if [ -x /usr/bin/python3 ] && ! /usr/bin/python3 -c 'import sys; sys.exit(sys.ve
 
 build="debhelper dpkg-dev gcc libc6-dev libsystemd-dev make pkg-config $python-dev $python-venv"
 packages="$build busybox-static ca-certificates conntrack containerd containernetworking-plugins dbus e2fsprogs ipset
-    iproute2 iptables kmod lintian man-db mmdebstrap nftables openssh-client procps runc systemd user-mode-linux util-linux
+    iproute2 iptables kmod libseccomp-dev lintian man-db mmdebstrap nftables openssh-client procps runc systemd user-mode-linux util-linux
     vagrant"
 [ "${1:-}" != deb ] || packages=$build
 

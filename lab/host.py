@@ -78,6 +78,7 @@ class LabHost:
         self._owns_base = base is None
         self.base = base or Path(tempfile.mkdtemp(prefix=f"longshore-{name}-"))
         self.base.mkdir(parents=True, exist_ok=True)
+        self.base.chmod(0o711)  # a container with users of its own has to get to its root
         self.cgroup_root = f"/{self.base.name}"
         self._holder: subprocess.Popen[bytes] | None = None
         self.pid = 0

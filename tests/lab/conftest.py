@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab import inventory
-from lab.build import containerd_2_directory
+from lab.build import containerd_2_directory, newer_runc
 from lab.containerd import Binaries, PrivateContainerd, binaries_in, distribution_binaries
 from lab.cri_gate import CriGate
 from lab.host import LabHost
@@ -41,7 +41,9 @@ class Lab:
 def binaries(request: pytest.FixtureRequest) -> Binaries:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    return distribution_binaries() if request.param == "distribution" else binaries_in(containerd_2_directory())
+    if request.param == "distribution":
+        return distribution_binaries()
+    return binaries_in(containerd_2_directory(), newer_runc())
 
 
 def changes_since(before: inventory.Inventory, marks: list[str], other_tests: Path) -> list[str]:

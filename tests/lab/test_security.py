@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cri_client.channel import connect
-from cri_client.runtime import RuntimeClient
+from lab.containerd_config import USERS_HANDLER
 from lab.host import NODE_IP
 from lab.images import WEB_IMAGE, import_archives, web_archive
 from lab.node import LabNode
@@ -42,6 +40,11 @@ def shell(name: str, script: str, container: Json | None = None, **spec: Any) ->
     }
     whole = {"containers": [one], "terminationGracePeriodSeconds": 0, **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": whole}
+
+
+def runtime_class(name: str, handler: str, **more: Any) -> Json:
+    kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"}
+    return {**kind, "metadata": {"name": name}, "handler": handler, **more}
 
 
 def said(node: LabNode, name: str) -> str:
@@ -166,31 +169,32 @@ def test_a_profile_that_was_good_and_goes_bad_stops_nothing_and_starts_nothing(a
     assert agent.container_id("web") == ""
 
 
-async def has_user_namespaces(endpoint: str) -> bool:
-    """What the runtime says of its default handler."""
-    channel = connect(endpoint)
-    try:
-        answer = await RuntimeClient(channel).status()
-    finally:
-        await channel.close()
-    return any(one.features.user_namespaces for one in answer.runtime_handlers if one.features and not one.name)
-
-
 def test_a_pod_with_users_of_its_own_where_the_runtime_has_them(agent: LabNode) -> None:
-    mounts = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    """Inside they are 0 and up, outside ids that nobody else has; the volume is theirs, and its files are root's."""
+    mounts = {"volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "memory", "mountPath": "/memory"}]}
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}]
+    able = agent.containerd.binaries.users_runc is not None
+    with_class = {"runtimeClassName": USERS_HANDLER} if able else {}
+    agent.put_pod(runtime_class(USERS_HANDLER, USERS_HANDLER), "users-class.yaml")
     for name in ("users", "others"):
-        script = "cat /proc/self/uid_map; touch /data/x && stat -c 'owner %u' /data/x"
-        agent.put_pod(shell(name, script, mounts, hostUsers=False, volumes=[{"name": "data", "emptyDir": {}}]))
-    if not asyncio.run(has_user_namespaces(agent.containerd.endpoint)):
+        script = "cat /proc/self/uid_map; touch /data/x /memory/x && stat -c 'owner %u' /data/x /memory/x /etc/passwd"
+        agent.put_pod(shell(name, script, mounts, hostUsers=False, volumes=volumes, **with_class))
+    if not able:
         agent.wait(
             lambda: agent.pod("users").get("status", {}).get("reason") == "UserNamespacesNotSupported",
             "the pod to be refused",
         )
         return
     agent.wait_ready("users", "others")
-    agent.wait(lambda: "owner 0" in said(agent, "users") and "owner 0" in said(agent, "others"), "what they see")
+    for name in ("users", "others"):
+        agent.wait(lambda name=name: said(agent, name).count("owner 0") == 3, "what they see")  # type: ignore[misc]
     maps = [said(agent, name).split()[:3] for name in ("users", "others")]
     assert sorted(maps) == [["0", "131072", "65536"], ["0", "65536", "65536"]]
+    for name, seen in zip(("users", "others"), maps, strict=True):
+        pid = agent.containerd.tasks()[agent.container_id(name)]
+        assert agent.machine.run(["stat", "-c", "%u", f"/proc/{pid}"]).stdout.strip() == seen[1]
+        made = agent.root_dir / "pods" / uid_of(agent, name) / "volumes/kubernetes.io~empty-dir/data/x"
+        assert made.stat().st_uid == 0
     agent.kill_agent()
     agent.start_agent()
     first = agent.container_id("users") or agent.wait(lambda: agent.container_id("users"), "the pod to be adopted")
@@ -209,18 +213,11 @@ def test_a_runtime_class_gives_handler_and_overhead(agent: LabNode) -> None:
         return " ".join(str(one["message"]) for one in entry.get("waiting", []))
 
     agent.wait(lambda: 'runtimeclass.node.k8s.io "plain" not found' in why(), "the class to be missed")
-    runtime_class = {
-        "apiVersion": "node.k8s.io/v1",
-        "kind": "RuntimeClass",
-        "metadata": {"name": "plain"},
-        "handler": "runc",
-        "overhead": {"podFixed": {"cpu": "150m"}},
-    }
-    agent.put_pod(runtime_class, "plain.yaml")
+    agent.put_pod(runtime_class("plain", "runc", overhead={"podFixed": {"cpu": "150m"}}), "plain.yaml")
     agent.wait_ready("classy")
     assert read(agent, "cpu", f"burstable/pod{uid_of(agent, 'classy')}", "cpu.shares") == 256
     agent.put_pod(shell("odd", "true", runtimeClassName="odd"))
-    agent.put_pod({**runtime_class, "metadata": {"name": "odd"}, "handler": "no-such"}, "odd-class.yaml")
+    agent.put_pod(runtime_class("odd", "no-such"), "odd-class.yaml")
     entry = f"odd-{agent.name}"
     agent.wait(
         lambda: "no-such" in " ".join(str(one["message"]) for one in agent.pods().get(entry, {}).get("waiting", [])),
