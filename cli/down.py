@@ -6,6 +6,7 @@ what `control_plane.record` says is ours, etcd's data too.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -120,11 +121,16 @@ def _until(problem: Callable[[], str], deadline_s: float) -> None:
 
 
 def _remove_bridge() -> None:
-    from agent.cluster.route_keeper import apply_routes
-
-    apply_routes({})
+    """And routes to other nodes' pods, and rules. Raises Failure."""
     from pyroute2 import IPRoute  # late: only this needs it
 
+    from agent.cluster.route_table import apply_routes
+    from agent.cluster.routes import no_rules
+
+    apply_routes(())
+    done = subprocess.run(["nft", "-f", "-"], input=no_rules(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"cannot remove the rules of the pod network: nft: {' '.join(done.stderr.split())[:200]}")
     with IPRoute() as links:
         for index in links.link_lookup(ifname=BRIDGE):
             links.link("del", index=index)

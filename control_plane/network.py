@@ -21,14 +21,18 @@ HOST_PORTS = "portmap"
 
 
 def bridge_conflist(pod_cidrs: Sequence[str], *, host_ports: bool) -> bytes:
-    """A CNI configuration list; `host_ports`: the plugin portmap is installed. Raises ValueError for no network."""
+    """A CNI configuration list; `host_ports`: the plugin portmap is installed. Raises ValueError for no network.
+
+    What leaves the cluster is masqueraded by the agent: the plugin's own rules would also hide pods from each other. A
+    Node that was made again may get another CIDR, hence forceAddress.
+    """
     networks = [ipaddress.ip_network(cidr) for cidr in pod_cidrs]
     ipam = {
         "type": "host-local",
         "ranges": [[{"subnet": str(network)}] for network in networks],
         "routes": [{"dst": "0.0.0.0/0" if network.version == 4 else "::/0"} for network in networks],
     }
-    bridge: dict[str, object] = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipMasq": True}
+    bridge: dict[str, object] = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "forceAddress": True}
     plugins = [{**bridge, "hairpinMode": True, "ipam": ipam}]
     if host_ports:
         plugins.append({"type": HOST_PORTS, "capabilities": {"portMappings": True}})

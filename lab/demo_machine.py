@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from agent.cluster.routes import no_rules
 from control_plane.network import BRIDGE, LEASES
 from lab import cgroups, inventory, sandboxes
 from lab.containerd import PrivateContainerd
@@ -135,6 +136,7 @@ def clean(before: inventory.Inventory) -> list[str]:
         run_captured(["ip", "route", "del", "unreachable", network], check=False)
     if BRIDGE not in before.kinds["interface"]:
         run_captured(["ip", "link", "del", BRIDGE], check=False)
+        run_captured(["nft", "-f", "-"], stdin=no_rules(), check=False)
         shutil.rmtree(LEASES, ignore_errors=True)
     _unmount_below(BASE)
     shutil.rmtree(BASE, ignore_errors=True)
