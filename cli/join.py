@@ -24,21 +24,23 @@ from cli.failure import Failure
 from cli.target import Target, pass_target
 from cli.units import AGENT, PROXY, booted_by_systemd, drop_ins, join_lines, proxy_config, proxy_file, start
 from cli.up import cni_dir_option, config_dir_option, timeout_option, unit_dir_option
-from control_plane.bootstrap import CLUSTER_INFO, authority_pin, check_cluster_info, parse_token
+from control_plane.bootstrap import CLUSTER_INFO, UnsignedError, authority_pin, check_cluster_info, parse_token
 from control_plane.errors import ControlPlaneError
 from control_plane.files import PUBLIC, Content
 from control_plane.kubeconfigs import read_cluster, user_kubeconfig
 from control_plane.removal import remove_file
-from control_plane.x509 import MaterialError, parse_certificate, time_problem
+from control_plane.x509 import MaterialError, day, parse_certificate, time_problem
 from kube_client.config import ApiConfig, ConfigError, Material
 from kube_client.kubeconfig import server_urls
 
-_EVERY_S = 1.0
+_EVERY_S, _SIGNED_S = 1.0, 15.0
 
 
 @click.command()
 @click.argument("server")
-@click.option("--token", required=True, help="As longshore control-plane token has printed it.")
+@click.option(
+    "--token", envvar="LONGSHORE_TOKEN", show_envvar=True, help="As longshore control-plane token has printed it."
+)
 @click.option(
     "--discovery-token-ca-cert-hash", "pins", multiple=True, help="sha256: and the digest of the authority's key."
 )
@@ -56,7 +58,7 @@ _EVERY_S = 1.0
 def join(
     target: Target,
     server: str,
-    token: str,
+    token: str | None,
     pins: tuple[str, ...],
     unsafe: bool,
     node_name: str | None,
@@ -69,16 +71,14 @@ def join(
     """Make this machine a node of the cluster whose API server is SERVER, such as https://10.0.0.1:6443.
 
     The token proves the cluster to this machine and this machine to the cluster; the agent then asks for a certificate
-    of its own and renews it. A second run changes nothing. `longshore down` makes the machine a node by itself again;
-    delete its Node with kubectl.
+    of its own and renews it. A second run changes nothing and needs no token. `longshore down` makes the machine a node
+    by itself again; delete its Node with kubectl.
     """
-    parse_token(token)
-    if not pins and not unsafe:
-        raise click.UsageError("say --discovery-token-ca-cert-hash, or --discovery-token-unsafe-skip-ca-verification")
     cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name})
     _refuse(cluster)
     deadline_s = time.monotonic() + timeout_s
     if not _has_joined(cluster):
+        token = _credentials(token, trusted=bool(pins) or unsafe)
         text = _discover(server, token, deadline_s)
         print_made(_write(cluster, text, token, pins, config_dir))
         cluster.remember()
@@ -115,17 +115,28 @@ def _has_joined(cluster: Cluster) -> bool:
     return good and cluster.places.kubeconfig("kubelet").exists()
 
 
+def _credentials(token: str | None, *, trusted: bool) -> str:
+    """The token, if what only the first run needs was said. Raises ControlPlaneError, UsageError."""
+    if not token:
+        raise click.UsageError("say --token: this machine has not joined yet")
+    parse_token(token)
+    if not trusted:
+        raise click.UsageError("say --discovery-token-ca-cert-hash, or --discovery-token-unsafe-skip-ca-verification")
+    return token
+
+
 def _discover(server: str, token: str, deadline_s: float) -> str:
     """The cluster's own kubeconfig without a user, proved by the token. Raises Failure, ControlPlaneError."""
     try:
         anybody = ApiConfig(servers=server_urls(server, "SERVER"), insecure=True)
     except ConfigError as error:
         raise Failure(str(error)) from None
+    deadline_s = min(deadline_s, time.monotonic() + _SIGNED_S)
     while True:
         try:
             found = json.loads(api.get(anybody, CLUSTER_INFO))
             return check_cluster_info(found.get("data") or {}, token)
-        except (Failure, ControlPlaneError):
+        except (Failure, UnsignedError):
             # A new token is signed with in a moment, and a server that has just begun may not answer yet.
             if time.monotonic() > deadline_s:
                 raise
@@ -136,11 +147,15 @@ def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], confi
     """Everything but the drop-ins; what was made. Raises ControlPlaneError."""
     try:
         server, ca = read_cluster(text.encode())
-        pin = authority_pin(parse_certificate(ca))
+        authority = parse_certificate(ca)
+        pin = authority_pin(authority)
     except MaterialError as error:
         raise ControlPlaneError(f"cannot join: what the cluster says of itself {error}") from None
     if pins and pin not in pins:
         raise ControlPlaneError(f"cannot join: the authority of {server} is {pin}, not {', '.join(pins)}")
+    if problem := time_problem(authority, cluster.pki.now):
+        clock = f"this machine's clock says {day(cluster.pki.now)} (timedatectl set-ntp true)"
+        raise ControlPlaneError(f"cannot join: the authority of {server} {problem}; {clock}")
     answer = api.get(ApiConfig(servers=(server,), ca=Material("cluster-info", data=ca)), CLUSTER_INFO)
     if check_cluster_info(json.loads(answer).get("data") or {}, token) != text:
         raise ControlPlaneError(f"cannot join: {server} has another authority than it said before it was asked by it")

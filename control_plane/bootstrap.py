@@ -28,6 +28,10 @@ _JOINING = "system:bootstrappers:kubeadm:default-node-token"
 _RBAC = "rbac.authorization.k8s.io"
 
 
+class UnsignedError(ControlPlaneError):
+    """The cluster has not signed with the token, or not yet: for a new one its controller takes a moment."""
+
+
 def parse_token(text: str) -> tuple[str, str]:
     """Id and secret. Raises ControlPlaneError."""
     found = _TOKEN.match(text)
@@ -87,7 +91,7 @@ def check_cluster_info(data: dict[str, str], token: str) -> str:
     text, signature = data.get("kubeconfig", ""), data.get(f"jws-kubeconfig-{identifier}", "")
     if not text or not signature:
         fix = "it may be wrong or have expired; longshore control-plane token makes another"
-        raise ControlPlaneError(f"cannot prove who the cluster is: it knows no token {identifier}; {fix}")
+        raise UnsignedError(f"cannot prove who the cluster is: it knows no token {identifier}; {fix}")
     header, _, rest = signature.partition(".")
     payload = base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
     wanted = hmac.digest(secret.encode(), f"{header}.{payload}".encode(), "sha256")
