@@ -45,6 +45,7 @@ class MirrorKeeper:
         self._wake = asyncio.Event()
         self._said: dict[Key, str] = {}
         self._in_the_way: set[Key] = set()
+        self._deleted: set[str] = set()
 
     def poke(self) -> None:
         """Either side may have changed."""
@@ -68,7 +69,10 @@ class MirrorKeeper:
         if mirrors is None or not self._node_uid():
             return True  # whoever hears of them first wakes us
         plan = plan_mirrors(originals, mirrors)
-        done = [await self._delete(key, uid) for key, uid in plan.delete]
+        self._deleted &= {one.uid for one in mirrors.values()}
+        # One that we have deleted waits for its finalizers: once more says nothing new.
+        due = [(key, uid) for key, uid in plan.delete if not (uid in self._deleted and mirrors[key].deleting)]
+        done = [await self._delete(key, uid) for key, uid in due]
         done += [await self._create(key, originals[key]) for key in plan.create]
         return all(done)
 
@@ -79,6 +83,7 @@ class MirrorKeeper:
             return error.status in (404, 409) or self._failed("delete", key, error)  # it is gone, or another's by now
         except ApiError as error:
             return self._failed("delete", key, error)
+        self._deleted.add(uid)
         return True
 
     async def _create(self, key: Key, original: Original) -> bool:

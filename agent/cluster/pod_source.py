@@ -60,7 +60,7 @@ class PodSource:
         if changed:
             self._pods = dict(self._store.objects)
             self._states = {key: one for key, one in self._states.items() if key in self._pods}
-            self._places = {_shown_as(one): key for key, one in self._pods.items()}
+            self._places = {uid_of(one.pod): key for key, one in self._pods.items() if one.mirrored is None}
             self._complain()
             self._on_picture()
         for uid in told | {self._shown_as(key) for key in touched}:
@@ -76,10 +76,16 @@ class PodSource:
         """The server's pictures of static pods, each with the hash of the pod it was made of."""
         return {key: (self._states[key], one.mirrored) for key, one in self._pods.items() if one.mirrored is not None}
 
-    def find(self, uid: str) -> ServerState | None:
-        """What the server knows of the pod, or of the mirror of the static pod, with this UID."""
-        place = self._places.get(uid)
-        return self._states.get(place) if place is not None else None
+    def find(self, uid: str, static: Key | None = None) -> ServerState | None:
+        """What the server knows of the pod with this UID; where it is `static`, of the mirror that has its name.
+
+        Anybody can write any UID into the annotation of a mirror: it counts for no other pod.
+        """
+        if static is None:
+            place = self._places.get(uid)
+            return self._states.get(place) if place is not None else None
+        one = self._pods.get(static)
+        return self._states.get(static) if one is not None and one.mirrored == uid else None
 
     def learn(self, raw: bytes) -> ServerState:
         """Take in an answer about one pod; an older word of the watch does not undo it. Raises ValueError."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,8 +20,10 @@ from agent.cluster.api_pod import ServerState
 from agent.cluster.protocols import Api
 from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
 from agent.cluster.status_patch import is_urgent, status_patch
+from agent.container_spec.labels import FILE_SOURCE
 from daemonkit.tasks import spawn_eternal
 from kube_client.errors import ApiError, StatusError, UnreachableError
+from kube_client.messages import Key
 
 AT_ONCE = 4
 GATHER_S = 0.02
@@ -33,20 +35,38 @@ _ANOTHER = (404, 409)  # the pod is gone, or its name is another's: the watch wi
 _log = logging.getLogger(__name__)
 
 
+class _Meta(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+
+
 class _Pod(msgspec.Struct):
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
     status: dict[str, Any] = {}
 
 
 class _Entry(msgspec.Struct):
-    pod: _Pod
+    pod: _Pod = msgspec.field(default_factory=_Pod)
+    source: str = ""
+
+    @property
+    def static(self) -> Key | None:
+        """Namespace and name of a static pod."""
+        return (self.pod.metadata.namespace, self.pod.metadata.name) if self.source == FILE_SOURCE else None
+
+
+class Find(Protocol):
+    """What the server knows of the pod with this UID; where it is `static`, of its mirror."""
+
+    def __call__(self, uid: str, static: Key | None = None) -> ServerState | None:
+        """None where it has none."""
+        ...
 
 
 class StatusWriter:
-    """`find(uid)` is what the server knows of a pod (or of a static pod's mirror), `learn` takes an answer in."""
+    """`find` is what the server knows, `learn` takes an answer in and raises ApiError."""
 
-    def __init__(
-        self, client: Api, find: Callable[[str], ServerState | None], learn: Callable[[bytes], ServerState]
-    ) -> None:
+    def __init__(self, client: Api, find: Find, learn: Callable[[bytes], ServerState]) -> None:
         self._client = client
         self._find = find
         self._learn = learn
@@ -104,12 +124,14 @@ class StatusWriter:
                     self._wake.set()
 
     async def _bring_up_to_date(self, uid: str) -> None:
-        state, entry = self._find(uid), self._entries.get(uid)
+        raw = self._entries.get(uid)
+        entry = _Entry() if raw is None else msgspec.json.decode(raw, type=_Entry)
+        state = self._find(uid, entry.static)
         if state is None:
             self._forget(uid)
             return
-        if entry is not None:
-            await self._write(uid, state, msgspec.json.decode(entry, type=_Entry).pod.status)
+        if raw is not None:
+            await self._write(uid, state, entry.pod.status)
         if uid in self._over and state.deleting and state.uid == uid and uid not in self._deleted:
             await delete_pod(self._client, state.namespace, state.name, uid)
             self._deleted.add(uid)

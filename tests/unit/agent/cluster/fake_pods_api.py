@@ -111,7 +111,7 @@ class FakeApi:
         if uid != pod["metadata"]["uid"]:
             raise StatusError("the UID in the precondition does not match", 409, "Conflict")
         if method == "DELETE" and pod["metadata"].get("finalizers"):
-            pod["metadata"]["deletionGracePeriodSeconds"] = 0
+            pod["metadata"] |= {"deletionTimestamp": "2026-11-28T00:00:00Z", "deletionGracePeriodSeconds": 0}
             return json.dumps(self._store(pod)).encode()
         if method == "DELETE":
             return json.dumps(self._remove(pod)).encode()

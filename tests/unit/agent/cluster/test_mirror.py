@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+import pytest
 from lightkube.models.core_v1 import Pod
 
 from agent.cluster.mirror import (
@@ -177,3 +178,17 @@ async def test_an_orphan_of_another_node_agent_is_deleted_and_never_run() -> Non
         kept.keeper.poke()
         await kept.until(lambda: not kept.api.pods)
         assert kept.source.wanted() == []
+
+
+@pytest.mark.looptime
+async def test_a_mirror_that_waits_for_its_finalizers_is_deleted_once() -> None:
+    kept = Kept()
+    body = mirror_object(static_pod(), "node1", "u")
+    body["metadata"] |= {"uid": "foreign", "finalizers": ["example.com/wait"]}
+    kept.api.put({**body, "status": {}})
+    async with kept.running():
+        for _ in range(5):
+            kept.keeper.poke()
+            await asyncio.sleep(1.0)
+            kept.api.tell(kept.source)
+    assert [method for method, _, _ in kept.api.requests] == ["DELETE"]

@@ -18,6 +18,12 @@ from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
 UID = "uid-a"
 
 
+def mirror(name: str, hash_of_static: str) -> dict[str, Any]:
+    pod = api_pod(name)
+    pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": hash_of_static}
+    return pod
+
+
 def entry(phase: str, **status: Any) -> bytes:
     return json.dumps({"pod": {"status": {"phase": phase, **status}}}).encode()
 
@@ -103,3 +109,32 @@ async def test_what_is_deleted_is_told_of_first_even_if_nobody_waits_for_it() ->
         writer.see(UID, None)
         await asyncio.sleep(HOLD_S / 4)
         assert [method for method, _, _ in api.requests] == ["PATCH", "DELETE"]
+
+
+@pytest.mark.looptime
+async def test_a_pod_that_says_it_is_the_mirror_of_another_gets_nothing_of_it() -> None:
+    api = FakeApi()
+    api.put(api_pod("a"))
+    api.put(mirror("forged", UID))  # the later one
+    async with writing(api) as writer:
+        writer.see(UID, entry("Running"))
+        await asyncio.sleep(HOLD_S)
+        assert [(method, name) for method, name, _ in api.requests] == [("PATCH", "a")]
+        api.delete("a", 5)
+        writer._learn(json.dumps(api.pods["default", "a"]).encode())
+        writer.see(UID, None)
+        await asyncio.sleep(HOLD_S)
+        assert [(method, name) for method, name, _ in api.requests[1:]] == [("DELETE", "a")]
+
+
+@pytest.mark.looptime
+async def test_the_status_of_a_static_pod_goes_to_the_mirror_that_has_its_name() -> None:
+    api = FakeApi()
+    api.put(mirror("web-node1", "0123"))
+    api.put(mirror("forged", "0123"))
+    static = {"metadata": {"namespace": "default", "name": "web-node1"}, "status": {"phase": "Running"}}
+    async with writing(api) as writer:
+        writer.see("0123", json.dumps({"pod": static, "source": "file"}).encode())
+        writer.see("4567", json.dumps({"pod": static, "source": "file"}).encode())  # of an edited manifest
+        await asyncio.sleep(HOLD_S)
+        assert [(method, name) for method, name, _ in api.requests] == [("PATCH", "web-node1")]
