@@ -9,8 +9,8 @@ CVE-2020-8551.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
+import functools
 import logging
 import socket
 import ssl
@@ -50,34 +50,45 @@ class Tunnel(Protocol):
 
 
 class Strangers:
-    """Counts the connections that have shown no right to be here, by address.  Pure."""
+    """The connections that have shown no right to be here, by address; for one too many the oldest goes.  Pure.
+
+    The newcomer may be the API server, from an address that it shares with pods: a refusal would lock it out.
+    """
 
     def __init__(self, per_address: int = STRANGERS_PER_ADDRESS, total: int = STRANGERS) -> None:
         self._per_address = per_address
         self._total = total
-        self._count: collections.Counter[str] = collections.Counter()
+        self._held: dict[str, dict[object, Callable[[], None]]] = {}
 
-    def take(self, address: str) -> bool:
-        """Whether one more may come; then it counts."""
-        if self._count[address] >= self._per_address or self._count.total() >= self._total:
-            return False
-        self._count[address] += 1
-        return True
-
-    def leave(self, address: str) -> None:
-        """One of them has ended or is no stranger any more."""
-        self._count[address] -= 1
-        if not self._count[address]:
-            del self._count[address]
+    def take(self, address: str, end: Callable[[], None]) -> Callable[[], None]:
+        """One more; `end` is to end it. What to call when it has ended or is no stranger any more."""
+        if len(self._held.get(address, ())) >= self._per_address:
+            self._end_oldest(address)
+        elif len(self) >= self._total:
+            self._end_oldest(max(self._held, key=lambda one: len(self._held[one])))
+        key = object()
+        self._held.setdefault(address, {})[key] = end
+        return functools.partial(self._leave, address, key)
 
     def __len__(self) -> int:
-        return self._count.total()
+        return sum(map(len, self._held.values()))
+
+    def _end_oldest(self, address: str) -> None:
+        key, end = next(iter(self._held[address].items()))
+        self._leave(address, key)
+        end()
+
+    def _leave(self, address: str, key: object) -> None:
+        held = self._held.get(address, {})
+        held.pop(key, None)
+        if not held:
+            self._held.pop(address, None)
 
 
 class Connection(web_protocol.RequestHandler):
     """One connection, from the end of its handshake on."""
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> None:
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, peer: socket.socket) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -89,8 +100,21 @@ class Connection(web_protocol.RequestHandler):
             auto_decompress=False,
         )
         self.tunnel: Tunnel | None = None
-        self._leave: Callable[[], None] | None = leave
+        self._peer = peer
+        self._leave: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    def count_in(self, strangers: Strangers, address: str) -> None:
+        """It has just come."""
+        self._leave = strangers.take(address, self.abort)
+
+    def abort(self) -> None:
+        """End it, in the middle of its handshake too."""
+        if self.transport is not None:
+            self.transport.abort()
+        else:
+            with contextlib.suppress(OSError):
+                self._peer.shutdown(socket.SHUT_RDWR)
 
     def allowed(self) -> None:
         """Its request is one that it may make: it is no stranger any more."""
@@ -147,8 +171,7 @@ class Connection(web_protocol.RequestHandler):
 
     def _give_up(self) -> None:
         self._timer = None
-        if self.transport is not None:
-            self.transport.abort()
+        self.abort()
 
 
 class Listener:
@@ -176,35 +199,25 @@ class Listener:
                         _log.warning("cannot take a connection: %s", error.strerror)
                         await asyncio.sleep(_PAUSE_S)
                         continue
-                    if self.strangers.take(address[0]):
-                        spawn(group, self._shake_hands(peer, address[0]), name="handshake")
-                    else:
-                        peer.close()
+                    connection = Connection(self._server, loop, peer)
+                    connection.count_in(self.strangers, address[0])
+                    spawn(group, self._shake_hands(connection, peer), name="handshake")
         finally:
             await self._server.shutdown(1.0)
 
-    async def _shake_hands(self, peer: socket.socket, address: str) -> None:
-        loop = asyncio.get_running_loop()
-        left = False
-
-        def leave() -> None:
-            nonlocal left
-            if not left:
-                left = True
-                self.strangers.leave(address)
-
+    async def _shake_hands(self, connection: Connection, peer: socket.socket) -> None:
         try:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.connect_accepted_socket(
-                lambda: Connection(self._server, loop, leave),
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
                 peer,
                 ssl=await self._context(),
                 ssl_handshake_timeout=HANDSHAKE_S,
                 ssl_shutdown_timeout=1.0,
             )
         except Exception as error:  # whatever a stranger sends ends its own connection, nothing else
-            _log.debug("no TLS with %s: %s", address, error)
-            leave()
+            _log.debug("no TLS with a client: %s", error)
+            connection.allowed()
             with contextlib.suppress(OSError):
                 peer.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import json
 import ssl
 from pathlib import Path
@@ -385,19 +386,32 @@ async def test_huge_headers_bodies_and_slow_clients(tmp_path: Path, monkeypatch:
         assert await reader.read() == b""
 
 
-async def test_strangers_are_few_and_whoever_may_be_here_is_none(tmp_path: Path) -> None:
+def test_for_a_stranger_too_many_the_oldest_of_the_most_goes() -> None:
+    ended: list[str] = []
+    strangers = listener.Strangers(per_address=3, total=5)
+    leave = {name: strangers.take(name[0], functools.partial(ended.append, name)) for name in ("a1", "a2", "a3", "b1")}
+    strangers.take("a", lambda: ended.append("a4"))
+    assert (ended, len(strangers)) == (["a1"], 4)
+    leave["a1"]()  # once more counts nothing
+    leave["a2"]()
+    assert len(strangers) == 3
+    for number in range(3):
+        strangers.take(f"c{number}", lambda: ended.append("c"))
+    assert (ended, len(strangers)) == (["a1", "a3"], 5)
+
+
+async def test_strangers_are_few_and_lock_nobody_out(tmp_path: Path) -> None:
     async with served(tmp_path) as api:
-        strangers = listener.Strangers(per_address=3, total=100)
-        assert [strangers.take("a") for _ in range(4)] == [True, True, True, False]
-        assert strangers.take("b")
-        strangers.leave("a")
-        assert strangers.take("a")
         streams = [await opened(api) for _ in range(listener.STRANGERS_PER_ADDRESS + 5)]
-        quiet = [await api.raw() for _ in range(3)]
+        first, *quiet = [await api.raw() for _ in range(2)]
+        mute = [await asyncio.open_connection("127.0.0.1", api.api.port) for _ in range(listener.STRANGERS_PER_ADDRESS)]
         assert await status_of(api, "/healthz", {}) == 200
-        for _, writer in streams:
+        for reader, _ in (first[:2], mute[0]):  # after its handshake, and before
+            assert await reader.read() == b""
+        for reader, writer in streams:
+            assert not reader.at_eof(), "whoever may be here is no stranger"
             writer.transport.abort()
-        for _, writer, _ in quiet:
+        for _, writer in (*mute, *(one[:2] for one in quiet)):
             writer.transport.abort()
 
 
