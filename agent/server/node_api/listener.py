@@ -24,6 +24,7 @@ from daemonkit.tasks import spawn
 HANDSHAKE_S = 10.0
 REQUEST_S = 10.0
 IDLE_S = 60.0
+SHUTDOWN_S = 1.0
 STRANGERS = 512
 STRANGERS_PER_ADDRESS = 64
 MAX_LINE_BYTES = 128 << 10
@@ -213,7 +214,7 @@ class Listener:
                 peer,
                 ssl=await self._context(),
                 ssl_handshake_timeout=HANDSHAKE_S,
-                ssl_shutdown_timeout=1.0,
+                ssl_shutdown_timeout=SHUTDOWN_S,
             )
         except Exception as error:  # whatever a stranger sends ends its own connection, nothing else
             _log.debug("no TLS with a client: %s", error)

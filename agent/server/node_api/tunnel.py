@@ -3,7 +3,7 @@ through untouched, SPDY and WebSocket alike.  I/O.
 
 Before: `streams` has checked a request and asked the runtime for a URL.  Next: the client speaks with the runtime.
 What that says other than 101 is never passed on as it is: a redirect would send the API server somewhere else
-(CVE-2018-1002102).  Both ends end together; nobody's bytes pile up; a stream in which nothing moves ends.
+(CVE-2018-1002102).  Both ends end together, once the client has taken everything; nobody's bytes pile up; a stream in which nothing moves ends.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from agent.server.node_api.listener import Connection
 
 _CONNECT_S = 10.0
 _ANSWER_S = 30.0
+_LOOK_S = 0.05
 _MAX_HEAD_BYTES = 64 << 10
 _END = b"\r\n\r\n"
 _PASSED_ON = ("connection", "upgrade", "x-stream-protocol-version", "user-agent")
@@ -87,9 +88,10 @@ class RuntimeSide(asyncio.Protocol):
             self._client.resume_reading()
 
     def send(self, data: bytes) -> None:
-        """To the runtime."""
+        """To the runtime, unless it has ended."""
         assert self._transport is not None  # noqa: S101 # connected
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def from_client(self, data: bytes) -> None:
         """What a client sends before the switch belongs to no protocol: it ends the stream."""
@@ -168,6 +170,8 @@ async def tunnel(request: web.BaseRequest, url: str, idle_s: float) -> Tunneled:
             raise StreamRefusedError("cannot stream: the client has gone")
         side.join(client)
         await _until_done(side, idle_s)
+        if side.done.done():
+            await _until_taken(client, idle_s)
         return Tunneled()
     except StreamRefusedError:
         connection.tunnel = None
@@ -187,6 +191,26 @@ async def _until_done(side: RuntimeSide, idle_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 await asyncio.shield(side.done)
+
+
+async def _until_taken(client: asyncio.Transport, idle_s: float) -> None:
+    """Until the client has taken what the runtime had said before it ended, is gone, or takes nothing for `idle_s`.
+
+    A transport that is closed waits for no slow client: the end of TLS has `SHUTDOWN_S`, and then all is thrown away.
+    """
+    loop = asyncio.get_running_loop()
+    left, moved_s = _unsent_bytes(client), loop.time()
+    while left and not client.is_closing() and loop.time() < moved_s + idle_s:
+        await asyncio.sleep(_LOOK_S)  # nobody tells of it
+        before, left = left, _unsent_bytes(client)
+        if left != before:
+            moved_s = loop.time()
+
+
+def _unsent_bytes(client: asyncio.Transport) -> int:
+    """What waits in the transport and in the one below TLS, to which asyncio has no public way."""
+    below = getattr(getattr(client, "_ssl_protocol", None), "_transport", None)
+    return client.get_write_buffer_size() + (below.get_write_buffer_size() if below is not None else 0)
 
 
 def _head(method: str, path: str, host: str, headers: CIMultiDictProxy[str]) -> bytes:

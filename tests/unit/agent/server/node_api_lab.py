@@ -94,10 +94,11 @@ class FakeWorker:
 
 
 class FakeStreamServer:
-    """The runtime's: `answer` is what it says to an upgrade; then every byte comes back in upper case."""
+    """The runtime's: `answer` is what it says to an upgrade; then it `ends`, or gives back each byte in upper case."""
 
     def __init__(self) -> None:
         self.answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+        self.ends = False
         self.heads: list[bytes] = []
         self.open = 0
         self.port = 0
@@ -108,7 +109,7 @@ class FakeStreamServer:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
                 writer.write(self.answer)
-                while self.answer and (data := await reader.read(65536)):
+                while self.answer and not self.ends and (data := await reader.read(65536)):
                     writer.write(data.upper())
                     await writer.drain()
         finally:

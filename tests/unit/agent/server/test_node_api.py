@@ -6,13 +6,14 @@ import asyncio
 import datetime
 import functools
 import json
+import socket
 import ssl
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from agent.server.node_api import listener
+from agent.server.node_api import listener, server
 from agent.server.node_api.caller import Caller, caller_of_certificate
 from agent.server.node_api.paths import EXEC_CLASS, Need, PathError, need_of, split_path
 from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews
@@ -212,6 +213,31 @@ async def test_bytes_go_through_untouched_and_the_runtime_never_sees_who_asks(tm
         assert api.runtime.calls == [("exec", "c1", ("sh", "-c"), ("stderr", "stdin", "stdout"))]
         writer.close()
         await until(lambda: (api.api.streams.open, api.stream_server.open) == (0, 0))
+
+
+async def test_a_slow_client_gets_all_that_the_runtime_had_said_before_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "SHUTDOWN_S", 0.01)
+    size = 1 << 20
+
+    def listen(address: str, port: int) -> socket.socket:
+        found = listener.listen(address, port)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # or the kernel would hold it all
+        return found
+
+    monkeypatch.setattr(server, "listen", listen)
+    async with served(tmp_path) as api:
+        api.stream_server.ends = True
+        api.stream_server.answer += b"x" * size
+        reader, writer = await opened(api)
+        got = 0
+        while data := await reader.read(size // 16):
+            got += len(data)
+            await asyncio.sleep(0.03)  # a slow one
+        assert got == size
+        writer.close()
+        await until(lambda: api.api.streams.open == 0)
 
 
 async def test_a_websocket_goes_through_as_well(tmp_path: Path) -> None:
