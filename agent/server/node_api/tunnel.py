@@ -3,7 +3,8 @@ through untouched, SPDY and WebSocket alike.  I/O.
 
 Before: `streams` has checked a request and asked the runtime for a URL.  Next: the client speaks with the runtime.
 What that says other than 101 is never passed on as it is: a redirect would send the API server somewhere else
-(CVE-2018-1002102).  Both ends end together, once the client has taken everything; nobody's bytes pile up; a stream in which nothing moves ends.
+(CVE-2018-1002102).  Both ends end together, once the client has taken everything; nobody's bytes pile up; a stream in
+which nothing moves ends.
 """
 
 from __future__ import annotations
