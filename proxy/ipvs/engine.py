@@ -136,7 +136,7 @@ class Engine:
         return Outcome(changes, full, tuple(_refused(rendered, taken.refused)))
 
     async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _answering, work, *arguments)
 
     # In the thread
 
@@ -211,6 +211,14 @@ class Engine:
             self._looks_right = bare
         sizes = self._kernel.set_sizes()
         return all(sizes.get(name) == len(entries) for name, entries in held.state.sets.items())
+
+
+def _answering(work: Callable[..., _T], *arguments: object) -> _T:
+    """`work`'s result; whoever awaits a thread would wait for ever when that raises StopIteration."""
+    try:
+        return work(*arguments)
+    except StopIteration as cause:
+        raise RuntimeError("an iterator ended too early") from cause
 
 
 def _refused(rendered: Iterable[RenderedRoute], refused: dict[ServerKey, str]) -> Iterable[RefusedRoute]:

@@ -58,8 +58,10 @@ def read_servers(kernel: Kernel, table: bytes) -> Servers:
     """The table understood.  It counts affinity in ticks of the kernel, whose number per second is asked once."""
     if not kernel.ticks_per_s and b" persistent " in table:
         servers = parse_servers(table, 1).servers
-        key, server = next((key, server) for key, server in servers.items() if server.affinity_s)
-        kernel.ticks_per_s = server.affinity_s // max(1, kernel.affinity_s(key))
+        affine = next((each for each in servers.items() if each[1].affinity_s), None)
+        if affine is not None:  # else only servers by firewall mark, which are nobody's here, have affinity
+            key, server = affine
+            kernel.ticks_per_s = server.affinity_s // max(1, kernel.affinity_s(key))
     return parse_servers(table, kernel.ticks_per_s or 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import sys
@@ -11,8 +12,10 @@ import pytest
 
 from proxy.iptables.model import is_own_chain
 from proxy.iptables.observe import parse_save
+from proxy.ipvs.engine import Engine
 from proxy.ipvs.model import MAX_SET_NAME, OWN_SET_NAMES, IpvsSettings, ServerKey, Target, VirtualServer
-from proxy.ipvs.observe import parse_servers, without_counts
+from proxy.ipvs.netlink import Kernel
+from proxy.ipvs.observe import parse_servers, read_servers, without_counts
 from proxy.ipvs.render import Renderer, assemble
 from proxy.ipvs.rules import rules_of
 from proxy.ipvs.watch import concerns_us
@@ -55,6 +58,30 @@ def test_the_kernels_table_is_understood() -> None:
     }
     assert found.connections[web, one] == 5
     assert str(dns) == "[fd00:96::10]:53/UDP"
+
+
+class TickingKernel(Kernel):
+    """Says of every virtual server that clients stay for 50 s."""
+
+    def affinity_s(self, key: ServerKey) -> int:
+        return 50
+
+
+def test_ticks_are_learnt_of_a_server_with_an_address_and_not_of_one_by_firewall_mark() -> None:
+    kernel, web = TickingKernel(), ServerKey("TCP", "10.96.0.10", 80)
+    foreign = TABLE.replace(b"00000005 rr", b"00000005 rr persistent 30000 FFFFFFFF")
+    only_foreign = foreign.replace(b" persistent 5000 FFFFFFFF", b"")
+    assert read_servers(kernel, only_foreign).servers[web].affinity_s == 0
+    assert read_servers(kernel, foreign).servers[web].affinity_s == 50
+    assert kernel.ticks_per_s == 100
+
+
+async def test_whoever_awaits_the_thread_hears_of_an_iterator_that_ended_too_early() -> None:
+    engine = Engine(TrafficSettings(), IpvsSettings(), (4,), None)
+    with pytest.raises(RuntimeError, match="ended too early"):
+        async with asyncio.timeout(10):
+            await engine._in_thread(next, iter(()))
+    await engine.close()
 
 
 def test_traffic_does_not_change_the_table_without_counts() -> None:
