@@ -14,7 +14,7 @@ import msgspec
 from kube_client.errors import MalformedError
 
 T = TypeVar("T")
-_BROKEN = (msgspec.DecodeError, RecursionError)
+_BROKEN = (ValueError, RecursionError)  # what msgspec raises is one, and so is a UnicodeDecodeError
 Key = tuple[str, str]
 """(namespace, name); namespace is "" for what has none."""
 

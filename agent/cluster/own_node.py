@@ -88,7 +88,7 @@ def read_object(body: bytes) -> Json:
     """An object of the API as it came.  Raises MalformedError."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is one, too
         raise MalformedError(f"cannot read the answer: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("metadata"), dict):
         raise MalformedError("cannot read the answer: it is no object of the API")

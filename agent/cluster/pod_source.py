@@ -13,6 +13,7 @@ from agent.cluster.api_pod import ApiPod, ServerState, read_api_pod, read_server
 from agent.container_spec.labels import API_SOURCE
 from agent.pods.workers import Wanted, uid_of
 from kube_client.client import KubeClient
+from kube_client.errors import MalformedError
 from kube_client.follow import Resource, follow
 from kube_client.messages import Item, Key
 from kube_client.store import Store
@@ -88,8 +89,11 @@ class PodSource:
         return self._states.get(static) if one is not None and one.mirrored == uid else None
 
     def learn(self, raw: bytes) -> ServerState:
-        """Take in an answer about one pod; an older word of the watch does not undo it. Raises ValueError."""
-        state = read_server_state(raw)
+        """Take in an answer about one pod; an older word of the watch does not undo it. Raises MalformedError."""
+        try:
+            state = read_server_state(raw)
+        except (ValueError, RecursionError) as error:
+            raise MalformedError(f"cannot read the answer: {error}") from None
         before = self._states.get((state.namespace, state.name))
         if before is not None and before.uid == state.uid and before.version < state.version:
             self._states[state.namespace, state.name] = state

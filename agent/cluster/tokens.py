@@ -90,7 +90,7 @@ class TokenKeeper:
             return known.text
         try:
             kept[key] = await self._request(pod, key)
-        except (ApiError, ValueError) as error:
+        except (ApiError, ValueError, RecursionError) as error:
             if known is not None and now_s < known.expires_s:
                 _log.warning("cannot renew a token of pod %s: %s; the old one serves on", _uid(pod), error)
                 return known.text

@@ -17,7 +17,7 @@ from kube_client.config import ApiConfig
 from kube_client.errors import MalformedError, StatusError
 from kube_client.follow import Resource, StreamState, follow
 from kube_client.list_watch import ListStep, ListWatch, PauseStep, WatchStep
-from kube_client.messages import Item, Key, Page, read_line, read_page
+from kube_client.messages import Item, Key, Page, Status, read_line, read_page, read_status
 from kube_client.store import Store
 from tests.unit.kube_client.scripted_server import (
     Answer,
@@ -259,6 +259,16 @@ def test_what_is_nested_too_deeply_is_no_object_and_ends_nothing() -> None:
         read_page(whole)
     with pytest.raises(MalformedError):
         read_line(b'{"type":"ADDED","object":%b}' % deep)
+
+
+def test_what_is_no_utf_8_is_no_object_and_ends_nothing() -> None:
+    bad = b'{"kind":"\xff","metadata":{"name":"\xff"}}'
+    with pytest.raises(MalformedError):
+        read_page(bad)
+    with pytest.raises(MalformedError):
+        read_line(b'{"type":"BOOKMARK","object":%b}' % bad)
+    assert read_line(b'{"type":"ADDED","object":%b}' % bad).item is None
+    assert read_status(bad) == Status()
 
 
 async def test_a_server_that_was_away_for_long_is_not_met_by_a_list_of_everything() -> None:

@@ -183,7 +183,9 @@ def test_of_two_states_the_younger_counts_and_of_two_nodes_the_one_that_was_foun
     assert newest(None, other) is other
 
 
-@pytest.mark.parametrize("body", [b'{"metadata": {"na', b"[]", b'{"metadata": 7}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b'{"metadata": {"na', b'{"metadata": {"name": "\xff"}}', b"[]", b'{"metadata": 7}', b"[" * 100_000]
+)
 def test_half_an_answer_is_an_error_like_any_other(body: bytes) -> None:
     with pytest.raises(MalformedError, match="cannot read the answer"):
         read_object(body)

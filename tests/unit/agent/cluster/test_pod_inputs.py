@@ -112,6 +112,7 @@ class Issuer:
         self.now_s = 1_800_000_000.0
         self.asked: list[dict[str, Any]] = []
         self.away = False
+        self.broken = b""
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
         raise UnreachableError("no")
@@ -121,6 +122,8 @@ class Issuer:
     ) -> bytes:
         if self.away:
             raise UnreachableError("cannot post: Connection refused")
+        if self.broken:
+            return self.broken
         assert path == "/api/v1/namespaces/default/serviceaccounts/default/token"
         spec = json.loads(body)["spec"]
         self.asked.append(spec)
@@ -146,6 +149,14 @@ async def test_a_token_is_kept_renewed_at_four_fifths_and_outlives_a_server_that
     issuer.away = True
     assert "failed to fetch token" in str((await keeper.tokens_of(pod()))[key])
     keeper.keep_only(set())
+
+
+@pytest.mark.parametrize("body", [b'{"status": {"to', b'{"status": {}}', b'{"kind": ' + b"[" * 100_000])
+async def test_half_an_answer_is_no_token(body: bytes) -> None:
+    issuer = Issuer()
+    issuer.broken = body
+    found = await TokenKeeper(issuer, lambda _: None, now=lambda: issuer.now_s).tokens_of(pod())
+    assert "failed to fetch token" in str(found["", 3607])
 
 
 @pytest.mark.looptime

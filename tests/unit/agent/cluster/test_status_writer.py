@@ -138,3 +138,21 @@ async def test_the_status_of_a_static_pod_goes_to_the_mirror_that_has_its_name()
         writer.see("4567", json.dumps({"pod": static, "source": "file"}).encode())  # of an edited manifest
         await asyncio.sleep(HOLD_S)
         assert [(method, name) for method, name, _ in api.requests] == [("PATCH", "web-node1")]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    "body", [b'{"metadata": {"na', b'{"metadata": {"name": "\xff"}}', b"[]", b'{"status": {}}', b"[" * 100_000]
+)
+async def test_after_half_an_answer_it_is_told_again(body: bytes) -> None:
+    api, answers, send = FakeApi(), [body], FakeApi.send
+
+    async def halving(*arguments: Any, **named: Any) -> bytes:
+        whole = await send(api, *arguments, **named)
+        return answers.pop() if answers else whole
+
+    api.send = halving  # type: ignore[method-assign] # the request arrives, its answer does not
+    async with writing(api) as writer:
+        writer.see(UID, entry("Running"))
+        await asyncio.sleep(HOLD_S)
+        assert len(api.requests) == 2
