@@ -76,6 +76,8 @@ def join(
     """
     cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name})
     _refuse(cluster)
+    if cluster.places.kubeconfig("kubelet").exists():
+        _check_same_cluster(cluster, server, pins)
     deadline_s = time.monotonic() + timeout_s
     if not _has_joined(cluster):
         token = _credentials(token, trusted=bool(pins) or unsafe)
@@ -98,11 +100,27 @@ def join(
 
 
 def _refuse(cluster: Cluster) -> None:
-    """Raises Failure."""
+    """Raises Failure, ControlPlaneError."""
     if os.geteuid() != 0:
         raise Failure("cannot join: not root; run it with sudo")
     if cluster.places.kubeconfig("admin").exists():
         raise Failure(f"cannot join: a control plane is here already ({cluster.places.kubernetes_dir}); longshore down")
+    cluster.files.check_free(cluster.places.kubeconfig("kubelet"))
+
+
+def _check_same_cluster(cluster: Cluster, server: str, pins: tuple[str, ...]) -> None:
+    """A cluster is its authority; without pins, its server. Raises Failure, ControlPlaneError."""
+    path = cluster.places.kubeconfig("kubelet")
+    try:
+        present, ca = read_cluster(cluster.files.read(path) or b"")
+        pin = authority_pin(parse_certificate(ca))
+    except MaterialError as error:
+        raise ControlPlaneError(f"cannot join: {path} {error}; longshore down first") from None
+    if pin in pins if pins else present in _urls(server):
+        return
+    raise ControlPlaneError(
+        f"cannot join: this machine is a node of {present} already, whose authority is {pin}; longshore down first"
+    )
 
 
 def _has_joined(cluster: Cluster) -> bool:
@@ -125,12 +143,17 @@ def _credentials(token: str | None, *, trusted: bool) -> str:
     return token
 
 
-def _discover(server: str, token: str, deadline_s: float) -> str:
-    """The cluster's own kubeconfig without a user, proved by the token. Raises Failure, ControlPlaneError."""
+def _urls(server: str) -> tuple[str, ...]:
+    """Raises Failure."""
     try:
-        anybody = ApiConfig(servers=server_urls(server, "SERVER"), insecure=True)
+        return server_urls(server, "SERVER")
     except ConfigError as error:
         raise Failure(str(error)) from None
+
+
+def _discover(server: str, token: str, deadline_s: float) -> str:
+    """The cluster's own kubeconfig without a user, proved by the token. Raises Failure, ControlPlaneError."""
+    anybody = ApiConfig(servers=_urls(server), insecure=True)
     deadline_s = min(deadline_s, time.monotonic() + _SIGNED_S)
     while True:
         try:
@@ -163,14 +186,15 @@ def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], confi
     current = str(places.kubelet_certificate)
     own = {"client-certificate": current, "client-key": current}
     files = cluster.files
-    files.record.note({}, [places.kubeconfig("kubelet"), places.kubelet_pki])
     alone, node_name = read_raw_config(config_dir / "proxy.yaml"), cluster.settings.node_name
     joining = user_kubeconfig(server, ca, "tls-bootstrap", {"token": token})
-    return files.write(
-        {
-            places.pki / "ca.crt": Content(ca, PUBLIC),
-            places.kubeconfig("bootstrap-kubelet"): Content(joining),
-            places.kubeconfig("proxy"): Content(user_kubeconfig(server, ca, "node", own)),
-            proxy_file(places): proxy_config(alone, places, node_name),
-        }
-    )
+    wanted = {
+        places.pki / "ca.crt": Content(ca, PUBLIC),
+        places.kubeconfig("bootstrap-kubelet"): Content(joining),
+        places.kubeconfig("proxy"): Content(user_kubeconfig(server, ca, "node", own)),
+        proxy_file(places): proxy_config(alone, places, node_name),
+    }
+    for path, content in wanted.items():
+        files.check_free(path, content.data)
+    files.record.note({}, [places.kubeconfig("kubelet"), places.kubelet_pki])
+    return files.write(wanted)

@@ -42,6 +42,12 @@ class Files:
         except OSError as error:
             raise _failure("read", path, error) from None
 
+    def check_free(self, path: Path, data: bytes | None = None) -> None:
+        """Raises ControlPlaneError where somebody else has made the file, and not with just this content."""
+        if self.read(path) not in (None, data) and path not in self.record.made:
+            fix = "move it away, or end what it belongs to"
+            raise ControlPlaneError(f"cannot write {path}: it is there, and longshore has not made it; {fix}")
+
     def write(self, wanted: Mapping[Path, Content]) -> tuple[Path, ...]:
         """Make the files so, in this order; those that were not. Raises ControlPlaneError."""
         changed = {path: content for path, content in wanted.items() if self._differs(path, content)}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import yaml
 
-from control_plane.errors import ControlPlaneError
 from control_plane.files import Content, Files
 from control_plane.manifests import MORE_TRUSTED, Json, manifests
 from control_plane.settings import ClusterSettings, Places
@@ -31,14 +30,12 @@ def write_manifests(settings: ClusterSettings, places: Places, files: Files) -> 
     edited = []
     for component, pod in manifests(settings, places, trusted).items():
         path, content = places.manifest(component), Content(render_manifest(pod))
+        files.check_free(path, content.data)
         there = files.read(path)
         if there is None or there == content.data or files.record.wrote(path, there):
             wanted[path] = content
-        elif path in files.record.made:
-            edited.append(path)
         else:
-            fix = "move it away, or end the control plane it belongs to"
-            raise ControlPlaneError(f"cannot write {path}: it is there, and longshore has not made it; {fix}")
+            edited.append(path)
     files.make_data_directory(places.etcd_dir, places.etcd_data)
     return Written(files.write(wanted), tuple(edited))
 
