@@ -35,6 +35,8 @@ class ObjectKeeper:
             return
         self._wanted = keys
         self._known = {key: found for key, found in self._known.items() if key in keys}
+        for key in self._tasks.keys() - keys:
+            self._tasks.pop(key).cancel()  # at once: what is wanted again before `run` has its turn is followed anew
         self._wake.set()
         self._tell()
 
@@ -42,8 +44,6 @@ class ObjectKeeper:
         """For ever."""
         async with asyncio.TaskGroup() as group:
             while True:
-                for key in self._tasks.keys() - self._wanted:
-                    self._tasks.pop(key).cancel()
                 for key in sorted(self._wanted - self._tasks.keys()):
                     self._tasks[key] = spawn(group, self._follow(key), name=f"api {'/'.join(key)}")
                 await self._wake.wait()

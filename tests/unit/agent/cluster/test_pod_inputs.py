@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 from lightkube.models import core_v1
 
 from agent.cluster.api_config import object_path, read_object
+from agent.cluster.object_keeper import ObjectKeeper
 from agent.cluster.service_variables import read_service, service_variables
 from agent.cluster.tokens import TokenKeeper
 from agent.container_spec.env import container_environment
 from agent.container_spec.facts import NodeFacts, SpecFacts
 from agent.volumes.payload import PayloadError, volume_payload
 from agent.volumes.projection import write_payload
+from daemonkit.tasks import spawn
 from kube_client.errors import UnreachableError
 from kube_objects.config_data import CONFIG_MAP, RUNTIME_CLASS, SECRET, ConfigObjects, ObjectPending
 from kube_objects.encode import rfc3339
@@ -61,6 +64,35 @@ def test_objects_as_a_server_has_them() -> None:
     with pytest.raises(ValueError, match="data") as error:
         read_object(SECRET, json.dumps({"metadata": meta("key"), "data": {"x": "not base64!"}}).encode())
     assert "not base64!" not in str(error.value)
+
+
+class Lists:
+    """An API server with one ConfigMap, of which nothing changes."""
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
+        items = [{"metadata": meta("settings"), "data": {"a": "1"}}]
+        return json.dumps({"kind": "ConfigMapList", "metadata": {"resourceVersion": "1"}, "items": items}).encode()
+
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[asyncio.StreamReader]:
+        yield asyncio.StreamReader()
+
+
+@pytest.mark.looptime
+async def test_an_object_that_is_dropped_and_wanted_again_at_once_is_known_again() -> None:
+    told, key = list[ConfigObjects](), (CONFIG_MAP, "default", "settings")
+    keeper = ObjectKeeper(Lists(), told.append)  # type: ignore[arg-type] # what `follow` needs of a client
+    async with asyncio.TaskGroup() as group:
+        running = spawn(group, keeper.run(), name="objects")
+        keeper.want(frozenset({key}))
+        await asyncio.sleep(1)
+        assert told[-1].find(*key) is not None
+        keeper.want(frozenset())
+        keeper.want(frozenset({key}))
+        await asyncio.sleep(1)
+        assert told[-1].find(*key) is not None
+        for task in (running, *keeper._tasks.values()):
+            task.cancel()
 
 
 def test_what_nobody_has_looked_at_yet_is_not_absent() -> None:
