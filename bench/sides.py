@@ -1,13 +1,13 @@
 """The two that are measured, behind one face: our agent and the real kubelet, on one containerd, one at a time. I/O.
 
-Before: `lab.node` and `lab.kubelet` run them. Next: bench/kubelet.py asks both the same. What a pod does is read from
-the runtime (`Runtime`), by its own clock, never from the one who is measured.
+Before: `lab.node` and `lab.kubelet` run them. Next: bench/kubelet.py and bench/cluster.py ask both the same. What a
+pod does is read from the runtime (`Runtime`), by its own clock, never from the one who is measured.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -30,10 +30,13 @@ OURS, THEIRS = "longshore-agent", "kubelet"
 
 
 class Side(Protocol):
-    """Who is measured. `suffix` is what it appends to the names of pods, `process` is set by `start`."""
+    """Who is measured. `suffix` is what it appends to the names of pods: a dash and the node's name. `flags` are more
+    flags for the next `start`, which sets `process`.
+    """
 
     name: str
     suffix: str
+    flags: list[str]
     process: LabProcess
 
     def start(self, endpoint: str = "") -> None:
@@ -63,6 +66,7 @@ class Ours:
     def __init__(self, node: LabNode) -> None:
         self.name = OURS
         self.suffix = f"-{node.name}"
+        self.flags = node.agent_flags
         self.process: LabProcess
         self._node = node
 
@@ -98,6 +102,7 @@ class Theirs:
     def __init__(self, kubelet: LabKubelet) -> None:
         self.name = THEIRS
         self.suffix = f"-{kubelet.name}"
+        self.flags = kubelet.flags
         self.process: LabProcess
         self._kubelet = kubelet
 
@@ -157,11 +162,11 @@ class Runtime:
         answer = self._stub.ListPodSandbox(api_pb2.ListPodSandboxRequest(filter=wanted), timeout=30)
         return {one.metadata.name for one in answer.items}
 
-    def wait_running(self, names: set[str], timeout_s: float, *, but: str = "") -> dict[str, float]:
-        """Wait until these pods run, in another container than `but`; pod name -> when it started."""
+    def wait_running(self, names: set[str], timeout_s: float, *, but: Collection[str] = ()) -> dict[str, float]:
+        """Wait until these pods run, in other containers than `but`; pod name -> when it started."""
 
         def all_run() -> dict[str, str] | None:
-            found = {name: one for name, one in self.running().items() if name in names and one != but}
+            found = {name: one for name, one in self.running().items() if name in names and one not in but}
             return found if len(found) == len(names) else None
 
         found: dict[str, str] = wait_until(all_run, f"{len(names)} pods to run", timeout_s=timeout_s, every_s=0.02)

@@ -36,17 +36,24 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "GOMAXPROCS": "2", "GOGC": "200"}
 class ControlPlane:
     """One control plane; a context manager that leaves nothing running."""
 
-    def __init__(self, base: Path, binaries: Path, machine: Machine | None = None) -> None:
-        """`binaries` as from `control_plane_directory`; `machine` None is this machine."""
+    def __init__(
+        self, base: Path, binaries: Path, machine: Machine | None = None, *, reached_at: str = "", audit: bool = False
+    ) -> None:
+        """`binaries` as from `control_plane_directory`; `machine` None is this machine. `reached_at` is one more
+        address of it at which the API server listens; `audit`: what nodes ask for is written to `audit_log`.
+        """
         self.base = base
         self._binaries = binaries
         self._machine = machine or LocalMachine()
         self._authority = Authority(base / "pki")
         self._processes: dict[str, LabProcess] = {}
         self.etcd_port, self._peer_port, self.port, self._controllers_port, self._scheduler_port = _free_ports(5)
-        self._server = self._authority.issue(
-            "kube-apiserver", addresses=("127.0.0.1", "::1", "localhost", "kubernetes", "10.96.0.1", _ADVERTISED)
-        )
+        addresses = ("127.0.0.1", "::1", "localhost", "kubernetes", "10.96.0.1", _ADVERTISED)
+        self._server = self._authority.issue("kube-apiserver", addresses=(*addresses, *filter(None, [reached_at])))
+        self._bind = "0.0.0.0" if reached_at else "127.0.0.1"
+        self._audit = audit
+        self.audit_log = base / "audit.log"
+        """One JSON object a line, audit.k8s.io/v1 Event of level Metadata."""
         # The API server as the client of the nodes' own API.
         self._node_client = self._authority.issue("kube-apiserver-kubelet-client", groups=("system:masters",))
         self.client_authority = self._authority.certificate
@@ -93,7 +100,7 @@ class ControlPlane:
         """Returns when /readyz says ok."""
         accounts = self._accounts_key
         self._start(
-            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", "--bind-address=127.0.0.1",
+            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", f"--bind-address={self._bind}",
             f"--secure-port={self.port}", f"--advertise-address={_ADVERTISED}",
             f"--tls-cert-file={self._server.certificate}", f"--tls-private-key-file={self._server.key}",
             f"--client-ca-file={self._authority.certificate}", f"--service-account-key-file={accounts}",
@@ -102,7 +109,7 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--profiling=false",
             f"--cert-dir={self.base / 'pki'}", f"--kubelet-client-certificate={self._node_client.certificate}",
             f"--kubelet-client-key={self._node_client.key}", "--kubelet-preferred-address-types=InternalIP",
-            f"--egress-selector-config-file={self._write_egress()}",
+            f"--egress-selector-config-file={self._write_egress()}", *self._audit_flags(),
         )  # fmt: skip
         self._until("kube-apiserver", f"{self.url}/readyz")
 
@@ -121,7 +128,16 @@ class ControlPlane:
         )
         return path
 
-    def start_controllers(self, controllers: str = "*,-node-lifecycle-controller") -> None:
+    def _audit_flags(self) -> list[str]:
+        if not self._audit:
+            return []
+        rules = [{"level": "Metadata", "userGroups": ["system:nodes"]}, {"level": "None"}]
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+        path = self.base / "audit-policy.yaml"
+        path.write_text(yaml.safe_dump(policy))
+        return [f"--audit-policy-file={path}", f"--audit-log-path={self.audit_log}"]
+
+    def start_controllers(self, controllers: str = "*,-node-lifecycle-controller", *more: str) -> None:
         """`controllers` as in --controllers; without kubelets the node lifecycle would declare every pod not ready."""
         self._start(
             "kube-controller-manager", f"--kubeconfig={self.kubeconfig(*CONTROLLERS)}", "--bind-address=127.0.0.1",
@@ -129,7 +145,7 @@ class ControlPlane:
             f"--service-account-private-key-file={self._accounts_key}", "--use-service-account-credentials=true",
             f"--root-ca-file={self._authority.certificate}", f"--cert-dir={self.base / 'pki'}",
             f"--cluster-signing-cert-file={self._authority.certificate}",
-            f"--cluster-signing-key-file={self._authority.key}",
+            f"--cluster-signing-key-file={self._authority.key}", *more,
         )  # fmt: skip
         self._until("kube-controller-manager", f"https://127.0.0.1:{self._controllers_port}/healthz")
 

@@ -1,8 +1,8 @@
-"""The real kubelet beside our agent: the same containerd, the same machine, the same manifests, without an API server.
-I/O.
+"""The real kubelet beside our agent: the same containerd, the same machine, the same manifests; without an API server
+unless `flags` name one. I/O.
 
 Before: `lab.kubernetes_build` has the binary, `lab.host` and `lab.containerd` made the ground. Next: bench/kubelet.py
-measures it. Only one of the two may run at a time, and neither may find pods of the other.
+and bench/cluster.py measure it. Only one of the two may run at a time, and neither may find pods of the other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READ_ONLY_PORT = 10255
 
 
 class LabKubelet:
-    """One standalone kubelet; everything it writes is below `base`. `endpoint` is the runtime socket it is given."""
+    """One kubelet; everything it writes is below `base`. `endpoint` is the runtime socket it is given."""
 
     def __init__(self, machine: LabHost, containerd: PrivateContainerd, base: Path, *, cgroup_root: str) -> None:
         self.machine = machine
@@ -42,6 +42,7 @@ class LabKubelet:
         self.cgroup_root = cgroup_root
         self.endpoint = containerd.endpoint
         self.manifests = base / "manifests"
+        self.flags: list[str] = []
         self.process: LabProcess | None = None
         # A thread that lives in the host's network, where the kubelet listens.
         enter = f"/proc/{machine.pid}/ns/net"
@@ -58,7 +59,7 @@ class LabKubelet:
         config.write_text(yaml.safe_dump(self._config(), sort_keys=False))
         argv = [str(kubernetes_binary("kubelet")), f"--config={config}", f"--root-dir={self.base / 'root'}"]
         argv += [f"--hostname-override={self.name}", f"--node-ip={NODE_IP}", f"--cert-dir={self.base / 'pki'}"]
-        process = self.machine.start(argv, log=self.base / "kubelet.log")
+        process = self.machine.start([*argv, *self.flags], log=self.base / "kubelet.log")
         self.process = process
 
         def serves() -> bool:
