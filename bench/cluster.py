@@ -172,7 +172,8 @@ def counted(here: Ground, spent: Counter[tuple[str, str]]) -> Iterator[list[int]
 def deployed(here: Ground, side: Side, mark: str, count: int, figures: Figures) -> None:
     """All at once, by a Deployment."""
     labels = {"bench": mark}
-    template = {"metadata": {"labels": labels}, "spec": manifest(mark)["spec"]}
+    # There is no cluster DNS, and the kubelet says so with an event each time it looks at a pod that wants one.
+    template = {"metadata": {"labels": labels}, "spec": manifest(mark)["spec"] | {"dnsPolicy": "Default"}}
     spec = {"replicas": count, "selector": {"matchLabels": labels}, "template": template}
     begun_s = time.time()
     here.api.make(DEPLOYMENTS, {"metadata": {"name": mark}, "spec": spec})
