@@ -20,7 +20,6 @@ from proxy.isolate import Search, run_search
 from proxy.nft_events import NftWatch, concerns_table, write_unheard
 from proxy.nftables.apply import apply_transaction
 from proxy.nftables.diff import Change, stale_clients, table_difference, valid_clients
-from proxy.nftables.frame import STICKY
 from proxy.nftables.held import Held
 from proxy.nftables.model import TABLE, UPSTREAM_TABLE
 from proxy.nftables.observe import observe, observe_clients
@@ -43,6 +42,8 @@ class Engine:
         self._watch: NftWatch | None = None
         self._held: Held | None = None
         """None: look before the next write."""
+        self._clients_unclean = False
+        """Endpoints may have left whose clients are not forgotten yet."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
         self._looked_s = 0.0
@@ -107,10 +108,11 @@ class Engine:
             return await self._commit_all(routes)
         with collector_paused():
             step = held.step_to(routes, self._family)
+        self._clients_unclean = self._clients_unclean or step.change.leavers
         await self._write(step.change)
         held.take(step)
         self._held = held
-        if step.change.leavers:
+        if self._clients_unclean:
             await self._forget_clients(held)
         return step.change.writes, False
 
@@ -127,9 +129,10 @@ class Engine:
             change = table_difference(kernel, wanted, self._family, foreign=foreign)
         if foreign:
             _log.info("removing the table %s that kube-proxy left", UPSTREAM_TABLE)
+        self._clients_unclean = kernel.schema == wanted.schema  # whoever wrote it may have died before it forgot them
         await self._write(change)
         held = self._held = Held(routes, parts)
-        if kernel.elements.get(STICKY):
+        if self._clients_unclean:
             await self._forget_clients(held)
         return change.writes, kernel.schema != wanted.schema
 
@@ -157,21 +160,21 @@ class Engine:
         return writes, full
 
     async def _forget_clients(self, held: Held) -> None:
-        """Clients of endpoints that left find a new one at their next connection."""
+        """Clients of endpoints that left find a new one at their next connection.  Raises BackendError."""
         valid = valid_clients(held.parts.values(), self._family)
+        cause = ""
         for _ in range(_FORGET_ATTEMPTS):
             text = stale_clients(await observe_clients(self._family), valid, self._family)
-            if not text:
-                return
             try:
                 await self._write(Change(text, 0))
             except RulesRefusedError as failure:
                 # A client came back in the meantime and was given another endpoint: look again.
-                _log.debug("not all clients of endpoints that left are forgotten: %s", failure)
-                self._held = held
+                cause, self._held = failure.cause, held
             else:
-                self._held = held
+                self._held, self._clients_unclean = held, False
                 return
+        # Not a refusal: the routes are written, so none is to be left out.
+        raise BackendBusyError(f"cannot forget the clients of endpoints that left: {cause}")
 
     async def _write(self, change: Change) -> None:
         if not change.text:

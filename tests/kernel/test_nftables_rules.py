@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.backend import BackendError
 from proxy.nftables.backend import NftablesBackend
 from proxy.nftables.model import EMPTY
 from proxy.nftables.observe import observe, observe_clients
@@ -32,6 +33,14 @@ async def is_as_from_scratch(wanted: RoutingTable) -> bool:
     return kernel == whole_table(parts, SETTINGS, 4)
 
 
+def nft_first_does(script: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the program nft runs these lines of shell before the real one does its work."""
+    program, real = directory / "nft", shutil.which("nft")
+    program.write_text(f'#!/bin/sh\n{script}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
 async def test_a_change_is_a_few_elements_and_a_restart_writes_nothing(node: Node, proxy: Proxy) -> None:
     pods = node.add_pods(3)
     backend = proxy.start(config=SETTINGS)
@@ -51,10 +60,8 @@ async def test_a_change_is_a_few_elements_and_a_restart_writes_nothing(node: Nod
 async def test_the_slow_resync_lists_the_table_once_in_ten_minutes_only(
     node: Node, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, said = tmp_path / "nft", tmp_path / "said"
-    program.write_text(f'#!/bin/sh\necho "$*" >>{said}\nexec {shutil.which("nft")} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = tmp_path / "said"
+    nft_first_does(f'echo "$*" >>{said}', tmp_path, monkeypatch)
 
     async def listings_after_a_resync() -> int:
         before = said.read_text().count("list table ")
@@ -181,6 +188,34 @@ async def test_clients_of_a_leaver_are_forgotten_even_when_the_proxy_died_before
     await proxy.start(config=SETTINGS).apply(table(route(pods[:1], affinity_s=100)))
     assert leaver not in (await observe_clients(4)).values()
     assert ask(node.neighbour, VIP, PORT, source=NEIGHBOUR_IPS[0])[0] == "pod-0"
+
+
+_CANNOT_LIST = """case "$*" in *"list map"*) exit 1;; esac"""
+_REFUSES = """grep -q "timeout 1h" /proc/self/fd/0 && echo "Error: not now" >&2 && exit 1"""
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [(_CANNOT_LIST, "list map"), (_REFUSES, "cannot forget the clients .*: refused by nft: Error: not now")],
+    ids=["list", "write"],
+)
+async def test_clients_that_could_not_be_forgotten_are_at_the_next_sync(
+    node: Node, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, cause: str, restarted: bool
+) -> None:
+    pods = node.add_pods(1)
+    backend = proxy.start(config=SETTINGS)
+    await backend.apply(table(route(pods, affinity_s=100)))
+    ask(node.neighbour, VIP, PORT, source=NEIGHBOUR_IPS[0])
+    assert await observe_clients(4)
+    without = table(route([], affinity_s=100))
+    with monkeypatch.context() as patched:
+        nft_first_does(script, tmp_path, patched)
+        with pytest.raises(BackendError, match=cause):
+            await backend.apply(without)
+    assert await observe_clients(4)
+    await (proxy.start(config=SETTINGS) if restarted else backend).apply(without)
+    assert not await observe_clients(4)
 
 
 def random_route(rng: random.Random) -> ServiceRoute:
