@@ -20,7 +20,7 @@ from agent.cluster.api_pod import ServerState
 from agent.cluster.protocols import Api
 from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
 from agent.cluster.status_patch import is_urgent, status_patch
-from agent.container_spec.labels import FILE_SOURCE
+from agent.container_spec.labels import CONFIG_SOURCE, FILE_SOURCE
 from daemonkit.tasks import spawn_eternal
 from kube_client.errors import ApiError, StatusError, UnreachableError
 from kube_client.messages import Key
@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 class _Meta(msgspec.Struct):
     namespace: str = ""
     name: str = ""
+    annotations: dict[str, str] = {}
 
 
 class _Pod(msgspec.Struct):
@@ -47,12 +48,12 @@ class _Pod(msgspec.Struct):
 
 class _Entry(msgspec.Struct):
     pod: _Pod = msgspec.field(default_factory=_Pod)
-    source: str = ""
 
     @property
     def static(self) -> Key | None:
         """Namespace and name of a static pod."""
-        return (self.pod.metadata.namespace, self.pod.metadata.name) if self.source == FILE_SOURCE else None
+        metadata = self.pod.metadata
+        return (metadata.namespace, metadata.name) if metadata.annotations.get(CONFIG_SOURCE) == FILE_SOURCE else None
 
 
 class Find(Protocol):

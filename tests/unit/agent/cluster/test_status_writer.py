@@ -12,6 +12,8 @@ import pytest
 
 from agent.cluster.pod_source import PodSource
 from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, StatusWriter
+from agent.pods.entry import api_entry, pod_to_json
+from agent.sources.manifest import parse_static_pod
 from daemonkit.tasks import spawn
 from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
 
@@ -132,10 +134,12 @@ async def test_the_status_of_a_static_pod_goes_to_the_mirror_that_has_its_name()
     api = FakeApi()
     api.put(mirror("web-node1", "0123"))
     api.put(mirror("forged", "0123"))
-    static = {"metadata": {"namespace": "default", "name": "web-node1"}, "status": {"phase": "Running"}}
+    text = b"{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: c, image: i}]}}"
+    pod = pod_to_json(parse_static_pod(text, "/manifests/web.yaml", "node1"), "", "", "")
+    shown = api_entry(pod, {"phase": "Running"}, "/manifests/web.yaml", [], None, None)
     async with writing(api) as writer:
-        writer.see("0123", json.dumps({"pod": static, "source": "file"}).encode())
-        writer.see("4567", json.dumps({"pod": static, "source": "file"}).encode())  # of an edited manifest
+        writer.see("0123", json.dumps(shown).encode())
+        writer.see("4567", json.dumps(shown).encode())  # of an edited manifest
         await asyncio.sleep(HOLD_S)
         assert [(method, name) for method, name, _ in api.requests] == [("PATCH", "web-node1")]
 
