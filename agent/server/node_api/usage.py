@@ -1,4 +1,4 @@
-"""What pods and their containers use, as the runtime says it.  I/O: one call of the runtime for all of them.
+"""What pods and their containers use, as the runtime says it.  I/O: one call for all of them, where it can.
 
 Before: `server` is asked for metrics or a summary.  Next: `resource_metrics`, `cadvisor_metrics` and `summary` tell it.
 A runtime that does not know sandboxes' statistics is asked for those of the containers.
@@ -6,7 +6,8 @@ A runtime that does not know sandboxes' statistics is asked for those of the con
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.container_spec.labels import parse_identity
@@ -74,10 +75,21 @@ async def read_pod_use(runtime: Runtime) -> tuple[PodUse, ...]:
     try:
         found = [_pod(one) for one in await runtime.list_pod_sandbox_stats()]
     except CriError as error:
-        if error.code != Code.UNIMPLEMENTED:
+        if error.code == Code.UNIMPLEMENTED:
+            found = list(_of_containers(await runtime.list_container_stats()))
+        elif error.code == Code.UNKNOWN:
+            found = [_pod(one) async for one in _one_by_one(runtime)]
+        else:
             raise
-        found = list(_of_containers(await runtime.list_container_stats()))
     return tuple(sorted((one for one in found if one is not None), key=lambda one: (one.namespace, one.name, one.uid)))
+
+
+async def _one_by_one(runtime: Runtime) -> AsyncIterator[cri.PodSandboxStats]:
+    """containerd 1.x tells of no pod at all when it cannot tell of one, such as one that has ended."""
+    ready = cri.PodSandboxFilter(state=cri.PodSandboxStateValue(cri.PodSandboxState.SANDBOX_READY))
+    for sandbox in await runtime.list_pod_sandbox(ready):
+        with contextlib.suppress(CriError):
+            yield await runtime.pod_sandbox_stats(sandbox.id)
 
 
 def _pod(one: cri.PodSandboxStats) -> PodUse | None:
