@@ -50,12 +50,28 @@ class ServerTls:
         async with self._lock:
             now_s = asyncio.get_running_loop().time()
             if self._context is None or now_s >= self._look_at_s:
-                if self._config.certificate is None:
-                    await self._make_own()
                 self._look_at_s = now_s + _LOOK_AGAIN_S
-                await asyncio.to_thread(self._look)
+                if self._config.certificate is not None or await self._has_own():
+                    await asyncio.to_thread(self._look)
         assert self._context is not None  # noqa: S101 # _look raises else
         return self._context
+
+    async def _has_own(self) -> bool:
+        """Whether one could be made, if it was due. Raises CertificateError, OSError while there is no context."""
+        try:
+            await self._make_own()
+            return True
+        except (OSError, CertificateError) as error:
+            if self._context is None:
+                raise
+            cause = error.strerror if isinstance(error, OSError) else str(error)
+            self._say(f"cannot renew the certificate of this node's API: {cause}")
+            return False
+
+    def _say(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            _log.error("%s; what was read before stays in force", problem)
 
     async def _make_own(self) -> None:
         """A certificate that signs itself, as the kubelet makes one where it is given none; kept over restarts."""
@@ -86,9 +102,7 @@ class ServerTls:
             problem = f"cannot read the TLS files of this node's API: {_cause(error, paths)}"
             if self._context is None:
                 raise TlsError(problem) from None
-            if problem != self._problem:
-                self._problem = problem
-                _log.error("%s; those read before stay in force", problem)
+            self._say(problem)
 
     def _make(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

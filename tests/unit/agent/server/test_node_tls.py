@@ -26,6 +26,25 @@ async def test_without_one_the_agent_makes_one_and_keeps_it(tmp_path: Path) -> N
     assert made[0] != (directory / tls.CERTIFICATE).read_bytes() != b"half a cert"
 
 
+async def test_a_renewal_that_fails_leaves_the_present_certificate_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 0.0)
+    server = ServerTls(ServerConfig(), tmp_path / "pki", "node-1")
+    before = await server.current()
+    monkeypatch.setattr(tls, "_RENEW_S", 1e12)  # it is due
+    (tmp_path / "pki").rename(tmp_path / "gone")
+    (tmp_path / "pki").touch()  # and no file can be written there
+    for _ in range(2):
+        assert await server.current() is before
+    assert caplog.text.count("cannot renew the certificate of this node's API: ") == 1
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 3600.0)
+    await server.current()
+    (tmp_path / "pki").unlink()
+    assert await server.current() is before, "not every connection tries it again"
+    assert not (tmp_path / "pki").exists()
+
+
 async def test_files_that_change_count_and_half_written_ones_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
