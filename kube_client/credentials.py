@@ -90,20 +90,21 @@ def _tls(config: ApiConfig) -> ssl.SSLContext:
     if config.certificate is not None and config.key is not None:
         pem = _pem(config.certificate).rstrip() + b"\n" + _pem(config.key)
         try:
-            _load_pair(context, pem)
-        except (ssl.SSLError, ValueError) as error:
-            both = f"{_named(config.certificate)} and {_named(config.key)}"
-            raise ConfigError(f"{both}: not a certificate and its key: {error}") from None
+            load_pair(context, pem)
+        except ConfigError as error:
+            raise ConfigError(f"{_named(config.certificate)} and {_named(config.key)}: {error}") from None
     return context
 
 
-def _load_pair(context: ssl.SSLContext, pem: bytes) -> None:
-    """OpenSSL takes files only; this one never reaches a disk."""
+def load_pair(context: ssl.SSLContext, pem: bytes) -> None:
+    """Raises ConfigError that names no file.  OpenSSL takes files only; this one never reaches a disk."""
     descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(pem)
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"not a certificate and its key: {error}") from None
     finally:
         os.close(descriptor)
 

@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import datetime
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
 
 from agent.cluster.certificates import NODES_GROUP, Validity, user_name
 from daemonkit.files import remove_durably, sync_directory, write_atomic
+from kube_client.config import ConfigError
+from kube_client.credentials import load_pair
 
 CURRENT = "kubelet-client-current.pem"
 _WAITING_KEY = "kubelet-client.key.tmp"
@@ -62,10 +65,15 @@ class CertificateFiles:
         return made
 
     def put(self, certificate: bytes, key: bytes) -> None:
-        """Put them in force and take the files of older ones away.  Raises OSError."""
+        """Put them in force and take the files of older ones away.  Raises CertificateError, OSError."""
+        pair = certificate.rstrip() + b"\n" + key
+        try:
+            load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), pair)
+        except ConfigError as error:
+            raise CertificateError(f"cannot use the new client certificate: {error}") from None
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.directory / f"kubelet-client-{datetime.datetime.now(datetime.UTC):%Y-%m-%d-%H-%M-%S}.pem"
-        write_atomic(path, certificate.rstrip() + b"\n" + key)
+        write_atomic(path, pair)
         link = self.directory / f".{CURRENT}.tmp"
         link.unlink(missing_ok=True)
         link.symlink_to(path)

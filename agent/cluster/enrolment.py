@@ -123,7 +123,7 @@ class Enrolment:
             try:
                 key = pem_blocks(_pem(api.key), b"PRIVATE KEY")
                 self._files.put(pem_blocks(_pem(api.certificate), b"CERTIFICATE"), key)
-            except OSError as error:
+            except (CertificateError, OSError) as error:
                 _log.error("cannot keep the client certificate in %s: %s", self._files.directory, error)
                 return api
         current = Material("flag --cert-dir", path=self._files.current)

@@ -33,11 +33,10 @@ async def renew(api: Api, files: CertificateFiles, node_name: str, tell: Callabl
     name = body["metadata"]["name"]
     found = await _create(api, body, f"{REQUESTS}/{name}")
     try:
-        certificate = await _await_certificate(api, found, name, tell)
+        files.put(await _await_certificate(api, found, name, tell), made["key"].encode())
     except CertificateError:
         files.forget_waiting()
         raise
-    files.put(certificate, made["key"].encode())
     _log.info("the client certificate of node %s is new: %s", node_name, files.current)
 
 

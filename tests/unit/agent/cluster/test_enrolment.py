@@ -41,6 +41,7 @@ class Signer:
         self.authority = x509.Authority(x509.new_authority("ca", key, NOW, 9 * DAY), key)
         self.patience = patience
         self.refuse = False
+        self.mistaken = False
         self.valid = DAY
         self.objects: dict[str, dict[str, Any]] = {}
         self.posts = 0
@@ -78,7 +79,7 @@ class Signer:
         assert request.is_signature_valid
         names = [str(part.value) for part in request.subject]
         assert names == ["system:nodes", "system:node:node-1"]
-        public = request.public_key()
+        public = x509.new_key().public_key() if self.mistaken else request.public_key()
 
         class Key:
             """As far as `issue` needs it: it only wants the public half."""
@@ -114,6 +115,23 @@ async def test_a_certificate_is_asked_for_waited_for_and_put_in_force(tmp_path: 
         "kubelet-client-current.pem",
     ], "neither older certificates nor waiting keys stay"
     assert len(signer.objects) == 2, "another key"
+
+
+async def test_a_certificate_of_another_key_is_not_put_in_force_and_the_next_request_is_another_one(
+    tmp_path: Path,
+) -> None:
+    files, signer = CertificateFiles(tmp_path), Signer()
+    await renew(signer, files, "node-1", lambda _: None)
+    good = files.current.read_bytes()
+    signer.mistaken = True
+    with pytest.raises(CertificateError, match="cannot use the new client certificate: not a certificate and its key"):
+        await renew(signer, files, "node-1", lambda _: None)
+    assert files.current.read_bytes() == good
+    load_identity(pair_config(files.current))
+    signer.mistaken = False
+    await renew(signer, files, "node-1", lambda _: None)
+    assert files.current.read_bytes() != good
+    assert len(signer.objects) == 3
 
 
 async def test_an_agent_that_is_killed_while_it_waits_asks_with_the_same_key_again(tmp_path: Path) -> None:
