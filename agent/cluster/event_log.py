@@ -11,6 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from lightkube.models.core_v1 import Pod
+
 from agent.pods.happenings import Happening
 from kube_objects.encode import rfc3339
 
@@ -26,12 +28,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The object that it happened to; a Node has no namespace, and its events are told in `default`."""
+    """The object that it happened to; a Node has no namespace, and its events are told in `default`.
+
+    `pod` says which kind of container a name is.
+    """
 
     namespace: str
     name: str
     uid: str
     kind: str = "Pod"
+    pod: Pod | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ class EventLog:
         found = self._alike.get(kind)
         if found is None or now_s - found.at_s > ALIKE_S:
             found = _Alike(set(), now_s)
-        found.texts.add(text)
+        if len(found.texts) <= ALIKE:
+            found.texts.add(text)
         found.at_s = now_s
         _keep(self._alike, kind, found)
         return len(found.texts) > ALIKE
@@ -113,7 +120,7 @@ class EventLog:
         reference = {
             "apiVersion": "v1", "kind": subject.kind, "name": subject.name, "uid": subject.uid,
             **({"namespace": subject.namespace} if subject.namespace else {}),
-            **({"fieldPath": f"spec.containers{{{one.container}}}"} if one.container else {}),
+            **({"fieldPath": _field_path(subject.pod, one.container)} if one.container else {}),
         }  # fmt: skip
         return {
             "apiVersion": "v1",
@@ -130,6 +137,14 @@ class EventLog:
             "lastTimestamp": _time(now_s),
             "count": 1,
         }
+
+
+def _field_path(pod: Pod | None, container: str) -> str:
+    spec = pod.spec if pod is not None else None
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(one.name == container for one in getattr(spec, kind, None) or ()):
+            return f"spec.{kind}{{{container}}}"
+    return f"spec.containers{{{container}}}"
 
 
 def _keep(held: OrderedDict[Any, T], key: object, value: T) -> None:

@@ -119,7 +119,9 @@ class ClusterPods:
     def _take_happening(self, uid: str, happening: Happening) -> None:
         worker = self._workers.workers.get(uid)
         if worker is not None:
-            self._events.record(Subject(worker.memory.namespace, worker.memory.name, uid), happening)
+            self._events.record(
+                Subject(worker.memory.namespace, worker.memory.name, uid, pod=worker.wish.pod), happening
+            )
 
     def _originals(self) -> dict[Key, Original]:
         found: dict[Key, Original] = {}

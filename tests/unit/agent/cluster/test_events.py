@@ -8,7 +8,9 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
+from lightkube.models.core_v1 import Pod
 
 from agent.cluster.event_log import ALIKE, BURST, COMBINED, REFILL_S, EventLog, Subject
 from agent.cluster.events import QUEUE, EventRecorder
@@ -18,6 +20,7 @@ from agent.pods.steps import CreateSandbox, PrepareVolumes, PullImage, StopConta
 from agent.pods.waiting import Waiting
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError
+from tests.unit.agent.cluster.fake_pods_api import api_pod
 
 POD = Subject("default", "a", "uid-a")
 STARTED = Happening("Started", "Container started", "web")
@@ -32,6 +35,16 @@ def test_an_event_names_the_pod_and_the_container() -> None:
     assert (body["reason"], body["type"], body["count"]) == ("Started", "Normal", 1)
     assert body["source"] == {"component": "kubelet", "host": "node1"}
     assert body["firstTimestamp"] == body["lastTimestamp"] == "1970-01-01T00:16:40Z"
+
+
+@pytest.mark.parametrize("kind", ["containers", "initContainers", "ephemeralContainers"])
+def test_an_event_names_the_kind_of_the_container(kind: str) -> None:
+    whole = api_pod("a")
+    whole["spec"] |= {kind: [*whole["spec"].get(kind, ()), {"name": "one", "image": "web:1"}]}
+    subject = Subject("default", "a", "uid-a", pod=msgspec.convert(whole, Pod))
+    write = EventLog("node1").take(subject, Happening("Started", "Container started", "one"), 1000.0)
+    assert write is not None
+    assert write.body["involvedObject"]["fieldPath"] == f"spec.{kind}{{one}}"
 
 
 def test_an_event_of_a_node_is_told_in_the_default_namespace() -> None:
@@ -58,6 +71,7 @@ def test_much_that_is_alike_is_combined() -> None:
     told = [log.take(POD, Happening("Unhealthy", f"said {number}", "web", True), 1000.0) for number in range(15)]
     texts = [write.body["message"] for write in told if write is not None]
     assert [text.startswith(COMBINED) for text in texts] == [number >= ALIKE for number in range(15)]
+    assert [len(one.texts) for one in log._alike.values()] == [ALIKE + 1], "texts do not pile up"
     assert told[-1] is not None
     assert told[-1].body["count"] == 15 - ALIKE
 
