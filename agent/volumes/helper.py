@@ -21,29 +21,25 @@ class HelperError(Exception):
     """The operation failed as a whole or did not end in time; the text is the cause."""
 
 
+class HelperTimeoutError(HelperError):
+    """It did not end in time, as where a file system does not answer; any other end says nothing about that."""
+
+
 async def run_helper(operation: str, *arguments: str, deadline_s: float) -> list[str]:
-    """The worker's answers. Raises HelperError.
+    """The worker's answers. Raises HelperError, HelperTimeoutError after the deadline.
 
     A worker that hangs in the kernel cannot be killed; it is left behind and ends when the kernel lets it.  Programs
     that it has started are killed with it.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-S",
-        _WORKER,
-        operation,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = await _start(operation, *arguments)
+    except OSError as error:
+        raise HelperError(f"cannot start the helper: {error.strerror}") from error
     try:
         async with asyncio.timeout(deadline_s):
             output, errors = await process.communicate()
     except TimeoutError:
-        raise HelperError(f"no answer within {deadline_s:g} s") from None
+        raise HelperTimeoutError(f"no answer within {deadline_s:g} s") from None
     finally:
         if process.returncode is None:
             await _kill(process)
@@ -51,6 +47,20 @@ async def run_helper(operation: str, *arguments: str, deadline_s: float) -> list
         lines = errors.decode(errors="replace").strip().splitlines()
         raise HelperError(lines[-1] if lines else f"the helper ended with {process.returncode}")
     return [os.fsdecode(answer) for answer in output.split(b"\0")[:-1]]
+
+
+async def _start(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        _WORKER,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

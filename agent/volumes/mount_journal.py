@@ -20,8 +20,8 @@ _NAME = "mounts"
 def note_mounts(pod_dir: str, paths: Iterable[str]) -> None:
     """Write down that these are about to be mounted, as the kernel will name them. Raises OSError."""
     known = own_mounts(pod_dir)
-    lines = "".join(f"{json.dumps(path)}\n" for path in map(real_place, paths) if path not in known)
-    if lines:
+    lines = "".join(f"\n{json.dumps(path)}\n" for path in map(real_place, paths) if path not in known)
+    if lines:  # each begins anew: a crash may have cut off the last one
         fd = os.open(os.path.join(pod_dir, _NAME), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(fd, "a", encoding="utf-8") as file:
             file.write(lines)

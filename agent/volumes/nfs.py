@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from agent.volumes.errors import setup_failed
-from agent.volumes.helper import HelperError, run_helper
+from agent.volumes.helper import HelperError, HelperTimeoutError, run_helper
 from agent.volumes.mount_journal import note_mounts, unmounted
 from agent.volumes.plan import NfsVolume
 from agent.volumes.pod_files import make_dirs
@@ -47,10 +47,17 @@ async def mount_exports(volumes: Sequence[NfsVolume], directory: str, root_dir: 
 
 
 async def answers(path: str) -> bool:
-    """Whether the file system that is mounted there says anything at all."""
+    """Whether the file system that is mounted there says anything at all. Raises HelperError when that is not known."""
+    try:
+        return await _answers(path)
+    except HelperError:  # the helper's own end, somebody may have killed it
+        return await _answers(path)
+
+
+async def _answers(path: str) -> bool:
     try:
         await run_helper("look-at", path, deadline_s=LOOK_S)
-    except HelperError:
+    except HelperTimeoutError:
         return False
     return True
 
@@ -71,6 +78,8 @@ async def _mount(volume: NfsVolume) -> str:
 
 
 async def _hear_from(volume: NfsVolume) -> str:
-    if await answers(volume.host_path):
-        return ""
-    return f"cannot use {volume.export}: the server does not answer within {LOOK_S:g} s"
+    try:
+        silent = not await answers(volume.host_path)
+    except HelperError as error:
+        return f"cannot use {volume.export}: {error}"
+    return f"cannot use {volume.export}: the server does not answer within {LOOK_S:g} s" if silent else ""

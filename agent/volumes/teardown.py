@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from agent.container_spec.paths import EMPTY_DIR_PLUGIN
 from agent.volumes.errors import VolumeError
-from agent.volumes.helper import HelperError, run_helper
+from agent.volumes.helper import HelperError, HelperTimeoutError, run_helper
 from agent.volumes.mount_journal import own_mounts, read_mounts
 from agent.volumes.mounts import MountPoint
 from agent.volumes.nfs import NFS_TYPES, answers
@@ -87,14 +87,21 @@ async def _unmount_own(pod: str) -> list[MountPoint]:
     own = [mount.path for mount in reversed(mounted) if mount.path in journal or _is_old_tmpfs(pod, mount)]
     if own:
         try:
-            complaints = await run_helper("unmount", *own, deadline_s=_UNMOUNT_S)
-            _LOG.debug("unmounted %s: %s", own, complaints)
-        except HelperError as error:
+            await _unmount(pod, own)
+        except HelperError as error:  # nobody knows of a server that is silent: nothing is forced, the next try comes
             _LOG.warning("cannot unmount %s: %s", ", ".join(own), error)
-            await _detach(pod, own)
-        await _detach(pod, [mount.path for mount in _remote(pod, own) if not await answers(mount.path)])
         mounted = read_mounts(pod)
     return list(mounted)
+
+
+async def _unmount(pod: str, own: Sequence[str]) -> None:
+    try:
+        complaints = await run_helper("unmount", *own, deadline_s=_UNMOUNT_S)
+        _LOG.debug("unmounted %s: %s", own, complaints)
+    except HelperTimeoutError as error:
+        _LOG.warning("cannot unmount %s: %s", ", ".join(own), error)
+        await _detach(pod, own)
+    await _detach(pod, [mount.path for mount in _remote(pod, own) if not await answers(mount.path)])
 
 
 async def _detach(pod: str, own: Sequence[str]) -> None:

@@ -56,6 +56,30 @@ def test_an_export_is_mounted_once_and_goes_with_the_pod(tmp_path: Path) -> None
     assert seen == {"calls": 1, "mounts": 1, "named": True, "kept": True, "left": 0}
 
 
+def test_nothing_is_forced_because_the_helper_was_killed(tmp_path: Path) -> None:
+    seen = in_mount_namespace(
+        tmp_path,
+        PROLOGUE
+        + """
+        from agent.volumes import helper
+        await prepare_volumes(one, str(top))
+        worker, asked = top / "worker.py", top / "asked"
+        tells = f"print(sys.argv[1], file=open({str(asked)!r}, 'a'), flush=True)"
+        worker.write_text(f"import os, sys; {tells}; os.kill(os.getpid(), 9)")
+        real, helper._WORKER = helper._WORKER, str(worker)
+        try:
+            await remove_pod_dir(str(top), "u1")
+        except VolumeError as error:
+            seen["error"] = str(error).endswith("/files: tmpfs is mounted there")
+        seen["asked"], seen["mounts"] = asked.read_text().split(), count()
+        helper._WORKER = real
+        await remove_pod_dir(str(top), "u1")
+        seen["left"] = count() + (top / "pods/u1").exists()
+        """,
+    )
+    assert seen == {"error": True, "asked": ["unmount"], "mounts": 1, "left": 0}
+
+
 def test_a_silent_server_keeps_its_pod_from_starting_and_not_from_going(tmp_path: Path) -> None:
     if not os.path.exists("/dev/fuse"):
         pytest.skip("needs /dev/fuse")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ async def test_a_helper_without_an_answer_in_time_is_killed(tmp_path: Path) -> N
 async def test_an_unknown_operation_is_an_error() -> None:
     with pytest.raises(HelperError, match="unknown operation dance"):
         await run_helper("dance", deadline_s=20)
+
+
+async def test_a_helper_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(HelperError, match="cannot start the helper: No such file or directory"):
+        await run_helper("check-host-paths", deadline_s=20)
 
 
 def test_mountinfo_paths_are_unescaped_and_compared_by_whole_names() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from lightkube.models import core_v1
 
-from agent.volumes import nfs, nfs_mount
+from agent.volumes import helper, nfs, nfs_mount
 from agent.volumes.errors import VolumeError
-from agent.volumes.mount_journal import own_mounts
+from agent.volumes.helper import HelperError
+from agent.volumes.mount_journal import note_mounts, own_mounts
 from agent.volumes.plan import nfs_sources
 from agent.volumes.pod_dir import prepare_volumes
 from agent.volumes.teardown import remove_pod_dir
@@ -38,7 +39,7 @@ async def test_each_is_mounted_as_the_kubelet_does_it_once_it_is_written_down(tm
     path = tmp_path / HOME / "files"
     assert mount.calls == [f"-t nfs -- nfs.example.org:/export {path}"]
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o750
-    assert (tmp_path / "journal").read_text() == f'"{path}"\n'
+    assert (tmp_path / "journal").read_text() == f'\n"{path}"\n'
     assert own_mounts(str(tmp_path / "pods/u1")) == {str(path)}
     await remove_pod_dir(str(tmp_path), "u1")
     assert not (tmp_path / "pods/u1").exists()
@@ -88,3 +89,32 @@ async def test_a_server_that_is_silent_is_named_and_nothing_goes_on_waiting_for_
     assert str(caught.value) == text
     assert mount.calls
     assert await mount.ends()
+
+
+async def test_a_server_is_silent_when_time_is_over_and_not_when_the_helper_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, worker = tmp_path / "once", tmp_path / "worker.py"
+    worker.write_text(f"import os\nos.unlink({str(once)!r})\nos.kill(os.getpid(), 9)\n")
+    monkeypatch.setattr(helper, "_WORKER", str(worker))
+    once.touch()
+    with pytest.raises(HelperError, match="No such file"):  # the second one, which has a fault of its own
+        await nfs.answers(str(tmp_path))
+    worker.write_text(
+        f"import os\nif os.path.exists({str(once)!r}):\n    os.unlink({str(once)!r})\n    os.kill(os.getpid(), 9)\n"
+    )
+    once.touch()
+    assert await nfs.answers(str(tmp_path))
+    assert not once.exists()
+    monkeypatch.setattr(nfs, "LOOK_S", 0.0)
+    assert not await nfs.answers(str(tmp_path))
+
+
+def test_a_line_that_a_crash_has_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    first, cut, after = (str(tmp_path / name) for name in ("first", "cut", "after"))
+    note_mounts(str(tmp_path), [first, cut])
+    journal = tmp_path / "mounts"
+    journal.write_text(journal.read_text()[:-5])
+    assert own_mounts(str(tmp_path)) == {first}
+    note_mounts(str(tmp_path), [after])
+    assert own_mounts(str(tmp_path)) == {first, after}
