@@ -36,7 +36,7 @@ from proxy.health import Health, health_app, judge, metrics_app
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
-from proxy.modes import make_backend, namer_of_rules, remove_others, usable_families
+from proxy.modes import leave_others, make_backend, namer_of_rules, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.node_settings import apply_settings
 from proxy.once import clean_up, initialize, write_configuration
@@ -203,10 +203,7 @@ class ProxyDaemon:
     async def _leave_one_mode(self) -> None:
         """What another mode left goes when the rules of this one are in place."""
         await self._synced.wait()
-        try:
-            await remove_others(self._mode, self._config.ipvs, self._settings.localnet_note)
-        except BackendError as problem:
-            _log.warning("rules of another mode stay: %s", problem)
+        await leave_others(self._mode, lambda: self._config.ipvs, self._settings.localnet_note)
 
     async def _stop_when(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -8,11 +8,15 @@ they are needed: each costs memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 
 from proxy.backend import Backend, BackendError
 from proxy.ipvs.model import IpvsSettings
 from proxy.routes import ServiceRoute, TrafficSettings
+
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
 def make_backend(mode: str, settings: TrafficSettings, families: tuple[int, ...], ipvs: IpvsSettings) -> Backend:
@@ -83,6 +87,20 @@ def namer_of_rules(mode: str) -> Callable[[ServiceRoute, str], str]:
     else:
         from proxy.iptables.names import rule_names
     return rule_names
+
+
+async def leave_others(mode: str, ipvs: Callable[[], IpvsSettings], localnet_note: str = "") -> None:
+    """`remove_others` until it succeeds, with growing pauses, and with the settings as they are then."""
+    told, pause_s = "", _FIRST_PAUSE_S
+    while True:
+        try:
+            return await remove_others(mode, ipvs(), localnet_note)
+        except BackendError as problem:
+            if str(problem) != told:
+                told = str(problem)
+                _log.warning("rules of another mode stay, trying again: %s", told)
+        await asyncio.sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
 
 async def remove_others(mode: str, ipvs: IpvsSettings, localnet_note: str = "") -> None:
