@@ -42,6 +42,7 @@ from proxy.node_settings import apply_settings
 from proxy.once import clean_up, initialize, write_configuration
 from proxy.only_one import AlreadyRunningError, only_one
 from proxy.own_address import is_own_address
+from proxy.reload import in_force
 from proxy.report import explanation_report
 from proxy.server import CannotListenError, serve_tcp
 from proxy.service_health import ServiceHealthServer
@@ -49,11 +50,6 @@ from proxy.sources.api_objects import NodeObject
 from proxy.sync import Synchronizer, SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
-_ONLY_AT_START = (
-    "mode", "manifest_dir", "manifest_dir_given", "api",
-    "agent_socket", "api_socket", "healthz_bind", "metrics_bind", "bind_address_hard_fail",
-    "conntrack", "oom_score_adj",
-)  # fmt: skip
 _EX_CONFIG = 78
 
 
@@ -233,11 +229,11 @@ class ProxyDaemon:
         if self._api is not None and new.node_name != self._config.node_name:
             _log.warning("the new node name takes effect after a restart")  # its Node is the one that is watched
             new = replace(new, node_name=self._config.node_name)
-        old, self._config = self._config, new
+        old = self._config
+        self._config, waiting = in_force(old, new)
         setup_logging(new.verbosity, as_json=new.log_as_json)
-        for name in _ONLY_AT_START:
-            if getattr(old, name) != getattr(new, name):
-                _log.warning("the new value of %s takes effect after a restart", name)
+        for name in waiting:
+            _log.warning("the new value of %s takes effect after a restart", name)
         self._shape_anew(ipvs_changed=new.ipvs != old.ipvs)
         _log.info("configuration read again")
 
