@@ -1,7 +1,8 @@
 """/containerLogs/NAMESPACE/POD/CONTAINER: what a run of a container has written and goes on to write.  I/O: in threads.
 
 Before: `server`.  Next: `cri_client.log_files` reads, `cri_client.log_text` makes the lines.  A follower ends when its
-run does, as `kubectl logs -f` wants it.
+run does, as `kubectl logs -f` wants it.  Readers are so many and no more, and have threads of their own: nobody else
+waits for a slow disk.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aiohttp import web
 
+from agent.pods.observe import ContainerObservation
+from agent.server.node_api.at_once import AtOnce
 from agent.server.node_api.log_options import LogOptions, parse_log_options
 from agent.server.node_api.targets import VerbError, Worker, Workers, find_pod, find_run
 from cri_client.log_files import RotatedLogError, follow, older_than, open_at_tail, read_new, read_rotated
 from cri_client.log_text import LogText
 
+MAX_LOGS = 500
+_THREADS = 4
 _AT_ONCE_BYTES = 256 << 10
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.05, 0.4
 _LAST_LOOKS = 2
@@ -27,9 +33,11 @@ _LAST_LOOKS = 2
 class ContainerLogs:
     """The verb; `logs_dir` as podLogsDir."""
 
-    def __init__(self, workers: Workers, logs_dir: Path) -> None:
+    def __init__(self, workers: Workers, logs_dir: Path, limit: int = MAX_LOGS) -> None:
         self._workers = workers
         self._logs_dir = logs_dir
+        self._threads = ThreadPoolExecutor(_THREADS, "logs")
+        self.at_once = AtOnce(limit, "logs")
 
     async def get(self, request: web.BaseRequest, namespace: str, pod: str, container: str) -> web.StreamResponse:
         """Raises VerbError before the first byte."""
@@ -37,16 +45,21 @@ class ContainerLogs:
         worker = find_pod(self._workers(), namespace, pod)
         run = find_run(worker, container, previous=options.previous)
         directory = self._logs_dir / f"{namespace}_{pod}_{worker.uid}" / container
-        reader = _Reader(directory, run.attempt, options)
+        with self.at_once:
+            return await self._answer(request, _Reader(directory, run.attempt, options, self._threads), worker, run)
+
+    async def _answer(
+        self, request: web.BaseRequest, reader: _Reader, worker: Worker, run: ContainerObservation
+    ) -> web.StreamResponse:
         try:
-            await asyncio.to_thread(reader.open)
+            await reader.open()
         except OSError as error:
-            raise VerbError(500, f"cannot read {directory / f'{run.attempt}.log'}: {error.strerror}") from None
+            raise VerbError(500, f"cannot read {reader.path}: {error.strerror}") from None
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         response.enable_chunked_encoding()
         try:
             await response.prepare(request)
-            await _send(response, reader, lambda: _is_running(worker, container, run.id))
+            await _send(response, reader, lambda: _is_running(worker, run))
             await response.write_eof()
         finally:
             reader.close()
@@ -58,7 +71,7 @@ async def _send(response: web.StreamResponse, reader: _Reader, runs: Callable[[]
     pause_s, looks = _FIRST_PAUSE_S, 0
     while True:
         going = runs()
-        text, more = await asyncio.to_thread(reader.read)
+        text, more = await reader.read()
         if text:
             await response.write(text)
             pause_s = _FIRST_PAUSE_S
@@ -73,15 +86,17 @@ async def _send(response: web.StreamResponse, reader: _Reader, runs: Callable[[]
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
 
 
-def _is_running(worker: Worker, container: str, run_id: str) -> bool:
-    found = worker.seen.latest(container) if worker.seen is not None else None
-    return found is not None and found.id == run_id and found.may_run
+def _is_running(worker: Worker, run: ContainerObservation) -> bool:
+    found = worker.seen.latest(run.name) if worker.seen is not None else None
+    return found is not None and found.id == run.id and found.may_run
 
 
 class _Reader:
-    """Blocking; one thread at a time."""
+    """One thread at a time."""
 
-    def __init__(self, directory: Path, attempt: int, options: LogOptions) -> None:
+    def __init__(self, directory: Path, attempt: int, options: LogOptions, threads: ThreadPoolExecutor) -> None:
+        self.path = directory / f"{attempt}.log"
+        self._threads = threads
         self._directory = directory
         self._attempt = attempt
         self._options = options
@@ -94,8 +109,15 @@ class _Reader:
         self._blocks: Iterator[bytes] = iter(())
         self._open = contextlib.ExitStack()
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Raises OSError."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._open_files)
+
+    async def read(self) -> tuple[bytes, bool]:
+        """Some text, b"" where nothing is new, and whether there may be more."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read)
+
+    def _open_files(self) -> None:
         file = open_at_tail(self._directory, self._attempt, self._options.tail)
         self._open.enter_context(file)
         older = older_than(file, self._directory, self._attempt)
@@ -107,8 +129,7 @@ class _Reader:
         before = read_rotated(older, file, self._options.tail)
         self._blocks = _blocks(before, going_on)
 
-    def read(self) -> tuple[bytes, bool]:
-        """Some text, b"" where nothing is new, and whether there may be more."""
+    def _read(self) -> tuple[bytes, bool]:
         parts: list[bytes] = []
         size = 0
         while size < _AT_ONCE_BYTES:

@@ -75,7 +75,7 @@ class NodeApi:
         self._listening = listening
         self._reviews = Reviews(client, self._config, config.node_name)
         self._tls = ServerTls(self._config, config.cluster.cert_dir, config.node_name)
-        self._logs = ContainerLogs(workers, config.pod_logs_dir)
+        self.logs = ContainerLogs(workers, config.pod_logs_dir)
         self.streams = Streams(runtime, workers, self._config.stream_idle_s)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
         self._runtime = runtime
@@ -115,7 +115,7 @@ class NodeApi:
             "pods": _Verb(self._pods, (0,)),
             "runningpods": _Verb(self._running_pods, (0,), debugging=True),
             "configz": _Verb(self._configz, (0,), debugging=True),
-            "containerLogs": _Verb(lambda r, p: self._logs.get(r, *p), (3,), debugging=True),
+            "containerLogs": _Verb(lambda r, p: self.logs.get(r, *p), (3,), debugging=True),
             "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, debugging=True),
             "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, debugging=True),
             "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, debugging=True),

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from agent.server.node_api.at_once import AtOnce
 from agent.server.node_api.stream_options import is_upgrade, is_websocket, parse_ports, parse_stream_options
 from agent.server.node_api.targets import VerbError, Workers, find_pod, find_running
 from agent.server.node_api.tunnel import StreamRefusedError, tunnel
@@ -23,14 +24,13 @@ _STATUS = {Code.NOT_FOUND: 404, Code.RESOURCE_EXHAUSTED: 429, Code.INVALID_ARGUM
 
 
 class Streams:
-    """The verbs; `open` counts the streams that there are."""
+    """The verbs."""
 
     def __init__(self, runtime: Runtime, workers: Workers, idle_s: float, limit: int = MAX_STREAMS) -> None:
         self._runtime = runtime
         self._workers = workers
         self._idle_s = idle_s
-        self._limit = limit
-        self.open = 0
+        self.at_once = AtOnce(limit, "streams")
 
     async def exec(
         self, request: web.BaseRequest, namespace: str, pod: str, container: str, uid: str = ""
@@ -80,7 +80,7 @@ class Streams:
         if command == [""]:
             raise VerbError(400, "you must specify a command: cmd=")
         run = find_running(find_pod(self._workers(), namespace, pod, uid), container)
-        with self._counted():
+        with self.at_once:
             answer = await _of_runtime(self._runtime.exec_sync(run.id, command))
         if answer.exit_code:
             output = (answer.stdout + answer.stderr).decode("utf-8", "replace")
@@ -90,28 +90,12 @@ class Streams:
     async def _stream(self, request: web.BaseRequest, ask: Callable[[], Awaitable[str]]) -> web.StreamResponse:
         if not is_upgrade(request.headers):
             raise VerbError(400, "Upgrade request required")
-        with self._counted():
+        with self.at_once:
             url = await _of_runtime(ask())
             try:
                 return await tunnel(request, url, self._idle_s)
             except StreamRefusedError as error:
                 raise VerbError(error.status, str(error)) from None
-
-    def _counted(self) -> _Counted:
-        if self.open >= self._limit:
-            raise VerbError(429, f"{self._limit} streams are open on this node, which is the most")
-        return _Counted(self)
-
-
-class _Counted:
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
-
-    def __enter__(self) -> None:
-        self._streams.open += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._streams.open -= 1
 
 
 async def _of_runtime(asked: Awaitable[T]) -> T:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import json
 import socket
 import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from agent.server.node_api import listener, server
+from agent.server.node_api import listener, server, tls
 from agent.server.node_api.caller import Caller, caller_of_certificate
 from agent.server.node_api.paths import EXEC_CLASS, Need, PathError, need_of, split_path
 from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews
@@ -212,7 +215,7 @@ async def test_bytes_go_through_untouched_and_the_runtime_never_sees_who_asks(tm
         assert ADMIN.encode() not in head
         assert api.runtime.calls == [("exec", "c1", ("sh", "-c"), ("stderr", "stdin", "stdout"))]
         writer.close()
-        await until(lambda: (api.api.streams.open, api.stream_server.open) == (0, 0))
+        await until(lambda: (api.api.streams.at_once.open, api.stream_server.open) == (0, 0))
 
 
 async def test_a_slow_client_gets_all_that_the_runtime_had_said_before_it_ended(
@@ -237,7 +240,7 @@ async def test_a_slow_client_gets_all_that_the_runtime_had_said_before_it_ended(
             await asyncio.sleep(0.03)  # a slow one
         assert got == size
         writer.close()
-        await until(lambda: api.api.streams.open == 0)
+        await until(lambda: api.api.streams.at_once.open == 0)
 
 
 async def test_a_websocket_goes_through_as_well(tmp_path: Path) -> None:
@@ -267,18 +270,18 @@ async def test_hundreds_of_streams_one_after_the_other_leave_nothing(tmp_path: P
 
         for _ in range(15):
             await asyncio.gather(*(once(number) for number in range(20)))
-        await until(lambda: (api.api.streams.open, api.stream_server.open) == (0, 0))
+        await until(lambda: (api.api.streams.at_once.open, api.stream_server.open) == (0, 0))
         tasks = [one for one in asyncio.all_tasks() if "start" in repr(one.get_coro())]
         await until(lambda: all(one.done() for one in tasks))
 
 
 async def test_a_stream_in_which_nothing_moves_ends_and_there_are_only_so_many(tmp_path: Path) -> None:
     async with served(tmp_path, "--streaming-connection-idle-timeout=1s") as api:
-        api.api.streams._limit = 1
+        api.api.streams.at_once.limit = 1
         reader, _writer = await opened(api)
         assert await status_of(api, EXEC, SPDY) == 429
         assert await reader.read() == b""
-        await until(lambda: api.api.streams.open == 0)
+        await until(lambda: api.api.streams.at_once.open == 0)
 
 
 async def test_a_half_open_upgrade_ends_with_its_client(tmp_path: Path) -> None:
@@ -288,9 +291,9 @@ async def test_a_half_open_upgrade_ends_with_its_client(tmp_path: Path) -> None:
         api.stream_server.answer = b"HTTP/1.1 101 x\r\n"  # and never ends its answer
         reader, writer, head = await api.raw(ADMIN)
         writer.write(f"POST {EXEC} HTTP/1.1\r\n".encode() + head + b"Connection: upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
-        await until(lambda: api.api.streams.open == 1)
+        await until(lambda: api.api.streams.at_once.open == 1)
         writer.transport.abort()
-        await until(lambda: (api.api.streams.open, api.stream_server.open) == (0, 0))
+        await until(lambda: (api.api.streams.at_once.open, api.stream_server.open) == (0, 0))
         assert await reader.read() == b""
 
 
@@ -394,6 +397,30 @@ async def test_a_follower_gets_what_comes_until_the_run_has_ended(tmp_path: Path
             assert await answer.content.readline() == b"four\n"
             api.workers["uid-1"].seen = worker(running=False).seen
             assert await answer.content.read() == b""
+
+
+async def test_readers_of_logs_are_so_many_and_take_no_threads_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 3600.0)
+    loop, free = asyncio.get_running_loop(), threading.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(free.set)
+        api = await stack.enter_async_context(served(tmp_path))
+        session = await stack.enter_async_context(api.session(ADMIN))
+        write_logs(api)
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, free.wait)
+        api.api.logs.at_once.limit = 1
+        path = "/containerLogs/default/web/main"
+        async with session.get(f"{path}?follow=1&tailLines=1") as first:
+            assert await first.content.readline() == b"three\n"
+            async with session.get(path) as second:
+                assert second.status == 429
+                assert "1 logs are open on this node, which is the most" in await second.text()
+        await until(lambda: api.api.logs.at_once.open == 0)
+        async with session.get(path) as again:
+            assert again.status == 200
 
 
 async def test_huge_headers_bodies_and_slow_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
