@@ -30,6 +30,7 @@ def routes() -> list[str]:
 
 def test_only_our_routes_are_touched_and_the_rest_of_the_table_stays(node: Node) -> None:
     sh("ip route add 10.244.9.0/24 via 192.168.50.2 proto static")
+    sh(f"ip route add 10.244.1.0/24 via 192.168.50.2 proto {PROTOCOL} table 100")  # one that is wanted, elsewhere
     before = routes()
     assert apply_routes(WANTED) == ()
     assert f"10.244.1.0/24 via 192.168.50.2 dev eth0 proto {PROTOCOL}" in routes()
@@ -42,6 +43,7 @@ def test_only_our_routes_are_touched_and_the_rest_of_the_table_stays(node: Node)
     ]
     assert apply_routes(()) == ()
     assert routes() == before
+    assert "10.244.1.0/24" in sh("ip route show table 100")
 
 
 def test_a_node_of_another_network_is_named_and_the_others_are_routed(node: Node) -> None:
