@@ -258,6 +258,8 @@ def make_node(variant: str) -> Node:
     namespace, neighbour = Namespace(), Namespace()
     # The neighbour is also the way out, and redirects would use up its share of ICMP messages before a REJECT can.
     namespace.sysctl(ipv4__conf__all__send_redirects="0", ipv4__conf__default__send_redirects="0")
+    # A new namespace has the machine's value, and on a node that is what a proxy has set it to.
+    namespace.sysctl(ipv4__conf__all__route_localnet="0", ipv4__conf__default__route_localnet="0")
     namespace.sysctl(ipv4__ip_forward="1", ipv6__conf__all__forwarding="1", ipv6__conf__default__accept_dad="0")
     namespace.ip(
         "link set lo up",
