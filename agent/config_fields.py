@@ -251,7 +251,13 @@ FLAGS: Mapping[str, ConfigField] = {
             "hostname-override", "string", "", "hostname-override", note="the node's name; else the host's, lower case"
         ),
         used("node-ip", "string", "", "node-ip", note="one address, or one of each family with a comma"),
-        used("node-labels", "map", {}, "node-labels", note="checked by nodeSelector of static pods"),
+        used(
+            "node-labels",
+            "map",
+            {},
+            "node-labels",
+            note="labels of the Node, and what nodeSelector of static pods is checked against",
+        ),
         used("kubeconfig", "string", "", "kubeconfig", note="joins the cluster that it names; docs/cluster.md"),
         joined(
             "bootstrap-kubeconfig",

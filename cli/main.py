@@ -55,10 +55,14 @@ class LazyGroup(click.Group):
         return command
 
 
+# What may be read is for the command to say, in its own words.
+_PLACE = click.Path(path_type=Path, readable=False)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--root-dir",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     default=DEFAULT_ROOT_DIR,
     envvar="LONGSHORE_ROOT_DIR",
     show_default=True,
@@ -67,14 +71,14 @@ class LazyGroup(click.Group):
 )
 @click.option(
     "--agent-socket",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     envvar="LONGSHORE_AGENT_SOCKET",
     show_envvar=True,
     help="Socket of the agent.  [default: ROOT_DIR/agent.sock]",
 )
 @click.option(
     "--proxy-socket",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     default=DEFAULT_PROXY_SOCKET,
     envvar="LONGSHORE_PROXY_SOCKET",
     show_default=True,
@@ -83,14 +87,14 @@ class LazyGroup(click.Group):
 )
 @click.option(
     "--manifest-dir",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     envvar="LONGSHORE_MANIFEST_DIR",
     show_envvar=True,
     help="Directory of pod manifests.  [default: the agent's staticPodPath]",
 )
 @click.option(
     "--service-dir",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     envvar="LONGSHORE_SERVICE_DIR",
     show_envvar=True,
     help="Directory of service manifests.  [default: the proxy's --manifest-dir]",

@@ -28,9 +28,9 @@ AGENT = Prose(
     about="run the pods of this node",
     synopsis="longshore-agent --config /etc/longshore/agent.yaml [FLAGS]",
     description="""
-Runs the static pods of a directory on this machine through the runtime's CRI socket. Takes the flags and the
-configuration file of the kubelet; longshore-agent.yaml(5) describes the file. A flag beats the file, the file beats the
-default.
+Runs the static pods of a directory on this machine, and with --kubeconfig the pods that an API server has for it,
+through the runtime's CRI socket. Takes the flags and the configuration file of the kubelet; longshore-agent.yaml(5)
+describes the file. A flag beats the file, the file beats the default.
 
 A stop, a crash or an upgrade of the agent changes nothing that runs: the next start observes and adopts.
 
@@ -42,9 +42,10 @@ PROXY = Prose(
     about="program the services of this node into the kernel",
     synopsis="longshore-proxy --config /etc/longshore/proxy.yaml [FLAGS]\nlongshore-proxy --cleanup",
     description="""
-Reads manifests of Services and EndpointSlices from a directory and the pods from the agent, and programs the kernel's
-packet filter. Takes the flags and the configuration file of kube-proxy; longshore-proxy.yaml(5) describes the file.
-With --config, only --hostname-override, -v, --cleanup, --manifest-dir, --agent-socket and --api-socket still count.
+Reads Services and EndpointSlices from a directory, with the pods from the agent, or all of it from an API server, and
+programs the kernel's packet filter. Takes the flags and the configuration file of kube-proxy; longshore-proxy.yaml(5)
+describes the file. With --config, only --hostname-override, --master, -v, --cleanup, --manifest-dir, --agent-socket,
+--api-socket, --node-labels, --deny-service-external-ips, --init-only and --write-config-to still count.
 
 A stop leaves every rule in place; --cleanup takes them away.
 
@@ -76,8 +77,8 @@ PROXY_FILE = Prose(
     description="""
 A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) in YAML. An unknown field is an error that names the nearest
 known one. The proxy reads the file when it starts and at SIGHUP (systemctl reload longshore-proxy); a file that is
-wrong at SIGHUP changes nothing. Directories, sockets, listening addresses and conntrack settings take effect after a
-restart.
+wrong at SIGHUP changes nothing. The mode, the API server, directories, sockets, listening addresses,
+bindAddressHardFail, oomScoreAdj and conntrack settings take effect after a restart.
 
 An error is one line that names file, line and field; the exit status is then 78.
 """,

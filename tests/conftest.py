@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from lab.control_plane_build import is_built
 from lab.host import LabHost
 
 OUTCOME = pytest.StashKey[bool]()
@@ -68,6 +69,12 @@ def group_of(nodeid: str) -> str:
         if directory in ("lab", "contract") and parameters.startswith(runtime):
             return f"{directory} {runtime}"
     return path
+
+
+def need_control_plane() -> None:
+    """Skip where nobody has built it."""
+    if not is_built():
+        pytest.skip("the control plane is not built on this machine: `make test-cluster` builds it, or says why not")
 
 
 @pytest.fixture

@@ -22,14 +22,14 @@ import pytest
 
 from lab.containerd import PrivateContainerd
 from lab.control_plane import PROXY, ControlPlane
-from lab.control_plane_build import control_plane_directory, is_built
+from lab.control_plane_build import control_plane_directory
 from lab.host import LabHost
 from lab.images import load_images
 from lab.machine import wait_until
 from lab.manifests import is_ready
 from lab.node import LabNode
 from tests.cluster.relay import Relay, Road
-from tests.conftest import OUTCOME
+from tests.conftest import OUTCOME, need_control_plane
 from tests.kernel.netlab import NFTABLES, NODE_IP, Namespace, Node, make_node
 from tests.kernel.proxy_process import ProxyProcess
 
@@ -69,8 +69,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    if not is_built():
-        pytest.skip("the control plane is not built on this machine: `make test-cluster` builds it, or says why not")
+    need_control_plane()
     base = Path(tempfile.mkdtemp(prefix="longshore-cluster-"))
     try:
         with ThreadPoolExecutor(1) as outside, ControlPlane(base, control_plane_directory()) as plane:

@@ -6,15 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-
-from lab.control_plane_build import is_built
 from lab.host import LabHost
+from tests.conftest import need_control_plane
 
 
 def test_the_demo_shows_everything_and_leaves_nothing(demo_host: LabHost) -> None:
-    if not is_built():
-        pytest.skip("the control plane is not built on this machine: `make test-cluster` builds it, or says why not")
+    need_control_plane()
     done = demo_host.run([sys.executable, "-m", "lab.demo", "--cluster"], check=False, timeout_s=280)
     assert done.returncode == 0, done.stdout + done.stderr
     for scene in (

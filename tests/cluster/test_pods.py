@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from agent.cluster.status_writer import HOLD_S
 from lab.images import WEB_IMAGE, WEB_IMAGE_2
 from tests.cluster.conftest import Member
 
@@ -101,6 +103,7 @@ def test_a_new_agent_adopts_them_without_a_write(member: Member) -> None:
         return len(entries) == 2 and all(one["waiting"] == [] for one in entries)
 
     member.wait(adopted, "the new agent to have looked at both")
+    time.sleep(2 * HOLD_S)  # what nobody waits for is held so long before it is written
     assert member.node.processes() == before
     assert {pod["metadata"]["uid"]: pod["metadata"]["resourceVersion"] for pod in running(member, label)} == versions
 

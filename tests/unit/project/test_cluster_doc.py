@@ -21,3 +21,11 @@ def test_every_cited_test_exists(page: str) -> None:
         if not (ROOT / path).is_file() or (name and f"def {name}(" not in (ROOT / path).read_text())
     ]
     assert missing == []
+
+
+def test_every_test_of_the_nodes_api_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "api-10250.md").read_text()))
+    places = [*(ROOT / "tests/unit/agent/server").glob("test_*.py"), ROOT / "tests/cluster/test_node_api.py"]
+    text = "".join(path.read_text() for path in places)
+    assert named
+    assert [name for name in named if f"def {name}(" not in text] == []

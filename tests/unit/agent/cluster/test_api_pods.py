@@ -147,6 +147,7 @@ async def test_a_new_agent_adopts_pods_without_a_change_or_a_write_and_kills_non
         await joined.until(lambda: len(joined.runtime.sandboxes) == 1)
         await joined.node.until(lambda: all(worker.idle for worker in joined.node.workers.workers.values()))
         assert len(joined.node.running_containers()) == 1
+        await joined.until(lambda: not (joined.writer._due or joined.writer._busy or joined.writer._since))
         assert joined.api.requests == []
 
 

@@ -276,7 +276,7 @@ async def test_hundreds_of_streams_one_after_the_other_leave_nothing(tmp_path: P
 
 
 async def test_a_stream_in_which_nothing_moves_ends_and_there_are_only_so_many(tmp_path: Path) -> None:
-    async with served(tmp_path, "--streaming-connection-idle-timeout=1s") as api:
+    async with served(tmp_path, "--streaming-connection-idle-timeout=3s") as api:
         api.api.streams.at_once.limit = 1
         reader, _writer = await opened(api)
         assert await status_of(api, EXEC, SPDY) == 429
@@ -424,7 +424,6 @@ async def test_readers_of_logs_are_so_many_and_take_no_threads_of_others(
 
 
 async def test_huge_headers_bodies_and_slow_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "REQUEST_S", 0.3)
     async with served(tmp_path) as api:
         reader, writer, _ = await api.raw()
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * (1 << 20))
@@ -434,6 +433,7 @@ async def test_huge_headers_bodies_and_slow_clients(tmp_path: Path, monkeypatch:
         writer.write(b"POST /run/default/web/main?cmd=ls HTTP/1.1\r\n" + head + b"Content-Length: 99999999\r\n\r\n")
         assert (await reader.readline()).split()[1] == b"413"
         writer.close()
+        monkeypatch.setattr(listener, "REQUEST_S", 0.3)
         reader, writer, head = await api.raw(ADMIN)
         writer.write(b"GET /healthz HTTP/1.1\r\nHo")  # and nothing more
         assert await reader.read() == b""
