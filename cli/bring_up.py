@@ -120,9 +120,8 @@ def write_network(cluster: Cluster, cni_conf: Path, pod_cidrs: list[str]) -> Pat
         text = bridge_conflist(pod_cidrs, host_ports=HOST_PORTS in plugins)
     except ValueError as error:
         raise ControlPlaneError(f"cannot make a pod network: the Node's podCIDR: {error}") from None
+    cluster.files.record.note({}, trees=[LEASES])  # before the first pod can have one
     made = cluster.files.write({place: Content(text, PUBLIC)})
-    if made:
-        cluster.files.record.note({}, [LEASES])
     return place if made else None
 
 

@@ -69,7 +69,7 @@ class Files:
         directories = list(_missing_parents(path / "x"))
         try:
             if not data.exists():
-                self.record.note({}, [*directories, data])
+                self.record.note({}, directories, [data])
             for directory in directories:
                 directory.mkdir(mode=0o700 if directory == path else 0o755)
         except OSError as error:

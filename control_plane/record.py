@@ -16,11 +16,14 @@ from control_plane.errors import ControlPlaneError
 from daemonkit.files import remove_durably, write_atomic
 
 NAME = "longshore.json"
+TREE = "tree"
 _VERSIONS_KEPT = 2  # the content that was there, and the one that a crash may have kept from getting there
 
 
 class Record:
-    """`settings` as they were given, `made`: path -> digests of what we wrote there (none for a directory)."""
+    """`settings` as they were given, `made`: path -> digests of what we wrote there (none for a directory and
+    for a file that somebody else writes for us, TREE for a directory that goes with all that is in it).
+    """
 
     def __init__(self, directory: Path) -> None:
         """Read it. Raises ControlPlaneError for a file that is not ours to understand."""
@@ -47,11 +50,15 @@ class Record:
             self.settings = dict(settings)
             self._save()
 
-    def note(self, contents: Mapping[Path, bytes], directories: Iterable[Path] = ()) -> None:
+    def note(
+        self, contents: Mapping[Path, bytes], directories: Iterable[Path] = (), trees: Iterable[Path] = ()
+    ) -> None:
         """That these are ours, before they are made. Raises OSError."""
         before = {path: list(digests) for path, digests in self.made.items()}
         for directory in directories:
             self.made.setdefault(directory, [])
+        for tree in trees:
+            self.made[tree] = [TREE]
         for path, data in contents.items():
             digests = [one for one in self.made.get(path, []) if one != digest(data)]
             self.made[path] = [*digests, digest(data)][-_VERSIONS_KEPT:]
@@ -70,6 +77,15 @@ class Record:
     def wrote(self, path: Path, data: bytes) -> bool:
         """Whether `data` at `path` is as we left it."""
         return digest(data) in self.made.get(path, [])
+
+    def is_changed(self, path: Path) -> bool:
+        """Whether the file there is none that we wrote: somebody has put another in its place. Raises OSError."""
+        return bool(self.made.get(path)) and path.is_file() and not self.wrote(path, path.read_bytes())
+
+    @property
+    def trees(self) -> frozenset[Path]:
+        """Directories that go with all that is in them."""
+        return frozenset(path for path, digests in self.made.items() if digests == [TREE])
 
     def _save(self) -> None:
         for parent in self.path.parents:

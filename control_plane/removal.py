@@ -25,11 +25,11 @@ def remove_file(record: Record, path: Path) -> None:
 
 
 def remove_all(record: Record, trees: frozenset[Path]) -> tuple[Path, ...]:
-    """Everything of ours; directories only when nothing else is in them, but for `trees`. What was removed.
-
-    Raises ControlPlaneError.
+    """Everything of ours; directories only when nothing else is in them, but for `trees` and those that are noted as
+    such; no file that somebody else has put in the place of ours. What was removed. Raises ControlPlaneError.
     """
     removed = []
+    trees |= record.trees
     # The deepest first, so that a directory is empty when its turn comes.
     for path in sorted(record.made, key=lambda one: len(one.parts), reverse=True):
         with _errors(path):
@@ -38,7 +38,7 @@ def remove_all(record: Record, trees: frozenset[Path]) -> tuple[Path, ...]:
             elif path.is_dir():
                 with contextlib.suppress(OSError):
                     path.rmdir()
-            else:
+            elif not record.is_changed(path):
                 remove_durably(path)
         if not path.exists():
             removed.append(path)
