@@ -29,6 +29,7 @@ class SelfReport:
             "startTime": _rfc3339(time.time()),
             "ready": False,
             "missedEvents": 0,
+            "rootDir": str(config.root_dir),
             "podLogsDir": str(config.pod_logs_dir),
             "staticPodPath": str(config.static_pod_path or ""),
         }

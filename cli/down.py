@@ -14,18 +14,19 @@ from pathlib import Path
 
 import click
 
-from cli.api_pods import left_api_pods
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, kubernetes_dir_option, open_cluster, shows_failures
 from cli.failure import Failure
 from cli.preflight_cluster import port_obstacles
 from cli.preflight_machine import listening
+from cli.sandboxes import Sandboxes
 from cli.target import Target, pass_target
 from cli.units import DAEMONS, booted_by_systemd, drop_in, runs_below, systemctl
 from cli.up import unit_dir_option
-from control_plane.network import BRIDGE, LEASES
+from control_plane.network import BRIDGE, FILE_NAME, LEASES
 from control_plane.removal import remove_all, remove_file
 from control_plane.settings import COMPONENTS
+from cri_client.errors import CriError
 
 _EVERY_S = 0.5
 
@@ -61,12 +62,29 @@ def down(target: Target, yes: bool, kubernetes_dir: Path, unit_dir: Path, timeou
             click.echo(f"  {path}")
         click.confirm("Go on?", abort=True)
     deadline_s = time.monotonic() + timeout_s
-    _alone_again(cluster, unit_dir)
-    _end_pods(cluster, target, deadline_s)
-    if LEASES in record.made:
-        _remove_bridge()
+    _take_away(cluster, target, unit_dir, deadline_s)
+    made = sorted(record.made)
     removed = remove_all(record, frozenset({cluster.places.etcd_data, cluster.places.kubelet_pki, LEASES}))
     click.echo(f"{len(removed)} files and directories removed")
+    for path in made:
+        if path.is_file():
+            click.echo(f"left {path}: it is not as longshore has made it")
+
+
+def _take_away(cluster: Cluster, target: Target, unit_dir: Path, deadline_s: float) -> None:
+    """All but the files. Raises Failure."""
+    record = cluster.files.record
+    sandboxes = Sandboxes(target)  # asks the agent before it starts again
+    has_network = LEASES in record.made
+    if has_network:
+        _until(partial(_network_users, sandboxes, but_api=True), deadline_s)
+    _alone_again(cluster, unit_dir)
+    _end_pods(cluster, target, sandboxes, deadline_s)
+    if has_network:
+        _until(partial(_network_users, sandboxes), deadline_s)
+        for path in [one for one in record.made if one.name == FILE_NAME]:
+            remove_file(record, path)
+        _remove_bridge()
 
 
 def _alone_again(cluster: Cluster, unit_dir: Path) -> None:
@@ -79,24 +97,39 @@ def _alone_again(cluster: Cluster, unit_dir: Path) -> None:
             systemctl("restart", "--no-block", *(f"{unit}.service" for unit in theirs))
 
 
-def _end_pods(cluster: Cluster, target: Target, deadline_s: float) -> None:
+def _end_pods(cluster: Cluster, target: Target, sandboxes: Sandboxes, deadline_s: float) -> None:
     """The agent ends a pod whose manifest is gone. Raises Failure where they cannot be ended.
 
     One after the other, as an API server without etcd takes its whole grace period to end.
     """
-    _until(partial(_api_pods, target), deadline_s)
+    _until(partial(_api_pods, sandboxes), deadline_s)
     for component in reversed(COMPONENTS):
-        remove_file(cluster.files.record, cluster.places.manifest(component))
+        manifest = cluster.places.manifest(component)
+        remove_file(cluster.files.record, manifest)
+        if manifest.exists():
+            continue  # a pod of somebody else by that name, which stays
         pod = f"{component}-{cluster.settings.node_name}"
         _until(partial(_runs, target, component, pod), deadline_s)
 
 
-def _api_pods(target: Target) -> str:
-    """What is left of the cluster's pods on this node, "" where nothing is."""
-    left = left_api_pods(target)
-    shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+def _api_pods(sandboxes: Sandboxes) -> str:
+    """What is left of the cluster's pods on this node, "" where nothing is. Raises CriError."""
+    left = sandboxes.of_api_server()
     hint = "" if booted_by_systemd() else "; an agent without --kubeconfig ends them"
-    return f"pods of the cluster are ending: {shown}{hint}" if left else ""
+    return f"pods of the cluster are ending: {_some(left)}{hint}" if left else ""
+
+
+def _network_users(sandboxes: Sandboxes, *, but_api: bool = False) -> str:
+    """Whom the pod network cannot be taken from, "" where nobody uses it. Without it the runtime could never remove
+    them. Raises CriError.
+    """
+    ending = sandboxes.of_api_server() if but_api else []
+    left = [name for name in sandboxes.with_lease(LEASES) if name not in ending]
+    return f"pods have addresses of {BRIDGE}: {_some(left)}; remove their manifests" if left else ""
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _runs(target: Target, component: str, pod: str) -> str:
@@ -111,13 +144,20 @@ def _runs(target: Target, component: str, pod: str) -> str:
 
 def _until(problem: Callable[[], str], deadline_s: float) -> None:
     said = ""
-    while reason := problem():
+    while reason := _told(problem):
         if reason != said:
             click.echo(f"waiting: {reason}")
             said = reason
         if time.monotonic() > deadline_s:
             raise Failure(f"cannot take the control plane away: {reason}; nothing else was removed, run it again")
         time.sleep(_EVERY_S)
+
+
+def _told(problem: Callable[[], str]) -> str:
+    try:
+        return problem()
+    except CriError as error:
+        return str(error)  # that nobody knows is not that nothing is left
 
 
 def _remove_bridge() -> None:
