@@ -79,7 +79,8 @@ def join(
     if cluster.places.kubeconfig("kubelet").exists():
         _check_same_cluster(cluster, server, pins)
     deadline_s = time.monotonic() + timeout_s
-    if not _has_joined(cluster):
+    joins = not _has_joined(cluster)
+    if joins:
         token = _credentials(token, trusted=bool(pins) or unsafe)
         text = _discover(server, token, deadline_s)
         print_made(_write(cluster, text, token, pins, config_dir))
@@ -87,7 +88,7 @@ def join(
     commands = join_lines(cluster.places, config_dir, cluster.settings.node_name)
     if booted_by_systemd():
         print_made(cluster.files.write(drop_ins(unit_dir, commands)))
-        start({AGENT: commands[AGENT]})
+        start({AGENT: commands[AGENT]}, again=joins)  # an agent reads its token once
     elif not target.agent_status():
         click.echo("systemd does not run here; start these by other means, the proxy once kubelet.conf is there:")
         for words in commands.values():
@@ -196,5 +197,5 @@ def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], confi
     }
     for path, content in wanted.items():
         files.check_free(path, content.data)
-    files.record.note({}, [places.kubeconfig("kubelet"), places.kubelet_pki])
+    files.record.note({}, [places.kubeconfig("kubelet")], [places.kubelet_pki])
     return files.write(wanted)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from cli.failure import Failure
 from control_plane.bootstrap import authority_pin
 from control_plane.errors import ControlPlaneError
 from control_plane.files import Files
@@ -84,3 +86,23 @@ def test_a_node_of_another_cluster_is_told_so(
     else:
         assert f"is a node of {SERVER} already, whose authority is {own}; longshore down first" in found.output
     assert found.exit_code == (2 if same else 1)
+
+
+@pytest.mark.parametrize("has_joined", [False, True])
+def test_an_agent_that_has_not_joined_starts_again_to_read_the_token(
+    node: Node, monkeypatch: pytest.MonkeyPatch, has_joined: bool
+) -> None:
+    def start(commands: Mapping[str, list[str]], *, again: bool = False) -> None:
+        begun.append((list(commands), again))
+        raise Failure("that is far enough")
+
+    begun: list[tuple[list[str], bool]] = []
+    monkeypatch.setattr("cli.join.booted_by_systemd", lambda: True)
+    monkeypatch.setattr("cli.join._has_joined", lambda _cluster: has_joined)
+    monkeypatch.setattr("cli.join._discover", lambda *_: "what the cluster says of itself")
+    monkeypatch.setattr("cli.join._write", lambda *_: ())  # the same token, noted before a crash
+    monkeypatch.setattr("cli.join.start", start)
+    options = ("--token=abcdef.0123456789abcdef", f"--discovery-token-ca-cert-hash={OTHER_PIN}")
+    found = joined(node, SERVER, *options, f"--unit-dir={node.base / 'units'}")
+    assert "that is far enough" in found.output
+    assert begun == [(["longshore-agent"], not has_joined)]
