@@ -286,7 +286,7 @@ class Agent:
                 workers.expect(API_SOURCE)
             workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
             if self._access is None:
-                workers.want((), API_SOURCE)  # as to the kubelet, what an API server wanted once is nobody's any more
+                workers.abandon(API_SOURCE)  # what an API server wanted here once is nobody's any more
             self._board.expect(workers.workers)
             self._shutdown.attach(workers.workers)
             self._debugger.attach(workers.workers)

@@ -81,8 +81,10 @@ class PodWorkers:
         self._told: dict[str, Wanted] = {}
         self._ended: set[str] = set()
         self._spoken: set[str] = set()
+        self._abandoned: set[str] = set()
         self._silent: set[str] = set()
         self._on_disk: frozenset[str] = frozenset()
+        self._kept_before: frozenset[str] = frozenset()
         self._parked_since: dict[str, float] = {}
         self._found: dict[str, PodObservation] = {}
 
@@ -99,6 +101,7 @@ class PodWorkers:
         has been admitted before and is not judged again.
         """
         self._found, self._on_disk = dict(seen), on_disk
+        self._kept_before = on_disk.union(self._records)
         self._hear(wanted, FILE_SOURCE)
 
     def want(self, wanted: Iterable[Wanted], source: str = FILE_SOURCE) -> None:
@@ -115,6 +118,13 @@ class PodWorkers:
                 why = "it was deleted from the API server" if deleted else "its manifest was removed or replaced"
                 worker.tell(Wish(uid, None, ending=Ending(why)))
         self._start_due()
+
+    def abandon(self, source: str) -> None:
+        """After `begin`: nobody speaks for this source. What an agent here has kept of its pods goes, all else stays:
+        another kubelet of this machine names the same source.
+        """
+        self._abandoned.add(source)
+        self.want((), source)
 
     def _hear(self, wanted: Iterable[Wanted], source: str) -> None:
         """A source speaks for the first time."""
@@ -163,7 +173,8 @@ class PodWorkers:
     def _source_of(self, uid: str, seen: Mapping[str, PodObservation], on_disk: frozenset[str]) -> str:
         """Whose pod has left this here."""
         if uid in seen and seen[uid].config_source:
-            return seen[uid].config_source
+            source = seen[uid].config_source
+            return _NOBODY if source in self._abandoned and uid not in self._kept_before else source
         if uid not in on_disk:
             return _NOBODY
         record = self._records.get(uid)

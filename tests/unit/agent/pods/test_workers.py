@@ -15,7 +15,9 @@ import pytest
 from lightkube.models.core_v1 import ExecAction, NFSVolumeSource, Pod, Probe, Volume
 
 from agent.config import load_config
-from agent.container_spec.facts import NodeFacts
+from agent.container_spec.facts import NodeFacts, SpecFacts
+from agent.container_spec.labels import API_SOURCE, CONFIG_SOURCE
+from agent.container_spec.sandbox import sandbox_config
 from agent.images.pull_policy import VerificationPolicy
 from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller
@@ -432,16 +434,21 @@ async def test_a_job_is_over_before_anything_is_cleaned_up_and_stays_over(node: 
 
 
 async def test_what_others_started_is_left_alone(node: Node) -> None:
-    from agent.container_spec import sandbox
-    from agent.container_spec.facts import SpecFacts
-
-    pod = manifest("foreign")
-    assert pod.metadata is not None
-    pod.metadata.annotations = {"kubernetes.io/config.source": "api"}
-    made = await node.runtime.run_pod_sandbox(sandbox.sandbox_config(pod, 0, SpecFacts(node=NodeFacts(node_name="n"))))
+    """Another kubelet of this machine says of its pods, too, that an API server wants them."""
+    made: dict[str, str] = {}
+    for name in ("theirs", "ours"):
+        pod = manifest(name)
+        assert pod.metadata is not None
+        pod.metadata.annotations, uid = {CONFIG_SOURCE: API_SOURCE}, pod.metadata.uid or ""
+        facts = SpecFacts(node=NodeFacts(node_name="n"))
+        made[name] = await node.runtime.run_pod_sandbox(sandbox_config(pod, 0, facts))
+    (node.state.pods_dir / uid).mkdir(parents=True)  # an agent with a kubeconfig has started it
     async with node.running():
+        node.workers.abandon(API_SOURCE)
+        await node.until(lambda: made["ours"] not in node.runtime.sandboxes and not node.workers.workers)
+        node.workers.adopt(await node.view.observe_all())
         assert not node.workers.workers
-    assert list(node.runtime.sandboxes) == [made]
+    assert list(node.runtime.sandboxes) == [made["theirs"]]
 
 
 @pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
