@@ -141,9 +141,12 @@ class PodMemory:
         self.source = API_SOURCE
         self.ephemerals = list((pod.spec.ephemeralContainers if pod.spec else None) or ())
         phase = (pod.status.phase if pod.status else None) or ""
-        if self.outcome is None and phase in ("Succeeded", "Failed"):
-            # Somebody has said so, and nothing can take it back.
-            self.outcome, self.settled = phase, status_to_json(pod.status or PodStatus())
+        if self.settled is not None or phase not in ("Succeeded", "Failed"):
+            return
+        # Somebody has said so, and nothing can take it back.
+        self.outcome = self.outcome or phase
+        if self.status is None or self.status.phase != phase:
+            self.status = pod.status
 
     def note_admitted(self) -> None:
         """The pod was asked for admission, and may have been admitted."""
@@ -277,6 +280,14 @@ class PodMemory:
     def expect_late_effects(self, now_s: float) -> None:
         """RunPodSandbox may be at work without anybody waiting for it, and leave a cgroup even when it fails."""
         self.quiet_at_s = now_s + LATE_EFFECTS_S
+
+    def settle_told(self, seen: PodObservation) -> bool:
+        """As `settle`, once nothing can run any more of a pod that somebody else has said is over. True when it did."""
+        told = self.status is not None and self.outcome is not None and self.status.phase == self.outcome
+        if not told or self.settled is not None or any(one.may_run for one in seen.all_containers()):
+            return False
+        self.settle()
+        return True
 
     def settle(self) -> None:
         """The pod is over: its newest status is the final one."""

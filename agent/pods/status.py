@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from lightkube.models import core_v1
 
+from agent.container_spec.labels import is_from_api
 from agent.container_spec.pod_resources import qos_class
 from agent.pods import deadline
 from agent.pods.conditions import Judged, keep_times, pod_conditions
@@ -26,6 +27,8 @@ from agent.pods.resize_status import pod_amounts, resize_conditions, show_amount
 from agent.pods.restart import init_containers, main_containers, restarts_after, sidecars
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
+
+_OVER = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,13 @@ class StatusFacts:
 def pod_status(
     pod: core_v1.Pod, seen: PodObservation, facts: StatusFacts, previous: core_v1.PodStatus | None, now_s: float
 ) -> core_v1.PodStatus:
-    """The status of a pod now; transition times of conditions that did not change are taken from `previous`."""
+    """The status of a pod now; transition times of conditions that did not change are taken from `previous`.
+
+    The conditions say how a pod ends as soon as that is known, as in the kubelet; its phase may follow later.
+    """
+    told = _told_end(facts, previous)
+    if told is not None and facts.refused is None and seen.empty:
+        return told
     overdue = facts.overdue and facts.outcome != "Succeeded"
     is_over = facts.outcome is not None or facts.shut_down or overdue
     initialized = is_initialized(pod, seen, _unstarted(pod, seen, facts)) or facts.outcome == "Succeeded"
@@ -82,6 +91,7 @@ def pod_status(
         shut_down=facts.shut_down,
         restarting_all=is_restarting_all(pod, seen),
     )
+    phase, reason, message = _to_tell(pod, seen, facts, previous, (phase, reason, message))
     ips = _pod_ips(pod, seen, facts)
     rejected = facts.refused is not None and facts.outcome is not None
     allocated, resources = pod_amounts(pod, facts.resize, running=phase == "Running")
@@ -103,6 +113,33 @@ def pod_status(
         startTime=at(facts.start_time_s),
         observedGeneration=pod.metadata.generation if pod.metadata else None,
     )
+
+
+def _told_end(facts: StatusFacts, previous: core_v1.PodStatus | None) -> core_v1.PodStatus | None:
+    """What was told last of a pod that is over, if that was told then."""
+    return previous if previous is not None and facts.outcome is not None and previous.phase == facts.outcome else None
+
+
+def _to_tell(
+    pod: core_v1.Pod,
+    seen: PodObservation,
+    facts: StatusFacts,
+    previous: core_v1.PodStatus | None,
+    found: tuple[str, str | None, str | None],
+) -> tuple[str, str | None, str | None]:
+    """Phase, reason and message, given those of the moment: why a pod is over stays said as it was said first.
+
+    To an API server a pod is over only when nothing of it can run any more, as others take its place then.
+    """
+    told = _told_end(facts, previous)
+    if told is not None:
+        return found[0], told.reason or found[1], told.message or found[2]
+    may_run = any(one.may_run for one in seen.all_containers())
+    if facts.outcome is not None or not may_run or found[0] not in _OVER or not is_from_api(pod):
+        return found
+    if previous is not None and previous.phase in ("Pending", "Running"):
+        return previous.phase, None, None
+    return ("Running" if _main_ran(pod, seen) else "Pending"), None, None
 
 
 def pod_phase(

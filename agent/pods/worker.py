@@ -163,6 +163,8 @@ class PodWorker:
         for one in newly_held(plan.waiting, before.waiting, meta):
             self._tell(one)
         self._publish(seen, plan.waiting)
+        if self.memory.settle_told(seen):
+            self._shared.saver.soon(self.uid)
         if plan.empty or self.wish.ending is not None:
             self._hands.give_back_slot()
         if plan.empty:

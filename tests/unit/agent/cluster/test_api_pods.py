@@ -238,7 +238,25 @@ async def test_a_pod_of_which_the_server_says_that_it_has_failed_is_stopped(join
         pod = joined.api.pods["default", "a"]
         joined.api.put({**pod, "status": {**pod["status"], "phase": "Failed", "reason": "Evicted"}})
         await joined.until(lambda: not joined.node.running_containers())
+        await joined.until(lambda: "terminated" in joined.api.status("a")["containerStatuses"][0]["state"])
         assert joined.api.status("a")["reason"] == "Evicted"
+
+
+async def test_a_pod_past_its_deadline_has_failed_when_its_containers_have_ended_and_says_how(joined: Joined) -> None:
+    async with joined.running():
+        hold = joined.runtime.faults.hold("stop_container")
+        joined.api.put(api_pod("a", activeDeadlineSeconds=1))
+        joined.tell()
+        await hold.arrived.wait()
+        await joined.until(
+            lambda: any(one.get("reason") == "PodFailed" for one in joined.api.status("a")["conditions"])
+        )
+        assert joined.phase("a") != "Failed"
+        hold.release()
+        await joined.until(lambda: joined.phase("a") == "Failed")
+        status = joined.api.status("a")
+        assert status["reason"] == "DeadlineExceeded"
+        assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
 
 
 async def test_what_happened_while_the_server_was_away_is_told_when_it_is_back(joined: Joined) -> None:

@@ -11,6 +11,7 @@ from agent.pods.status import StatusFacts, is_ready, pod_status
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 from tests.unit.agent.pods.pod_model import PodModel, make_pod, wanted
+from tests.unit.agent.pods.test_ephemeral import from_api
 
 READY = ProbeVerdict(started=True, ready=True)
 
@@ -236,6 +237,37 @@ def test_a_pod_past_its_deadline_has_failed_also_while_it_is_being_stopped() -> 
     assert status.message == "Pod was active on the node longer than the specified deadline"
     assert reasons(status)["Ready"] == ("False", "PodFailed", None)
     assert status_of(model, pod, overdue=True, outcome="Succeeded").reason is None
+
+
+def test_to_an_api_server_no_pod_is_over_while_a_container_may_run() -> None:
+    pod, model = from_api(make_pod()), started(make_pod())
+    status = status_of(model, pod, overdue=True)
+    assert (status.phase, status.reason, status.message) == ("Running", None, None)
+    assert reasons(status)["Ready"] == ("False", "PodFailed", None)
+    model.end(model.containers[0].id, 143)
+    status = status_of(model, pod, overdue=True)
+    assert (status.phase, status.reason) == ("Failed", "DeadlineExceeded")
+
+
+def test_a_failed_init_container_fails_the_pod_when_the_sidecar_has_ended() -> None:
+    pod = from_api(make_pod(inits=["side", "first"], sidecars=["side"], policy="Never"))
+    model = PodModel(exits={"first": 1})
+    while "first" not in model.ends:
+        for step in model.plan(wanted(pod)).steps:
+            model.apply(step)
+    assert (model.running(), status_of(model, pod).phase) == (["side"], "Pending")
+    model.end(next(one.id for one in model.containers if one.name == "side"), 0)
+    assert status_of(model, pod).phase == "Failed"
+
+
+def test_what_was_said_of_a_pod_that_is_over_stays_said() -> None:
+    pod, model = from_api(make_pod()), started(make_pod())
+    evicted = PodStatus(phase="Failed", reason="Evicted", message="no more memory")
+    facts = StatusFacts(start_time_s=900.0, outcome="Failed", overdue=True)
+    status = pod_status(pod, model.observe(), facts, evicted, model.now_s)
+    assert (status.phase, status.reason, status.message) == ("Failed", "Evicted", "no more memory")
+    assert status.containerStatuses
+    assert pod_status(pod, PodModel().observe(), facts, evicted, model.now_s) is evicted
 
 
 def test_an_init_container_that_the_runtime_has_forgotten_has_succeeded() -> None:
