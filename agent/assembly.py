@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightkube.models.core_v1 import Pod
 
-from agent.admission import NotYet, Refused, admit
+from agent.admission import Admitted, NotYet, Refused, admit
 from agent.cgroups.keeper import CgroupKeeper
 from agent.config import AgentConfig
 from agent.container_spec.facts import NodeFacts
@@ -102,7 +102,7 @@ def assemble(
         state=state,
         saver=RecordSaver(state, lambda uid: workers.record_of(uid)),
         slots=StartSlots(default_bound()),
-        not_admitted=lambda pod: not_admitted(pod, settings.node, workers.active_pods),
+        not_admitted=lambda pod: not_admitted(pod, settings.node, workers.active_pods(), workers.is_wanted),
         moved=moved,
         going_down=shutdown.turn_of,
     )
@@ -121,11 +121,13 @@ def _node_credentials(config: AgentConfig) -> NodeCredentials:
     return NodeCredentials(files, plugins)
 
 
-def not_admitted(pod: Pod, node: NodeFacts, active_pods: Callable[[], tuple[Pod, ...]]) -> Held | None:
-    """Why the pod may not start on this node now, None when it may."""
-    verdict = admit(pod, node, active_pods())
+def not_admitted(pod: Pod, node: NodeFacts, active: Sequence[Pod], is_wanted: Callable[[Pod], bool]) -> Held | None:
+    """Why the pod may not start on this node now beside those that are active, None when it may."""
+    verdict = admit(pod, node, active)
     if isinstance(verdict, Refused):
         return Held(verdict.reason, verdict.message, None, refused=True)
     if isinstance(verdict, NotYet):
-        return Held(verdict.reason, verdict.message, verdict.until)
+        staying = [one for one in active if is_wanted(one)]
+        passing = isinstance(admit(pod, node, staying), Admitted)
+        return Held(verdict.reason, verdict.message, verdict.until, passing=passing)
     return None

@@ -16,7 +16,8 @@ from agent.pods.backoff import MAX_S, BackoffEntry
 class Held:
     """Why a step is not tried again before `until_s` (Unix seconds; None: until something changes).
 
-    `refused`: as pod and node are, it never will be.
+    `refused`: as pod and node are, it never will be. `passing`: it is over when pods that nobody wants any more have
+    ended.
     """
 
     reason: str
@@ -25,6 +26,7 @@ class Held:
     failures: int = 1
     runtime_away: bool = False
     refused: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

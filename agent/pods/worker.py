@@ -237,7 +237,8 @@ class PodWorker:
         return plan_pod(wish, seen, facts, time.time())
 
     def _judge(self, pod: Pod) -> Held | None:
-        """As admission, but an API server's pod fails at once, as in the kubelet, unless it has run here before.
+        """As admission, but an API server's pod fails at once, as in the kubelet, unless it has run here before or only
+        waits for one that is gone for the scheduler: it was deleted by force.
 
         One that its source refuses fails a little later: its controller makes another at once, which no scheduler
         keeps away from here.
@@ -246,7 +247,7 @@ class PodWorker:
         if refused is not None and time.time() < until_s:
             return replace(refused, refused=False, until_s=until_s)
         held = refused or self._shared.not_admitted(pod)
-        if held is None or not is_from_api(pod) or self.memory.was_admitted:
+        if held is None or held.passing or not is_from_api(pod) or self.memory.was_admitted:
             return held
         self._tell(Happening(held.reason, held.message, warning=True))
         return replace(held, refused=True, message=f"Pod was rejected: {held.message}")

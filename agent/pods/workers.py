@@ -221,6 +221,10 @@ class PodWorkers:
             and worker.phase in (Phase.SYNCING, Phase.TERMINATING)
         )
 
+    def is_wanted(self, pod: Pod) -> bool:
+        """Whether a source wants it, be it that it ends."""
+        return uid_of(pod) in self._wanted
+
     def moved(self, uid: str) -> None:
         """A worker entered another phase: names may be free, and pods that were not admitted may fit now."""
         worker = self.workers.get(uid)

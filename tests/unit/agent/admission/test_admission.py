@@ -8,6 +8,7 @@ import pytest
 from lightkube.models import core_v1, meta_v1
 
 from agent.admission import Admitted, NotYet, Refused, Verdict, admit
+from agent.assembly import not_admitted
 from agent.container_spec.facts import HandlerFacts, NodeFacts, RuntimeFacts
 
 NODE = NodeFacts(node_name="node1", cpu_milli=1000, memory_bytes=1 << 30, max_pods=3, labels={"disk": "ssd"})
@@ -211,3 +212,16 @@ def test_image_volumes_need_a_runtime_that_has_them() -> None:
     assert (verdict.reason, "image volumes are not supported" in verdict.message) == ("ImageVolumeNotSupported", True)
     able = dataclasses.replace(NODE, runtime=RuntimeFacts(image_volumes=True))
     assert admit(mounted, able, []) == Admitted()
+
+
+def test_what_stands_in_the_way_for_a_while_is_told_from_what_stays() -> None:
+    pods = [make_pod("gone", port(80)), make_pod("here", port(81))]
+
+    def passing(pod: core_v1.Pod) -> bool | None:
+        held = not_admitted(pod, NODE, pods, lambda one: one is pods[1])
+        return None if held is None else held.passing
+
+    assert passing(make_pod("a", port(80))) is True
+    assert passing(make_pod("a", port(81))) is False
+    assert passing(make_pod("a", [*port(80), *port(81)])) is False
+    assert passing(make_pod("a", port(82))) is None

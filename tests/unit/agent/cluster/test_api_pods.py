@@ -25,7 +25,7 @@ from cri_client.fake import FakeProgram, FakeRuntime
 from daemonkit.tasks import spawn
 from kube_objects.config_data import CONFIG_MAP, ConfigData, ConfigObjects
 from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
-from tests.unit.agent.pods.test_workers import Node, manifest
+from tests.unit.agent.pods.test_workers import Node, manifest, reasons
 
 
 class Joined:
@@ -200,6 +200,25 @@ async def test_what_admission_says_no_to_has_failed_for_good(joined: Joined) -> 
         await asyncio.sleep(0.1)
         assert joined.runtime.containers == {}
         assert joined.phase("a") == "Failed"
+
+
+async def test_a_pod_in_whose_way_only_one_deleted_by_force_stands_waits_for_it(joined: Joined) -> None:
+    joined.node.refused["b"] = Held("OutOfcpu", "Node did not have enough resource: cpu", None, passing=True)
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        hold = joined.runtime.faults.hold("stop_container")
+        joined.api.delete("a", 0)
+        joined.api.put(api_pod("b"))
+        await joined.until(lambda: "OutOfcpu" in reasons(joined.node))
+        await hold.arrived.wait()
+        (gone,) = (one.wish.pod for one in joined.node.workers.workers.values() if one.told_to_end)
+        assert gone is not None
+        assert not joined.node.workers.is_wanted(gone)
+        assert joined.phase("b") == "Pending"
+        joined.node.refused.clear()
+        hold.release()
+        await joined.until(lambda: joined.phase("b") == "Running")
 
 
 async def test_a_field_that_is_not_supported_fails_the_pod_by_name_but_not_again_and_again(
