@@ -239,7 +239,7 @@ class PodWorkers:
         self._start_due()
         for other in self.workers.values():
             waits = other.memory.amounts.pending is not None or (other.seen is not None and other.seen.empty)
-            if waits and other.idle:
+            if waits and other.idle and other.memory.outcome is None:
                 other.poke()
 
     def _start_due(self) -> None:

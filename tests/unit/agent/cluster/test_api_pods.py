@@ -194,6 +194,10 @@ async def test_what_admission_says_no_to_has_failed_for_good(joined: Joined) -> 
         assert (status["reason"], status["message"]) == (
             "OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu",
         )  # fmt: skip
+        (rejected,) = joined.node.workers.workers.values()
+        await joined.node.until(lambda: rejected.idle and not rejected._wake.is_set())
+        joined.node.workers.moved("another")
+        assert not rejected._wake.is_set(), "nothing that happens to others is of use to it"
         joined.node.refused.clear()
         joined.node.workers.poke_all()
     async with joined.running():
