@@ -68,6 +68,7 @@ class HostSteps:
             facts = await self._sources.facts_of_volumes(pod_of(target))
             await update_volumes(pod_of(target), self._sources.root_dir, facts)
         elif isinstance(step, RemoveVolumes):
+            self._sources.user_ranges.release(target.uid)
             await remove_volumes(self._sources.root_dir, target.uid)
         elif isinstance(step, RemovePodDir):
             await remove_pod_dir(self._sources.root_dir, target.uid)

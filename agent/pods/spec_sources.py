@@ -42,6 +42,7 @@ class SpecSources:
     """Of one node. `config` and `node` may be replaced when the configuration is reread.
 
     The local ConfigMaps and Secrets are for the pods of manifests, an API server's for its own pods.
+    `user_ranges` are those of the pods with users of their own.
     """
 
     def __init__(self, config: AgentConfig, node: NodeFacts) -> None:
@@ -49,7 +50,7 @@ class SpecSources:
         self.node = node
         self.cluster: Cluster | None = None
         self._objects: dict[str, ConfigObjects] = {}
-        self._user_ranges = UserRanges(str(config.root_dir))
+        self.user_ranges = UserRanges(str(config.root_dir))
 
     @property
     def root_dir(self) -> str:
@@ -112,4 +113,4 @@ class SpecSources:
     def _user_range(self, pod: Pod) -> int | None:
         if pod.spec is None or pod.spec.hostUsers is not False:
             return None
-        return self._user_ranges.claim((pod.metadata.uid if pod.metadata else None) or "", self.config.max_pods)
+        return self.user_ranges.claim((pod.metadata.uid if pod.metadata else None) or "", self.config.max_pods)

@@ -186,7 +186,7 @@ class RecordReset(Step):
 
 @dataclass(frozen=True, slots=True)
 class RemoveVolumes(Step):
-    """Unmount and remove the pod's own volumes; the rest of its directory stays."""
+    """Unmount and remove the pod's own volumes and give its range of user ids back; the rest of its directory stays."""
 
 
 @dataclass(frozen=True, slots=True)

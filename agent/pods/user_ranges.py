@@ -1,19 +1,20 @@
 """Which user ids of the machine a pod with `hostUsers: false` has as its own: 65536 of them, no two pods the same. I/O.
 
 Before: `execute` is about to make the sandbox. Next: the runtime maps them. The range is a file in the pod's directory,
-written before the sandbox is made and gone with the directory, so that neither a crash nor a restart gives it twice.
+written before the sandbox is made and gone when the pod is over, so that neither a crash nor a restart gives it twice.
 Source: KEP-127; the file is the kubelet's.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 
 from agent.container_spec.facts import SpecError
 from agent.volumes.pod_files import make_dirs
-from daemonkit.files import write_atomic
+from daemonkit.files import remove_durably, write_atomic
 
 LENGTH = 65536
 FILE = "userns"
@@ -49,6 +50,14 @@ class UserRanges:
         make_dirs(str(self._pods / uid), str(self._pods.parent))
         write_atomic(self._pods / uid / FILE, msgspec.json.encode(_Ranges([mapping], [mapping])))
         return free * LENGTH
+
+    def holds(self, uid: str) -> bool:
+        """Whether the pod has a range."""
+        return os.path.lexists(self._pods / uid / FILE)
+
+    def release(self, uid: str) -> None:
+        """Give it back: nothing of the pod runs any more. Raises OSError."""
+        remove_durably(self._pods / uid / FILE)
 
 
 def _first_id(path: Path) -> int | None:

@@ -274,7 +274,8 @@ class PodWorker:
                 return Leftovers()
             return Leftovers(
                 cgroup=self._shared.executor.host.has_cgroup(self.uid),
-                volumes=os.path.lexists(volumes_dir(str(state.root), self.uid)),
+                volumes=os.path.lexists(volumes_dir(str(state.root), self.uid))
+                or self._shared.executor.sources.user_ranges.holds(self.uid),
             )
         return Leftovers(
             pod_dir=(state.pods_dir / self.uid).exists(),

@@ -31,6 +31,11 @@ def test_each_pod_has_its_own_and_keeps_it(root: Path) -> None:
         ranges.claim("c", 2)
     shutil.rmtree(root / "pods" / "a")
     assert ranges.claim("c", 2) == LENGTH
+    assert ranges.holds("b")
+    ranges.release("b")
+    ranges.release("b")
+    assert not ranges.holds("b")
+    assert ranges.claim("d", 2) == 2 * LENGTH
 
 
 def test_the_file_is_the_kubelets(root: Path) -> None:

@@ -422,8 +422,11 @@ async def test_a_job_is_over_before_anything_is_cleaned_up_and_stays_over(node: 
         await hold.arrived.wait()
         (record,) = node.state.load_records().values()
         assert record.outcome == "Succeeded"
+        user_range = node.state.pods_dir / record.uid / "userns"
+        user_range.write_text("as if it had users of its own")
         hold.release()
         await node.until(lambda: not node.ready_sandboxes())
+        await node.until(lambda: not user_range.exists())
     node.runtime.sandboxes.clear()
     node.runtime.containers.clear()
     async with node.running(pod):
