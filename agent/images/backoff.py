@@ -33,9 +33,9 @@ class PullBackoff:
         self._entries: dict[tuple[str, str], _Entry] = {}
 
     def held(self, pod_key: str, image: str, now_s: float) -> Held | None:
-        """Whether a pull must wait still."""
+        """Whether a pull must wait still; not after a clock that has been set back."""
         entry = self._entries.get((pod_key, image))
-        if entry is None or now_s >= entry.failed_at_s + entry.delay_s:
+        if entry is None or not now_s < entry.failed_at_s + entry.delay_s <= now_s + self.max_s:
             return None
         return Held(entry.cause, entry.failed_at_s + entry.delay_s)
 

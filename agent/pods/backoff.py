@@ -29,6 +29,11 @@ def held_until(entry: BackoffEntry | None, finished_at_s: float, max_s: float = 
     return finished_at_s + min(entry.delay_s, max_s)
 
 
+def is_ahead(until_s: float, now_s: float, max_s: float = MAX_S) -> bool:
+    """Whether to wait until then: what is further off than any delay is of a clock that has been set back since."""
+    return now_s < until_s <= now_s + max_s
+
+
 def next_entry(entry: BackoffEntry | None, finished_at_s: float, now_s: float, max_s: float = MAX_S) -> BackoffEntry:
     """The entry after a restart decided at `now_s` of a container that ended at `finished_at_s`."""
     if entry is None or _expired(entry, finished_at_s, max_s):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from lightkube.models.core_v1 import Pod
 
 from agent.container_spec.labels import is_from_api
+from agent.pods.backoff import is_ahead
 from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
@@ -150,4 +151,4 @@ def _only_prepares(step: Step) -> bool:
 
 def _is_held(step: Step, facts: PodFacts, now_s: float) -> bool:
     held = facts.held.get(step.key)
-    return held is not None and (held.until_s is None or now_s < held.until_s)
+    return held is not None and (held.until_s is None or is_ahead(held.until_s, now_s))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lightkube.models.core_v1 import Container, Pod
 
-from agent.pods.backoff import BackoffEntry, entry_from_runtime, format_delay, held_until, next_entry
+from agent.pods.backoff import BackoffEntry, entry_from_runtime, format_delay, held_until, is_ahead, next_entry
 from agent.pods.ephemeral import ephemeral_containers
 from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
@@ -161,7 +161,7 @@ def _start(pod: Pod, container: Container, seen: PodObservation, facts: PodFacts
     if last is not None and last.id not in facts.innocent | facts.interrupted:
         entry = _backoff_entry(last, seen, facts)
         until_s = held_until(entry, last.detail.finished_at_s, facts.crash_loop_max_s)
-        if entry is not None and now_s < until_s:
+        if entry is not None and is_ahead(until_s, now_s, facts.crash_loop_max_s):
             return [], [_crash_loop(pod, container.name, entry.delay_s, until_s)]
         backoff = next_entry(entry, last.detail.finished_at_s, now_s, facts.crash_loop_max_s)
     steps: list[Step] = []

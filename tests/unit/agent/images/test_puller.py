@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent.images.backoff import PullBackoff
 from agent.images.keyring import Credential
 from agent.images.pull_policy import VerificationPolicy
 from agent.images.pull_rate import PullRate
@@ -368,3 +369,12 @@ async def test_a_pull_beyond_the_rate_fails_as_in_the_kubelet_and_is_tried_again
         assert (failed.reason, failed.message) == ("ErrImagePull", "pull QPS exceeded")
         await asyncio.sleep(11)
         await puller.pull_if_needed("web:3", "Always", "u")
+
+
+def test_a_clock_that_is_set_back_makes_no_pull_wait_longer() -> None:
+    backoff = PullBackoff()
+    until_s = backoff.fail("u", "web", "refused", 5000.0)
+    held = backoff.held("u", "web", 5000.0)
+    assert held is not None
+    assert held.until_s == until_s
+    assert backoff.held("u", "web", 1400.0) is None

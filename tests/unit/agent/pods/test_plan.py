@@ -292,6 +292,17 @@ def test_a_call_whose_answer_was_lost_is_never_repeated_under_the_same_name() ->
     assert start.attempt == 5
 
 
+def test_a_clock_that_is_set_back_stops_nothing() -> None:
+    model, pod = running_model("a", "b"), wanted(make_pod("a", "b"))
+    model.end(model.containers[0].id, 1)
+    held = {"PullImage/b": Held("ImagePullBackOff", "later", model.now_s + 60)}
+    model.facts = replace(model.facts, held=held, backoff={"a": BackoffEntry(80.0, model.now_s - 1)})
+    model.end(model.containers[1].id, 1)
+    assert names(model.plan(pod)) == []
+    model.now_s -= 3600
+    assert [step.key for step in model.plan(pod).steps if isinstance(step, PullImage)] == ["PullImage/a", "PullImage/b"]
+
+
 def test_a_changed_definition_restarts_the_container() -> None:
     model = running_model()
     model.containers[0] = replace(model.containers[0], spec_hash="old")
