@@ -30,14 +30,17 @@ LOST = {
 }
 
 
-def status_patch(wanted: Mapping[str, Any], known: Mapping[str, Any], *, ending: bool = False) -> dict[str, Any]:
+def status_patch(
+    wanted: Mapping[str, Any], known: Mapping[str, Any], *, ending: bool = False, static: bool = False
+) -> dict[str, Any]:
     """The `status` of the patch, {} when there is nothing to write.
 
-    `known` is the server's, without empty parts. A pod that is over stays over: nothing can bring it back. `ending`:
-    the pod is to be deleted, so a container of which nothing is known any more has ended.
+    `known` is the server's, without empty parts. A pod that is over stays over: nothing can bring it back, unless it is
+    `static`, when it runs again after its node was shut down. `ending`: the pod is to be deleted, so a container of
+    which nothing is known any more has ended.
     """
     ours = without_empty(dict(wanted))
-    if known.get("phase") in OVER and ours.get("phase") != known["phase"]:
+    if not static and known.get("phase") in OVER and ours.get("phase") != known["phase"]:
         return {}
     if "startTime" in known:
         ours["startTime"] = known["startTime"]

@@ -132,13 +132,14 @@ class StatusWriter:
             self._forget(uid)
             return
         if raw is not None:
-            await self._write(uid, state, entry.pod.status)
+            await self._write(uid, state, entry)
         if uid in self._over and state.deleting and state.uid == uid and uid not in self._deleted:
             await delete_pod(self._client, state.namespace, state.name, uid)
             self._deleted.add(uid)
 
-    async def _write(self, uid: str, state: ServerState, status: dict[str, Any]) -> None:
-        patch = status_patch(status, state.status, ending=state.deleting)
+    async def _write(self, uid: str, state: ServerState, entry: _Entry) -> None:
+        status, static = entry.pod.status, entry.static is not None
+        patch = status_patch(status, state.status, ending=state.deleting, static=static)
         if not patch or patch == self._ignored.get(uid):
             self._since.pop(uid, None)
             return
@@ -150,7 +151,7 @@ class StatusWriter:
         body = {"metadata": {"uid": state.uid}, "status": patch}
         path = pod_path(state.namespace, state.name, "status")
         answer = self._learn(await self._client.send("PATCH", path, msgspec.json.encode(body), STRATEGIC))
-        left = status_patch(status, answer.status, ending=state.deleting)
+        left = status_patch(status, answer.status, ending=state.deleting, static=static)
         if left:  # a field that this server does not keep: not to be sent again and again
             self._ignored[uid] = left
         else:

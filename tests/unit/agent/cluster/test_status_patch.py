@@ -66,6 +66,8 @@ def test_what_somebody_may_wait_for_is_urgent() -> None:
 def test_what_is_over_stays_over() -> None:
     assert status_patch({"phase": "Running", "podIP": "10.0.0.1"}, {"phase": "Failed"}) == {}
     assert status_patch({"phase": "Failed", "podIP": "10.0.0.1"}, {"phase": "Failed"}) == {"podIP": "10.0.0.1"}
+    static = status_patch({"phase": "Running"}, {"phase": "Failed", "reason": "Terminated"}, static=True)
+    assert static == {"phase": "Running", "reason": None}, "its node was shut down, and is up again"
 
 
 def test_of_a_pod_that_is_deleted_every_container_has_ended() -> None:

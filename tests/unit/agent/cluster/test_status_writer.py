@@ -132,7 +132,8 @@ async def test_a_pod_that_says_it_is_the_mirror_of_another_gets_nothing_of_it() 
 @pytest.mark.looptime
 async def test_the_status_of_a_static_pod_goes_to_the_mirror_that_has_its_name() -> None:
     api = FakeApi()
-    api.put(mirror("web-node1", "0123"))
+    over = {"status": {"phase": "Failed", "reason": "Terminated"}}
+    api.put({**mirror("web-node1", "0123"), **over})  # its node was shut down
     api.put(mirror("forged", "0123"))
     text = b"{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: c, image: i}]}}"
     pod = pod_to_json(parse_static_pod(text, "/manifests/web.yaml", "node1"), "", "", "")
@@ -142,6 +143,7 @@ async def test_the_status_of_a_static_pod_goes_to_the_mirror_that_has_its_name()
         writer.see("4567", json.dumps(shown).encode())  # of an edited manifest
         await asyncio.sleep(HOLD_S)
         assert [(method, name) for method, name, _ in api.requests] == [("PATCH", "web-node1")]
+        assert api.status("web-node1") == {"phase": "Running"}
 
 
 @pytest.mark.looptime
