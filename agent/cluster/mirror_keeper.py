@@ -1,18 +1,20 @@
 """Keeps a mirror of each static pod in the API server: makes it, also when it was deleted, and takes it away.  I/O.
 
 Before: `mirror` says what is to be done.  Next: POST and DELETE of pods.  A mirror is deleted by its UID, so that no
-other pod of its name is hit.
+other pod of its name is hit.  What fails is tried more and more seldom, and holds up nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
-from agent.cluster.mirror import Key, Mirror, Original, mirror_object, plan_mirrors
+from agent.cluster.mirror import Key, Mirror, Original, hash_of, mirror_object, plan_mirrors
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON, delete_pod, pod_path
 from kube_client.errors import ApiError, StatusError
@@ -20,7 +22,19 @@ from kube_client.errors import ApiError, StatusError
 GATHER_S = 0.05
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
+REFUSED_MAX_S = 60.0
+_Work = tuple[Key, str]
+"""A mirror to delete, with its UID, or one to make, with the hash of its static pod."""
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """How often a work has failed in a row, why, and until when (the loop's time) it is left alone."""
+
+    times: int
+    text: str
+    until_s: float
 
 
 class MirrorKeeper:
@@ -43,8 +57,7 @@ class MirrorKeeper:
         self._mirrors = mirrors
         self._node_uid = node_uid
         self._wake = asyncio.Event()
-        self._said: dict[Key, str] = {}
-        self._in_the_way: set[Key] = set()
+        self._failures: dict[_Work, _Failure] = {}
         self._deleted: set[str] = set()
 
     def poke(self) -> None:
@@ -53,54 +66,60 @@ class MirrorKeeper:
 
     async def run(self) -> None:
         """For ever."""
-        failures = 0
+        wait_s: float | None = None
         while True:
-            if failures == 0:
-                await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
                 await asyncio.sleep(GATHER_S)
-            else:
-                await asyncio.sleep(min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 8)))
             self._wake.clear()
-            failures = 0 if await self._once() else failures + 1
+            wait_s = await self._once()
 
-    async def _once(self) -> bool:
-        """Do what is due; whether all of it could be done."""
+    async def _once(self) -> float | None:
+        """Do what is due; the seconds until what failed is tried again, None when nothing did."""
         originals, mirrors = self._originals(), self._mirrors()
         if mirrors is None or not self._node_uid():
-            return True  # whoever hears of them first wakes us
+            return None  # whoever hears of them first wakes us
         plan = plan_mirrors(originals, mirrors)
         self._deleted &= {one.uid for one in mirrors.values()}
         # One that we have deleted waits for its finalizers: once more says nothing new.
-        due = [(key, uid) for key, uid in plan.delete if not (uid in self._deleted and mirrors[key].deleting)]
-        done = [await self._delete(key, uid) for key, uid in due]
-        done += [await self._create(key, originals[key]) for key in plan.create]
-        return all(done)
+        old = [(key, uid) for key, uid in plan.delete if not (uid in self._deleted and mirrors[key].deleting)]
+        new = [(key, hash_of(originals[key].pod)) for key in plan.create]
+        self._failures = {work: one for work, one in self._failures.items() if work in old or work in new}
+        for work in filter(self._is_due, old):
+            await self._try("delete", work, self._delete(*work))
+        for work in filter(self._is_due, new):
+            await self._try("create", work, self._create(work[0], originals[work[0]]))
+        now_s = asyncio.get_running_loop().time()
+        return min((one.until_s - now_s for one in self._failures.values()), default=None)
 
-    async def _delete(self, key: Key, uid: str) -> bool:
+    def _is_due(self, work: _Work) -> bool:
+        failure = self._failures.get(work)
+        return failure is None or failure.until_s <= asyncio.get_running_loop().time()
+
+    async def _try(self, verb: str, work: _Work, doing: Awaitable[None]) -> None:
+        before = self._failures.pop(work, _Failure(0, "", 0.0))
+        try:
+            await doing
+        except ApiError as error:
+            most_s = REFUSED_MAX_S if isinstance(error, StatusError) else RETRY_MAX_S
+            until_s = asyncio.get_running_loop().time() + min(most_s, RETRY_FIRST_S * 2.0 ** min(before.times, 8))
+            text = str(error)
+            if isinstance(error, StatusError) and error.status == 409 and before.times == 0:
+                text = ""  # ours, most likely, and the watch is about to say so
+            elif text != before.text:
+                _log.warning("cannot %s the mirror of static pod %s/%s: %s; trying again", verb, *work[0], error)
+            self._failures[work] = _Failure(before.times + 1, text, until_s)
+
+    async def _delete(self, key: Key, uid: str) -> None:
         try:
             await delete_pod(self._client, *key, uid)
         except StatusError as error:
-            return error.status in (404, 409) or self._failed("delete", key, error)  # it is gone, or another's by now
-        except ApiError as error:
-            return self._failed("delete", key, error)
-        self._deleted.add(uid)
-        return True
+            if error.status not in (404, 409):  # it is gone, or another's by now
+                raise
+        else:
+            self._deleted.add(uid)
 
-    async def _create(self, key: Key, original: Original) -> bool:
-        try:
-            body = mirror_object(original.pod, self._node_name, self._node_uid())
-            await self._client.send("POST", pod_path(key[0]), msgspec.json.encode(body), JSON)
-        except ApiError as error:
-            if isinstance(error, StatusError) and error.status == 409 and key not in self._in_the_way:
-                self._in_the_way.add(key)  # ours, most likely, and the watch is about to say so
-                return False
-            return self._failed("create", key, error)
-        self._in_the_way.discard(key)
-        self._said.pop(key, None)
-        return True
-
-    def _failed(self, verb: str, key: Key, error: ApiError) -> bool:
-        if self._said.get(key) != str(error):
-            self._said[key] = str(error)
-            _log.warning("cannot %s the mirror of static pod %s/%s: %s; trying again", verb, *key, error)
-        return False
+    async def _create(self, key: Key, original: Original) -> None:
+        body = mirror_object(original.pod, self._node_name, self._node_uid())
+        await self._client.send("POST", pod_path(key[0]), msgspec.json.encode(body), JSON)

@@ -1,9 +1,9 @@
 """The tokens of service accounts that pods have in projected volumes: asked for, kept, renewed in time.  I/O.
 
 Before: `agent/pods/execute` asks when it writes a pod's volumes.  Next: `agent/volumes/payload` puts them into files.
-A token is bound to its pod and is renewed when 80 % of its time, or a day, is over; while that fails the old one
-serves as long as it is good.  Source: TokenRequest API; Kubernetes documentation, "Service account token volume
-projection".
+A token is bound to its pod and is renewed when 80 % of its time, or a day, is over; while that fails, it is tried more
+and more seldom, and the old one serves as long as it is good.  Source: TokenRequest API; Kubernetes documentation,
+"Service account token volume projection".
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from kube_objects.encode import parse_rfc3339
 DAY_S = 86400.0
 SHARE = 0.8
 JITTER_S = 10.0
+RETRY_FIRST_S = 10.0
+RETRY_MAX_S = 300.0
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +69,8 @@ class TokenKeeper:
         self._chance = chance
         self._tokens: dict[str, dict[TokenKey, Token]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._said: dict[str, str] = {}
 
     async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
         """Of each token that the pod's volumes want the text, or as str why there is none."""
@@ -80,6 +84,7 @@ class TokenKeeper:
         """Forget those of all other pods."""
         for uid in self._tokens.keys() - uids:
             del self._tokens[uid]
+            self._note_renewed(uid)
             if (timer := self._timers.pop(uid, None)) is not None:
                 timer.cancel()
 
@@ -92,7 +97,7 @@ class TokenKeeper:
             kept[key] = await self._request(pod, key)
         except (ApiError, ValueError, RecursionError) as error:
             if known is not None and now_s < known.expires_s:
-                _log.warning("cannot renew a token of pod %s: %s; the old one serves on", _uid(pod), error)
+                self._say(_uid(pod), error)
                 return known.text
             return f"failed to fetch token: {error}"
         return kept[key].text
@@ -113,8 +118,25 @@ class TokenKeeper:
             timer.cancel()
         due = [one.renew_s for one in self._tokens.get(uid, {}).values()]
         if due:
-            wait_s = max(JITTER_S, min(due) - self._now())
+            wait_s = self._wait_s(uid, min(due) - self._now())
             self._timers[uid] = asyncio.get_running_loop().call_later(wait_s, self._on_due, uid)
+
+    def _wait_s(self, uid: str, left_s: float) -> float:
+        """Until the pod's next renewal; where one is due still, it has just failed, and the pods do not try in step."""
+        if left_s > 0:
+            self._note_renewed(uid)
+            return max(JITTER_S, left_s)
+        failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+        return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 8)) * (0.5 + self._chance())
+
+    def _note_renewed(self, uid: str) -> None:
+        self._failures.pop(uid, None)
+        self._said.pop(uid, None)
+
+    def _say(self, uid: str, error: Exception) -> None:
+        if self._said.get(uid) != str(error):
+            self._said[uid] = str(error)
+            _log.warning("cannot renew a token of pod %s: %s; the old one serves on", uid, error)
 
 
 def wanted_tokens(pod: Pod) -> Iterator[TokenKey]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from lightkube.models.core_v1 import Pod
@@ -23,6 +24,7 @@ from agent.cluster.mirror_keeper import MirrorKeeper
 from agent.cluster.pod_source import PodSource
 from agent.sources.manifest import parse_static_pod
 from daemonkit.tasks import spawn
+from kube_client.errors import StatusError
 from tests.unit.agent.cluster.fake_pods_api import FakeApi
 
 KEY = ("default", "web-node1")
@@ -192,3 +194,38 @@ async def test_a_mirror_that_waits_for_its_finalizers_is_deleted_once() -> None:
             await asyncio.sleep(1.0)
             kept.api.tell(kept.source)
     assert [method for method, _, _ in kept.api.requests] == ["DELETE"]
+
+
+@pytest.mark.looptime
+async def test_a_mirror_that_cannot_be_made_is_tried_more_and_more_seldom_and_holds_up_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept, bad, refused = Kept(), ("default", "bad-node1"), list[str]()
+    send = kept.api.send
+
+    async def refusing(method: str, path: str, body: bytes = b"", *more: Any, **named: Any) -> bytes:
+        if b'"bad-node1"' not in body:
+            return await send(method, path, body, *more, **named)
+        refused.append(method)
+        raise StatusError("pods is forbidden", 403, "Forbidden")
+
+    def original(image: str) -> Original:
+        pod = static_pod(image)
+        assert pod.metadata is not None
+        pod.metadata.name = bad[1]
+        return Original(pod)
+
+    kept.api.send = refusing  # type: ignore[method-assign] # a server that will not have one of them
+    async with kept.running():
+        kept.originals[bad] = original("web:1")
+        kept.keeper.poke()
+        await asyncio.sleep(300)
+        assert 8 < len(refused) < 13
+        kept.originals[KEY] = Original(static_pod())
+        kept.originals[bad] = original("web:2")
+        before = len(refused)
+        kept.keeper.poke()
+        await asyncio.sleep(0.1)
+        assert kept.mirrored()
+        assert len(refused) == before + 1, "an edited one is tried at once"
+    assert caplog.text.count("cannot create the mirror of static pod default/bad-node1") == 2, "once for each version"

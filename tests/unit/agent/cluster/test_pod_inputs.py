@@ -9,6 +9,7 @@ import datetime
 import json
 import stat
 from collections.abc import AsyncIterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,36 @@ async def test_the_pod_is_told_when_its_token_is_due() -> None:
     assert due == []
     await asyncio.sleep(2)
     assert due == ["uid-a"]
+
+
+@pytest.mark.looptime
+async def test_a_renewal_that_fails_is_tried_more_and_more_seldom_not_in_step_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    issuer, due, loop = Issuer(), asyncio.Queue[float](), asyncio.get_running_loop()
+    start_s = issuer.now_s
+    keeper = TokenKeeper(
+        issuer, lambda _: due.put_nowait(loop.time()), now=lambda: start_s + loop.time(), chance=lambda: 0.0
+    )
+    await keeper.tokens_of(pod())
+    issuer.away = True
+    at_s = [await due.get()]
+    for _ in range(6):
+        await asyncio.sleep(0.01)
+        await keeper.tokens_of(pod())
+        at_s.append(await due.get())
+    assert [round(after - before) for before, after in pairwise(at_s)] == [5, 10, 20, 40, 80, 150], "half of the most"
+    assert caplog.text.count("cannot renew a token of pod uid-a") == 1
+    issuer.away = False
+    issuer.now_s = start_s + loop.time()
+    assert (await keeper.tokens_of(pod()))["", 3607] == b"token2"
+    at_s.append(await due.get())
+    assert 2880 < at_s[-1] - at_s[-2] < 2890
+    await asyncio.sleep(0.01)
+    issuer.away = True
+    await keeper.tokens_of(pod())
+    assert round(await due.get() - at_s[-1]) == 5, "it begins anew"
+    keeper.keep_only(set())
 
 
 def test_the_files_of_a_token(tmp_path: Path) -> None:
