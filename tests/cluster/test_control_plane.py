@@ -265,7 +265,9 @@ def test_a_node_that_goes_ends_its_pods_and_is_not_routed_to(plane: StaticPlane,
     plane.kubectl("delete", "node", gone.name)
     plane.until(lambda: f"{LAN}.3" not in plane.host.run(routes).stdout, "the route to go")
     assert f"{LAN}.2" in plane.host.run(routes).stdout
-    assert gone.node.containerd.tasks(), "the DaemonSet's pod runs on without an agent"
+    code = "from cli import sandboxes as s; from control_plane.network import LEASES; print(*s.lease_holders(LEASES))"
+    leases = gone.host.run([sys.executable, "-c", code]).stdout.split()
+    assert gone.node.containerd.tasks().keys() & leases, "the DaemonSet's pod runs on without an agent"
     gone.node.start_agent()
     manifests = f"--manifest-dir={gone.node.manifests}"
     gone.node.longshore(manifests, "down", "--yes", f"--kubernetes-dir={gone.kubernetes}", timeout_s=200.0)
