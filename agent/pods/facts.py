@@ -69,7 +69,8 @@ class PodFacts:
     grace is over, `active_until_s` when a pod has been active for as long as it may, `quiet_at_s` when the runtime can
     no longer be at work on a call whose answer nobody waits for. `unstarted` are the ids of running containers whose
     startup probe or postStart hook is not done; `hooks_due` is container name -> id of the one whose postStart hook has
-    not run, `failed_hooks` container id -> why it failed. `outcome` is "Succeeded" or "Failed" once that is on disk.
+    not run, `failed_hooks` container id -> why it failed. `outcome` is "Succeeded" or "Failed" once that is on disk;
+    `unsettled`: it is the API server's word, and how the containers ended is not known yet.
     `shutdown` is None unless the node goes down; `interrupted` are the ids of the containers that a shutdown of the
     node has ended.
     `wanted_resources` is by container name, "" for the pod, what each is to have; `resized` by id of container or
@@ -95,6 +96,7 @@ class PodFacts:
     active_until_s: float | None = None
     quiet_at_s: float = 0.0
     outcome: str | None = None
+    unsettled: bool = False
     shutdown: ShutdownTurn | None = None
     interrupted: frozenset[str] = frozenset()
     wanted_resources: Mapping[str, str] = field(default_factory=dict)

@@ -192,6 +192,7 @@ class PodMemory:
             active_until_s=self.active_until_s,
             quiet_at_s=self.quiet_at_s,
             outcome=self.outcome,
+            unsettled=self.outcome is not None and self.settled is None,
             shutdown=shutdown,
             interrupted=frozenset(self.interrupted),
             wanted_resources=self.amounts.wanted,
@@ -291,8 +292,7 @@ class PodMemory:
 
     def settle(self) -> None:
         """The pod is over: its newest status is the final one."""
-        if self.status is not None:
-            self.settled = status_to_json(self.status)
+        self.settled = status_to_json(self.status or PodStatus(phase=self.outcome))
 
     def note_runtime_back(self) -> None:
         """The runtime answers again: what only waited for it need not wait longer."""

@@ -116,10 +116,10 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     if facts.shutdown is not None and facts.shutdown.deadline_s is not None:
         left_s = min(left_s, facts.shutdown.deadline_s - now_s)
     steps: list[Step] = [*stop_all(wish.pod, seen, why, max(0.0, left_s))]
-    if wish.pod is not None and is_from_api(wish.pod) and facts.outcome is None:
+    if wish.pod is not None and is_from_api(wish.pod) and (facts.outcome is None or facts.unsettled):
         # Its API server is to hear how every container ended, which the runtime forgets with the containers.
         steps += [StopSandbox(why, one.id) for one in seen.sandboxes if one.ready]
-        return steps or [RecordOutcome(why, last_phase(wish.pod, seen))], []
+        return steps or [RecordOutcome(why, facts.outcome or last_phase(wish.pod, seen))], []
     steps += [StopSandbox(why, one.id, dead=not one.ready) for one in seen.sandboxes]
     steps += [RemoveContainer(why, one.name, one.id) for one in seen.all_containers()]
     steps += [RemoveSandbox(why, one.id) for one in seen.sandboxes]

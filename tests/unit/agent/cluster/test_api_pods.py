@@ -282,6 +282,21 @@ async def test_a_pod_past_its_deadline_has_failed_when_its_containers_have_ended
         assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
 
 
+async def test_how_a_pod_ended_is_told_also_where_it_is_deleted_as_soon_as_another_has_failed_it(
+    joined: Joined,
+) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        pod = joined.api.pods["default", "a"]
+        joined.api.put({**pod, "status": {**pod["status"], "phase": "Failed", "reason": "Evicted"}})
+        joined.api.delete("a", 5)
+        await joined.until(lambda: not joined.api.pods)
+    *_, (patch, _, told), (delete, _, _) = joined.api.requests
+    assert (patch, delete) == ("PATCH", "DELETE")
+    assert told["status"]["containerStatuses"][0]["state"]["terminated"].get("exitCode") == 0
+
+
 async def test_what_happened_while_the_server_was_away_is_told_when_it_is_back(joined: Joined) -> None:
     async with joined.running():
         joined.api.put(api_pod("a"))
