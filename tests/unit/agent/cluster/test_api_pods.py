@@ -265,16 +265,22 @@ async def test_a_pod_of_which_the_server_says_that_it_has_failed_is_stopped(join
         assert joined.api.status("a")["reason"] == "Evicted"
 
 
-async def test_a_pod_past_its_deadline_has_failed_when_its_containers_have_ended_and_says_how(joined: Joined) -> None:
+async def test_a_pod_past_its_deadline_has_failed_when_it_has_ended_also_over_the_death_of_the_agent(
+    joined: Joined,
+) -> None:
     async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: conditions(joined.api.status("a")).get("Ready") == "True")
         hold = joined.runtime.faults.hold("stop_container")
-        joined.api.put(api_pod("a", activeDeadlineSeconds=1))
-        joined.tell()
-        await hold.arrived.wait()
-        await joined.until(
-            lambda: any(one.get("reason") == "PodFailed" for one in joined.api.status("a")["conditions"])
-        )
-        assert joined.phase("a") != "Failed"
+        pod = joined.api.pods["default", "a"]
+        joined.api.put({**pod, "spec": {**pod["spec"], "activeDeadlineSeconds": 1}})
+        await joined.until(hold.arrived.is_set)
+        await joined.until(lambda: conditions(joined.api.status("a"))["Ready"] == "False")
+        assert joined.phase("a") == "Running", "it still is"
+    hold.arrived.clear()
+    async with joined.running():
+        await joined.until(hold.arrived.is_set)
+        assert joined.phase("a") == "Running"
         hold.release()
         await joined.until(lambda: joined.phase("a") == "Failed")
         status = joined.api.status("a")
