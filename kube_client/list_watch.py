@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from daemonkit.pauses import growing_pause_s
 from kube_client.errors import ApiError, MalformedError, UnreachableError
 from kube_client.messages import Item, Line, Page
 
@@ -155,5 +156,5 @@ class ListWatch:
             self._list_from = self._resource_version
         if expired and self._failures == 1:
             return
-        growing_s = min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2.0 ** min(self._failures - 1, 10))
+        growing_s = growing_pause_s(self._failures, _PAUSE_FIRST_S, _PAUSE_MAX_S)
         self._pause_s = max(growing_s * (0.5 + self._chance()), retry_after_s or 0.0)

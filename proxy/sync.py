@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from daemonkit.pauses import growing_pause_s
 from proxy.backend import (
     Backend,
     BackendBusyError,
@@ -321,7 +322,7 @@ class Synchronizer:
         failures = self.status.failures + 1
         self._applied = None
         self._not_before_s = _now() + self._limits.min_sync_period_s
-        growing_s = min(self._limits.sync_period_s, _RETRY_FIRST_S * 2.0 ** min(failures - 1, 10))
+        growing_s = growing_pause_s(failures, _RETRY_FIRST_S, self._limits.sync_period_s)
         self._retry_at_s = _now() + (_RETRY_FIRST_S if isinstance(error, BackendBusyError) else growing_s)
         if str(error) != self.status.last_error:
             _log.error("%s; trying again", error)

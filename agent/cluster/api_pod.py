@@ -52,10 +52,6 @@ class ServerState:
     deleting: bool = False
 
 
-class _WithStatus(msgspec.Struct):
-    status: dict[str, Any] | None = None
-
-
 def read_api_pod(raw: bytes, before: ApiPod | None = None) -> ApiPod:
     """The pod; `before` itself when nothing has changed that matters here. Raises ValueError that names the field."""
     pod = decode_object(raw, core_v1.Pod)
@@ -71,8 +67,8 @@ def read_api_pod(raw: bytes, before: ApiPod | None = None) -> ApiPod:
 
 def read_server_state(raw: bytes) -> ServerState:
     """What the server knows of a pod, from the bytes of a list, a watch or an answer. Raises ValueError."""
-    pod = decode_object(raw, _Named)
-    found = decode_object(raw, _WithStatus).status or {}
+    pod = decode_object(raw, _Told)
+    found = pod.status or {}
     meta = pod.metadata
     text = meta.resourceVersion or ""
     version = int(text) if text.isdigit() else 0
@@ -103,8 +99,9 @@ class _Meta(msgspec.Struct):
     deletionTimestamp: str | None = None  # noqa: N815
 
 
-class _Named(msgspec.Struct):
+class _Told(msgspec.Struct):
     metadata: _Meta
+    status: dict[str, Any] | None = None
 
 
 def _ending(metadata: meta_v1.ObjectMeta) -> Ending | None:

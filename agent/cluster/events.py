@@ -18,6 +18,7 @@ from agent.cluster.event_log import EventLog, Subject, Write
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON, MERGE
 from agent.pods.happenings import Happening
+from daemonkit.pauses import growing_pause_s
 from kube_client.errors import ApiError, StatusError
 
 QUEUE = 1000
@@ -60,7 +61,7 @@ class EventRecorder:
                     continue
                 failures += 1
                 self._queue.appendleft(write)
-                wait_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 4))
+                wait_s = growing_pause_s(failures, RETRY_FIRST_S, RETRY_MAX_S)
                 await asyncio.sleep(max(wait_s, error.retry_after_s or 0.0))
             else:
                 failures = 0

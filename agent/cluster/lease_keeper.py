@@ -19,6 +19,7 @@ import msgspec
 from agent.cluster.lease import COLLECTION, Json, describe_rival, renew_time, renewed
 from agent.cluster.own_node import OwnNode, read_object
 from agent.cluster.protocols import Api
+from agent.cluster.requests import JSON
 from kube_client.errors import ApiError, StatusError
 from kube_objects.encode import rfc3339_micro
 
@@ -27,7 +28,6 @@ _log = logging.getLogger(__name__)
 _TRIES = 5
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.2, 7.0
 _REMEMBERED = 16
-_JSON = "application/json"
 _NOT_FOUND, _CONFLICT = 404, 409
 
 
@@ -95,7 +95,7 @@ class LeaseKeeper:
         body = renewed(self._lease, self._node.name, uid, self._duration_s, now)
         method, path = ("POST", COLLECTION) if self._lease is None else ("PUT", self._path)
         self._sent.append(now)
-        self._lease = read_object(await self._client.send(method, path, msgspec.json.encode(body), _JSON))
+        self._lease = read_object(await self._client.send(method, path, msgspec.json.encode(body), JSON))
         self._written = True
         return True
 

@@ -17,6 +17,7 @@ import msgspec
 from agent.cluster.mirror import Key, Mirror, Original, hash_of, mirror_object, plan_mirrors
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON, delete_pod, pod_path
+from daemonkit.pauses import growing_pause_s
 from kube_client.errors import ApiError, StatusError
 
 GATHER_S = 0.05
@@ -103,7 +104,7 @@ class MirrorKeeper:
             await doing
         except ApiError as error:
             most_s = REFUSED_MAX_S if isinstance(error, StatusError) else RETRY_MAX_S
-            until_s = asyncio.get_running_loop().time() + min(most_s, RETRY_FIRST_S * 2.0 ** min(before.times, 8))
+            until_s = asyncio.get_running_loop().time() + growing_pause_s(before.times + 1, RETRY_FIRST_S, most_s)
             text = str(error)
             if isinstance(error, StatusError) and error.status == 409 and before.times == 0:
                 text = ""  # ours, most likely, and the watch is about to say so

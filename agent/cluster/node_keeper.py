@@ -20,6 +20,7 @@ from agent.cluster.node_object import NodeView, new_node
 from agent.cluster.node_patch import status_patch, takeover_patch
 from agent.cluster.own_node import Json, OwnNode
 from agent.cluster.protocols import Api, Look
+from agent.cluster.requests import JSON, STRATEGIC
 from agent.config_cluster import ClusterConfig
 from agent.pods.happenings import Tell, tell_nobody
 from kube_client.errors import ApiError
@@ -27,7 +28,6 @@ from kube_objects.encode import rfc3339
 
 _RANDOM = random.SystemRandom()
 _log = logging.getLogger(__name__)
-MERGE = "application/strategic-merge-patch+json"
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.2, 7.0
 _LOOK_WHILE_NOT_READY_S = 1.0
 _NOT_FOUND, _CONFLICT, _FORBIDDEN = 404, 409, 403
@@ -81,7 +81,7 @@ class NodeKeeper:
             return
         body = msgspec.json.encode(new_node(view, _now()))
         try:
-            self._node.put(await self._client.send("POST", "/api/v1/nodes", body, "application/json"))
+            self._node.put(await self._client.send("POST", "/api/v1/nodes", body, JSON))
             _log.info("node %s is registered", self._node.name)
             self._report_at_s = self._began_s + self._spread_s()
             self._tell_what_happened(None, view)
@@ -134,7 +134,7 @@ class NodeKeeper:
 
     async def _patch(self, patch: Json) -> None:
         path = f"{self._node.path}/status"
-        self._node.put(await self._client.send("PATCH", path, msgspec.json.encode(patch), MERGE))
+        self._node.put(await self._client.send("PATCH", path, msgspec.json.encode(patch), STRATEGIC))
 
     async def _rest(self, view: NodeView) -> float:
         """Until it is time to look again, or there is something to do; the pause before that is done."""

@@ -1,6 +1,6 @@
-"""What requests about pods have in common.  No I/O of its own.
+"""What requests to the API server have in common.  No I/O of its own.
 
-Before: `status_writer` and `mirror_keeper` know what is to be said.  Next: a client sends it.
+Before: whoever writes there, such as `status_writer`, knows what is to be said.  Next: a client sends it.
 """
 
 from __future__ import annotations

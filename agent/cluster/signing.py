@@ -16,6 +16,7 @@ from agent.cluster.certificates import REQUESTS, outcome, signing_request
 from agent.cluster.client_certificate import CertificateError, CertificateFiles
 from agent.cluster.own_node import Json, read_object
 from agent.cluster.protocols import Api
+from agent.cluster.requests import JSON
 from kube_client.errors import StatusError
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ async def renew(api: Api, files: CertificateFiles, node_name: str, tell: Callabl
 
 async def _create(api: Api, body: Json, path: str) -> Json:
     try:
-        return read_object(await api.send("POST", REQUESTS, msgspec.json.encode(body), "application/json"))
+        return read_object(await api.send("POST", REQUESTS, msgspec.json.encode(body), JSON))
     except StatusError as error:
         if error.status != _CONFLICT:
             raise

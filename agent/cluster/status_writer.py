@@ -21,6 +21,7 @@ from agent.cluster.protocols import Api
 from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
 from agent.cluster.status_patch import is_urgent, status_patch
 from agent.container_spec.labels import CONFIG_SOURCE, FILE_SOURCE
+from daemonkit.pauses import growing_pause_s
 from daemonkit.tasks import spawn_eternal
 from kube_client.errors import ApiError, StatusError, UnreachableError
 from kube_client.messages import Key
@@ -175,7 +176,7 @@ class StatusWriter:
 
     def _try_again(self, uid: str, error: ApiError) -> None:
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
-        delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 8))
+        delay_s = growing_pause_s(failures, RETRY_FIRST_S, RETRY_MAX_S)
         if isinstance(error, StatusError) and error.status in _ANOTHER:
             delay_s = RETRY_MAX_S
         asyncio.get_running_loop().call_later(max(delay_s, error.retry_after_s or 0.0), self.poke, uid)

@@ -22,6 +22,7 @@ from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON
 from agent.container_spec.facts import TokenKey
 from agent.volumes.payload import TOKEN_S
+from daemonkit.pauses import growing_pause_s
 from kube_client.errors import ApiError
 from kube_client.messages import decode_object
 from kube_objects.encode import parse_rfc3339
@@ -127,7 +128,7 @@ class TokenKeeper:
             self._note_renewed(uid)
             return max(JITTER_S, left_s)
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
-        return min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(failures - 1, 8)) * (0.5 + self._chance())
+        return growing_pause_s(failures, RETRY_FIRST_S, RETRY_MAX_S) * (0.5 + self._chance())
 
     def _note_renewed(self, uid: str) -> None:
         self._failures.pop(uid, None)

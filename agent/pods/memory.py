@@ -40,6 +40,7 @@ from agent.pods.timeline import ADMITTED, SEEN, Timeline
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
 from agent.state_dir import PodRecord
+from daemonkit.pauses import growing_pause_s
 from kube_objects.encode import to_json
 
 RESET = ContainerStateTerminated(exitCode=EXIT_CODE_UNKNOWN, reason=REASON, message=MESSAGE)
@@ -262,7 +263,7 @@ class PodMemory:
             return
         before = self.held.get(step.key)
         failures = 1 + (before.failures if before is not None and not failure.runtime_away else 0)
-        delay_s = min(RETRY_FIRST_S * 2.0 ** min(failures - 1, 8), RETRY_MAX_S)
+        delay_s = growing_pause_s(failures, RETRY_FIRST_S, RETRY_MAX_S)
         until_s = now_s + delay_s if failure.retry_at_s is None else failure.retry_at_s
         if self.objects_used.pop(step.key, 0) != self.objects_seen and failure.reason in MAY_LACK_OBJECT:
             until_s = now_s  # what it lacked may have come meanwhile
