@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
 _M_ARENA_MAX = -8
-_FIRST_S = 15.0
-_EVERY_S = 600.0
+_LOOK_S = 15.0
+_AT_LEAST_S = 600.0
+_GROWN = 2 * 1024 * 1024
 
 
 def trim_memory() -> None:
@@ -60,9 +63,24 @@ def limit_arenas() -> None:
         return
 
 
-async def trim_now_and_then() -> None:
-    """Trim once the start's burst is over, and then every ten minutes, for ever; it takes about 20 ms each time."""
-    await asyncio.sleep(_FIRST_S)
+async def trim_now_and_then(resident: Callable[[], int] | None = None, trim: Callable[[], None] = trim_memory) -> None:
+    """For ever: trim once a burst is over, the start's the first, and every ten minutes; it takes about 20 ms each time.
+
+    `resident` gives the bytes of this process in memory, by default the kernel's figure.
+    """
+    resident = resident or resident_bytes
+    kept, idle_s = 0, 0.0
     while True:
-        trim_memory()
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(_LOOK_S)
+        idle_s += _LOOK_S
+        if resident() - kept >= _GROWN or idle_s >= _AT_LEAST_S:
+            trim()
+            kept, idle_s = resident(), 0.0
+
+
+def resident_bytes() -> int:
+    """Of this process; 0 where the kernel does not tell.  Source: proc_pid_statm(5)."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, LookupError, ValueError):
+        return 0

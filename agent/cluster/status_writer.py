@@ -4,7 +4,8 @@ Before: `agent/pods/publish` puts each pod's entry on the board, which tells thi
 only of what the server does not know yet; then, for a pod that is to be deleted and of which nothing is left here,
 DELETE of exactly this pod.  The server hears how a pod ended before it is deleted.  Nothing is lost while the server is
 away: the newest status of each pod waits, and older ones are never sent.  What only tells of a step on the way waits a
-moment for the next one, which mostly says it, too.
+moment for the next one, which mostly says it, too; the more pods are on their way, the longer each takes and the longer
+it waits.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ AT_ONCE = 4
 GATHER_S = 0.02
 HOLD_S = 1.0
 HOLD_AT_END_S = 3.0
+HOLD_MAX_S = 15.0
+UNHURRIED = 8
+"""Pods that can be on their way at once without making each other slower."""
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
 _ANOTHER = (404, 409)  # the pod is gone, or its name is another's: the watch will say so
@@ -161,7 +165,9 @@ class StatusWriter:
     def _has_waited(self, uid: str, hold_s: float) -> bool:
         """Whether it is time to tell what nobody waits for; else it will be, soon."""
         loop = asyncio.get_running_loop()
-        left_s = self._since.setdefault(uid, loop.time()) + hold_s - loop.time()
+        since_s = self._since.setdefault(uid, loop.time())
+        longer_s = min(hold_s * max(1.0, len(self._since) / UNHURRIED), HOLD_MAX_S)
+        left_s = since_s + longer_s - loop.time()
         if left_s > 0:
             loop.call_later(left_s, self.poke, uid)
         return left_s <= 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.cluster.pod_source import PodSource
-from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, StatusWriter
+from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, UNHURRIED, StatusWriter
 from agent.pods.entry import api_entry, pod_to_json
 from agent.sources.manifest import parse_static_pod
 from daemonkit.tasks import spawn
@@ -63,6 +63,21 @@ async def test_a_step_that_no_other_follows_is_told_after_a_moment() -> None:
         writer.see(UID, entry("Pending", podIP="10.0.0.1"))
         await asyncio.sleep(HOLD_S * 2)
         assert [body["status"] for _, _, body in api.requests] == [{"podIP": "10.0.0.1"}]
+
+
+@pytest.mark.looptime
+async def test_the_more_pods_are_on_their_way_the_longer_a_step_waits() -> None:
+    api = FakeApi()
+    names = [f"many{number}" for number in range(4 * UNHURRIED)]
+    for name in names:
+        api.put(api_pod(name))
+    async with writing(api) as writer:
+        for name in names:
+            writer.see(f"uid-{name}", entry("Pending", podIP="10.0.0.1"))
+        await asyncio.sleep(HOLD_S * 3)
+        assert api.requests == []
+        await asyncio.sleep(HOLD_S * 2)
+        assert {name for _, name, _ in api.requests} == set(names)
 
 
 @pytest.mark.looptime
