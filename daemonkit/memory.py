@@ -64,7 +64,7 @@ def limit_arenas() -> None:
 
 
 async def trim_now_and_then(resident: Callable[[], int] | None = None, trim: Callable[[], None] = trim_memory) -> None:
-    """For ever: trim once a burst is over, the start's the first, and every ten minutes; it takes about 20 ms each time.
+    """For ever: trim once a burst is over, the start's the first, and every ten minutes; each takes about 20 ms.
 
     `resident` gives the bytes of this process in memory, by default the kernel's figure.
     """
