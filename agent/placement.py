@@ -6,7 +6,7 @@ have changed since, and because not every pod has met a scheduler.  Sources: API
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from lightkube.models import core_v1
@@ -20,7 +20,12 @@ def selects(pod: core_v1.Pod, name: str, labels: Mapping[str, str]) -> bool:
     """Whether the node is one that the pod's required node affinity allows."""
     affinity = pod.spec.affinity.nodeAffinity if pod.spec and pod.spec.affinity else None
     required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
-    return required is None or any(_fits(term, name, labels) for term in required.nodeSelectorTerms)
+    return required is None or any_fits(required.nodeSelectorTerms, name, labels)
+
+
+def any_fits(terms: Iterable[core_v1.NodeSelectorTerm], name: str, labels: Mapping[str, str]) -> bool:
+    """Whether the node is one that a node selector means."""
+    return any(_fits(term, name, labels) for term in terms)
 
 
 def untolerated(pod: core_v1.Pod, taints: tuple[Taint, ...]) -> Taint | None:

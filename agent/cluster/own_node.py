@@ -39,6 +39,11 @@ class OwnNode:
         """ "" while there is none."""
         return str(self.object["metadata"].get("uid", "")) if self.object is not None else ""
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """{} while there is none."""
+        return dict(self.object["metadata"].get("labels") or {}) if self.object is not None else {}
+
     def when_changed(self, tell: Callable[[], None]) -> None:
         """`tell` is called after each change of the object or of the connection."""
         self._listeners.append(tell)

@@ -14,6 +14,7 @@ from typing import Protocol
 from lightkube.models.core_v1 import Pod
 
 from agent.cluster.api_pod import is_over
+from agent.cluster.claim_keeper import ClaimKeeper
 from agent.cluster.event_log import Subject
 from agent.cluster.events import EventRecorder
 from agent.cluster.mirror import Key, Mirror, Original
@@ -43,6 +44,11 @@ class Node(Protocol):
         """ "" while there is none."""
         ...
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """{} while there is none."""
+        ...
+
     def when_changed(self, tell: Callable[[], None]) -> None:
         """Have `tell` called after each change."""
         ...
@@ -60,6 +66,7 @@ class ClusterPods:
         self._workers = workers
         self._services = Services(self._take_pods)
         self._tokens = TokenKeeper(client, workers.volumes_changed)
+        self._claims = ClaimKeeper(client, lambda: (node.name, node.labels), self._take_claims)
         self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE))
         shared.executor.sources.cluster = self
         self._events = EventRecorder(events, node.name)
@@ -77,6 +84,7 @@ class ClusterPods:
         spawn_eternal(group, self._source.run(self._client), name="api pods")
         spawn_eternal(group, self._services.run(self._client), name="api services")
         spawn_eternal(group, self._objects.run(), name="api objects")
+        spawn_eternal(group, self._claims.run(), name="api claims")
         spawn_eternal(group, self._writer.run(), name="pod statuses")
         spawn_eternal(group, self._mirrors.run(), name="mirror pods")
         spawn_eternal(group, self._events.run(), name="events")
@@ -103,11 +111,15 @@ class ClusterPods:
         self._began = self._began or (self._source.heard and self._services.heard and bool(self._node.uid))
         if not self._began:
             return
-        wanted = self._source.wanted()
+        wanted = self._claims.bound(self._source.wanted())
         self._tokens.keep_only({uid_of(one.pod) for one in wanted})
         live = [one.pod for one in wanted if not is_over(one.pod)]
         self._objects.want(frozenset(key for pod in live for key in config_references(pod)))
         self._workers.want(wanted, API_SOURCE)
+
+    def _take_claims(self, uid: str) -> None:
+        self._take_pods()
+        self._workers.volumes_changed(uid)
 
     def _take_state(self, uid: str) -> None:
         self._writer.poke(uid)

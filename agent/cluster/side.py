@@ -137,7 +137,7 @@ class ClusterSide:
     def _take_labels(self) -> None:
         """The labels that pods are admitted by are those of the Node, as far as it is known."""
         if self.node.object is not None:
-            labels = self.node.object["metadata"].get("labels") or {}
+            labels = self.node.labels
             found = (self.node.object.get("spec") or {}).get("taints") or ()
             taints = tuple((one.get("key", ""), one.get("value", ""), one.get("effect", "")) for one in found)
             self._settings.node = dataclasses.replace(self._settings.node, labels=labels, taints=taints)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from lightkube.models import core_v1
 
+from agent.container_spec.bound_volume import is_read_only
 from agent.container_spec.env import expand, unset_references
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.paths import etc_hosts_path, sub_path_target, termination_log_path
@@ -79,7 +80,7 @@ def _volume_mounts(
     variables: Mapping[str, str],
 ) -> Iterator[cri.Mount]:
     volumes = (pod.spec.volumes if pod.spec else None) or []
-    read_only = {one.name for one in volumes if is_of_objects(one) or (one.nfs is not None and one.nfs.readOnly)}
+    read_only = {one.name for one in volumes if is_of_objects(one) or is_read_only(one)}
     users = user_mappings(facts.user_range)
     for index, mount in enumerate(container.volumeMounts or []):
         part = sub_path_of(mount, variables)

@@ -16,6 +16,7 @@ SECRET_PLUGIN = "kubernetes.io~secret"  # noqa: S105 - a directory's name
 PROJECTED_PLUGIN = "kubernetes.io~projected"
 DOWNWARD_API_PLUGIN = "kubernetes.io~downward-api"
 NFS_PLUGIN = "kubernetes.io~nfs"
+LOCAL_PLUGIN = "kubernetes.io~local-volume"
 
 
 def pod_dir(root_dir: str, pod_uid: str) -> str:

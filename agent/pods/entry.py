@@ -51,7 +51,10 @@ def pod_to_json(pod: Pod | None, namespace: str, name: str, uid: str) -> dict[st
     if pod is None:
         metadata = {"name": name, "namespace": namespace, "uid": uid}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}}
-    return {"apiVersion": "v1", "kind": "Pod", **to_json(pod)}
+    made = to_json(pod)
+    for volume in made.get("spec", {}).get("volumes", ()):
+        volume.pop("bound", None)  # a claim is shown as the claim it is
+    return {"apiVersion": "v1", "kind": "Pod", **made}
 
 
 def status_to_json(status: PodStatus) -> dict[str, object]:

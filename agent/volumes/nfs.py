@@ -69,7 +69,7 @@ def _make_place(path: str, root_dir: str) -> None:
 
 
 async def _mount(volume: NfsVolume) -> str:
-    options = "ro" if volume.read_only else ""
+    options = ",".join([*(["ro"] if volume.read_only else []), *volume.mount_options])
     try:
         (complaint,) = await run_helper("mount-nfs", volume.export, volume.host_path, options, deadline_s=MOUNT_S)
     except HelperError as error:

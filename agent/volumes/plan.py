@@ -13,11 +13,13 @@ from typing import TypeAlias
 
 from lightkube.models import core_v1
 
+from agent.container_spec.bound_volume import HOST_PATH, LOCAL, BoundVolume, Storage
 from agent.container_spec.huge_pages import HUGE_PAGES, huge_page_bytes
 from agent.container_spec.paths import (
     CONFIG_MAP_PLUGIN,
     DOWNWARD_API_PLUGIN,
     EMPTY_DIR_PLUGIN,
+    LOCAL_PLUGIN,
     NFS_PLUGIN,
     PROJECTED_PLUGIN,
     SECRET_PLUGIN,
@@ -52,6 +54,30 @@ class HostPath:
 
 
 @dataclass(frozen=True)
+class LocalVolume:
+    """A directory of the node that a claim is bound to, never removed.
+
+    `place` is a directory of the agent's own, made when the pod's group, `group_id`, has got the volume: at the first
+    use by the pod, or, where `unless_root`, only if the volume's root is not that group's already.
+    """
+
+    name: str
+    host_path: str
+    place: str
+    group_id: int | None
+    unless_root: bool = False
+
+
+@dataclass(frozen=True)
+class Unbound:
+    """A claim for which there is no storage: `problem` says why, "" while nobody knows."""
+
+    name: str
+    host_path: str
+    problem: str
+
+
+@dataclass(frozen=True)
 class ObjectVolume:
     """A directory of files made of ConfigMaps, Secrets or the pod, as `source` says. Otherwise as EmptyDir."""
 
@@ -72,9 +98,10 @@ class NfsVolume:
     host_path: str
     export: str
     read_only: bool
+    mount_options: tuple[str, ...] = ()
 
 
-PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume | NfsVolume
+PlannedVolume: TypeAlias = EmptyDir | HostPath | ObjectVolume | NfsVolume | LocalVolume | Unbound
 
 
 def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | None = None) -> tuple[PlannedVolume, ...]:
@@ -103,7 +130,10 @@ def plan_volumes(pod: core_v1.Pod, root_dir: str, *, node_memory_bytes: int | No
             planned.append(HostPath(volume.name, volume.hostPath.path, volume.hostPath.type or ""))
         elif volume.nfs is not None:
             path = volume_path(root_dir, pod.metadata.uid or "", NFS_PLUGIN, volume.name)
-            planned.append(NfsVolume(volume.name, path, nfs_source(volume.nfs), bool(volume.nfs.readOnly)))
+            export = nfs_source(volume.nfs.server, volume.nfs.path)
+            planned.append(NfsVolume(volume.name, path, export, bool(volume.nfs.readOnly)))
+        elif isinstance(volume, BoundVolume):
+            planned.append(_of_claim(volume, pod, root_dir))
     return tuple(planned)
 
 
@@ -124,10 +154,26 @@ def _own_plugin(volume: core_v1.Volume) -> tuple[str, str]:
     return (DOWNWARD_API_PLUGIN, "tmpfs") if volume.downwardAPI is not None else ("", "")
 
 
-def nfs_source(source: core_v1.NFSVolumeSource) -> str:
+def _of_claim(volume: BoundVolume, pod: core_v1.Pod, root_dir: str) -> PlannedVolume:
+    uid, storage = (pod.metadata.uid if pod.metadata else None) or "", volume.bound
+    if not isinstance(storage, Storage):
+        return Unbound(volume.name, "", storage or "")
+    if storage.kind == HOST_PATH:
+        return HostPath(volume.name, storage.path, storage.path_type)
+    if storage.kind == LOCAL:
+        security = pod.spec.securityContext if pod.spec else None
+        group_id = security.fsGroup if security is not None and not storage.read_only else None
+        unless_root = security is not None and security.fsGroupChangePolicy == "OnRootMismatch"
+        place = volume_path(root_dir, uid, LOCAL_PLUGIN, volume.name)
+        return LocalVolume(volume.name, storage.path, place, group_id, unless_root)
+    path = volume_path(root_dir, uid, NFS_PLUGIN, volume.name)
+    export = nfs_source(storage.server, storage.path)
+    return NfsVolume(volume.name, path, export, storage.read_only, storage.mount_options)
+
+
+def nfs_source(server: str, path: str) -> str:
     """As mount(8) takes it."""
-    server = f"[{source.server}]" if _is_ipv6(source.server) else source.server
-    return f"{server}:{source.path}"
+    return f"[{server}]:{path}" if _is_ipv6(server) else f"{server}:{path}"
 
 
 def _is_ipv6(text: str) -> bool:
@@ -139,8 +185,7 @@ def _is_ipv6(text: str) -> bool:
 
 def nfs_sources(pod: core_v1.Pod) -> tuple[str, ...]:
     """Everything that the pod mounts from servers."""
-    volumes = (pod.spec.volumes if pod.spec is not None else None) or ()
-    return tuple(nfs_source(volume.nfs) for volume in volumes if volume.nfs is not None)
+    return tuple(volume.export for volume in plan_volumes(pod, "/") if isinstance(volume, NfsVolume))
 
 
 def _smallest(limits: Iterable[int | None]) -> int | None:

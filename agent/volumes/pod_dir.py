@@ -17,10 +17,11 @@ from agent.container_spec.facts import NodeFacts, SpecFacts, allocatable
 from agent.container_spec.paths import pod_dir
 from agent.volumes.errors import VolumeError, setup_failed
 from agent.volumes.helper import HelperError, run_helper
+from agent.volumes.local import prepare_local
 from agent.volumes.mount_journal import note_mounts, unmounted
 from agent.volumes.nfs import mount_exports
 from agent.volumes.payload import Payload, PayloadError, volume_payload
-from agent.volumes.plan import EmptyDir, HostPath, NfsVolume, ObjectVolume, plan_volumes
+from agent.volumes.plan import EmptyDir, HostPath, LocalVolume, NfsVolume, ObjectVolume, Unbound, plan_volumes
 from agent.volumes.pod_files import make_dirs
 from agent.volumes.projection import is_written, write_payload
 from daemonkit.tasks import finish_first
@@ -39,6 +40,7 @@ async def prepare_volumes(pod: core_v1.Pod, root_dir: str, *, facts: SpecFacts =
     """
     directory = pod_dir(root_dir, (pod.metadata.uid if pod.metadata is not None else None) or "")
     planned = plan_volumes(pod, root_dir, node_memory_bytes=allocatable(facts.node, "memory"))
+    _refuse_unbound([volume for volume in planned if isinstance(volume, Unbound)])
     of_objects = [volume for volume in planned if isinstance(volume, ObjectVolume)]
     payloads = [_payload(pod, volume, facts, keep=True) for volume in of_objects]
     try:
@@ -47,10 +49,26 @@ async def prepare_volumes(pod: core_v1.Pod, root_dir: str, *, facts: SpecFacts =
         raise VolumeError("FailedMount", f"cannot make {directory}: {error.strerror}") from error
     await _make_own([volume for volume in planned if isinstance(volume, EmptyDir | ObjectVolume)], directory, root_dir)
     await _check_host_paths([volume for volume in planned if isinstance(volume, HostPath) and volume.path_type])
+    await prepare_local([volume for volume in planned if isinstance(volume, LocalVolume)], root_dir)
     for volume, payload in zip(of_objects, payloads, strict=True):
         if payload is not None:
             await _write(volume, payload)
     await mount_exports([volume for volume in planned if isinstance(volume, NfsVolume)], directory, root_dir)
+
+
+def _refuse_unbound(volumes: Sequence[Unbound]) -> None:
+    """Storage that is not there is waited for, in the kubelet's words."""
+    if not volumes:
+        return
+    problem = next((volume.problem for volume in volumes if volume.problem), "")
+    names = " ".join(volume.name for volume in volumes)
+    if not problem:
+        raise ObjectPending(f"what the volumes [{names}] are bound to has not come from the API server yet")
+    raise VolumeError(
+        "FailedMount",
+        f"Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], "
+        f"failed to process volumes=[{names}]: {problem}",
+    )
 
 
 async def update_volumes(pod: core_v1.Pod, root_dir: str, facts: SpecFacts) -> None:

@@ -6,6 +6,8 @@ Effects: all of them.  It starts in some 15 ms because it imports next to nothin
     check-host-paths TYPE PATH [TYPE PATH ...]   a complaint or "" for each
     mount TYPE PATH OPTIONS [...]                a complaint or "" for each
     mount-nfs SOURCE PATH OPTIONS                a complaint or ""
+    check-local PATH                             a complaint or ""
+    give-to-group PATH GID POLICY                a complaint or ""
     look-at PATH [PATH ...]                      "" for each, once the file system has answered, whatever it said
     bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
@@ -36,6 +38,10 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         from agent.volumes.nfs_mount import mount_nfs
 
         return [mount_nfs(*arguments)]
+    if operation in ("check-local", "give-to-group"):
+        from agent.volumes.ownership import check_local, give_to_group
+
+        return [check_local(*arguments) if operation == "check-local" else give_to_group(*arguments)]
     if operation == "look-at":
         return [_look_at(path) for path in arguments]
     if operation == "bind-sub-paths":

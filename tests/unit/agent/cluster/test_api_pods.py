@@ -229,7 +229,7 @@ async def test_a_field_that_is_not_supported_fails_the_pod_by_name_but_not_again
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REFUSE_AFTER_S", 1.0)
-    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}
+    volume = {"name": "data", "csi": {"driver": "a.driver"}}
     async with joined.running():
         joined.api.put(api_pod("a", volumes=[volume]))
         joined.tell()
@@ -238,7 +238,7 @@ async def test_a_field_that_is_not_supported_fails_the_pod_by_name_but_not_again
         status = joined.api.status("a")
         assert time.time() - began_s > 0.5
         assert status["reason"] == "UnsupportedField"
-        assert "spec.volumes[0].persistentVolumeClaim: not supported yet" in status["message"]
+        assert "spec.volumes[0].csi: not supported yet" in status["message"]
         assert joined.runtime.containers == {}
 
 

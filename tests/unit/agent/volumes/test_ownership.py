@@ -1,0 +1,57 @@
+"""A volume is given to a pod's group: what is in it, and when not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.volumes.ownership import ALWAYS, ON_ROOT_MISMATCH, check_local, give_to_group
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def mode(path: Path) -> str:
+    found = path.lstat()
+    return f"{stat.S_IMODE(found.st_mode):o}:{found.st_gid}"
+
+
+@needs_root
+def test_all_of_it_is_the_groups_and_the_owner_stays(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "volume" / "deep", tmp_path / "outside"
+    inside.mkdir(parents=True, mode=0o700)
+    outside.write_text("not in the volume")
+    (inside / "file").write_text("x")
+    (inside / "file").chmod(0o600)
+    os.chown(inside / "file", 77, 0)
+    (inside / "link").symlink_to(outside)
+    before = mode(outside)
+    assert give_to_group(str(tmp_path / "volume"), "4321", ALWAYS) == ""
+    assert mode(inside) == "2770:4321"
+    assert mode(inside / "file") == "660:4321"
+    assert (inside / "file").stat().st_uid == 77
+    assert (inside / "link").lstat().st_gid == 4321
+    assert mode(outside) == before
+
+
+@needs_root
+def test_a_volume_whose_root_is_the_groups_is_left_alone_where_that_is_wished(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    assert give_to_group(str(volume), "4321", ON_ROOT_MISMATCH) == ""
+    (volume / "later").write_text("x")
+    os.chown(volume / "later", 0, 0)
+    assert give_to_group(str(volume), "4321", ON_ROOT_MISMATCH) == ""
+    assert (volume / "later").stat().st_gid == 0
+    assert give_to_group(str(volume), "4321", ALWAYS) == ""
+    assert (volume / "later").stat().st_gid == 4321
+
+
+def test_what_is_no_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert check_local(str(tmp_path)) == ""
+    assert check_local(str(tmp_path / "none")) == f"local volume path {tmp_path / 'none'} does not exist"
+    assert check_local(str(tmp_path / "file")) == f"local volume path {tmp_path / 'file'} is not a directory"
+    assert "cannot give" in give_to_group(str(tmp_path / "none"), "5", ALWAYS)
