@@ -116,7 +116,7 @@ def post_json(path: Path, url: str, value: Json) -> Json:
             missing = answer.status == http.client.NOT_FOUND
             raise Failure(f"the agent refuses: {said or answer.reason}", NOT_FOUND if missing else FAILED)
         return msgspec.json.decode(body, type=Json)
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise Failure(f"cannot POST {url} at {path}: {str(error) or type(error).__name__}", UNREACHABLE) from None
     finally:
         connection.close()

@@ -35,5 +35,5 @@ class StatusError(ApiError):
         self.retry_after_s = retry_after_s
 
 
-class MalformedError(ApiError):
-    """The answer is no object of the API: half a JSON, another kind."""
+class MalformedError(ApiError, ValueError):
+    """The answer is no object of the API: half a JSON, another kind. In a list it spoils no other object."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kube_client.config import ApiConfig
 
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -37,6 +39,23 @@ class Outcome:
 
     certificate: bytes = b""
     refusal: str = ""
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    reason: str | None = None
+    message: str | None = None
+
+
+class _Status(msgspec.Struct):
+    conditions: list[_Condition] | None = None
+    certificate: str | None = None
+
+
+class RequestShape(msgspec.Struct):
+    """What of a CertificateSigningRequest that was read is used."""
+
+    status: _Status | None = None
 
 
 def user_name(node_name: str) -> str:

@@ -10,9 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 Json = dict[str, Any]
 NAMESPACE = "kube-node-lease"
 COLLECTION = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+
+
+class LeaseShape(msgspec.Struct):
+    """What of a Lease that was read is used, besides sending it back."""
+
+    metadata: dict[str, Any]
+    spec: dict[str, Any] | None = None
 
 
 def renewed(known: Json | None, node_name: str, node_uid: str, duration_s: int, now: str) -> Json:

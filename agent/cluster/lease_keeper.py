@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from agent.cluster.lease import COLLECTION, Json, describe_rival, renew_time, renewed
+from agent.cluster.lease import COLLECTION, Json, LeaseShape, describe_rival, renew_time, renewed
 from agent.cluster.own_node import OwnNode, read_object
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON
@@ -95,13 +95,13 @@ class LeaseKeeper:
         body = renewed(self._lease, self._node.name, uid, self._duration_s, now)
         method, path = ("POST", COLLECTION) if self._lease is None else ("PUT", self._path)
         self._sent.append(now)
-        self._lease = read_object(await self._client.send(method, path, msgspec.json.encode(body), JSON))
+        self._lease = read_object(await self._client.send(method, path, msgspec.json.encode(body), JSON), LeaseShape)
         self._written = True
         return True
 
     async def _read(self) -> None:
         try:
-            self._lease = read_object(await self._client.get(self._path))
+            self._lease = read_object(await self._client.get(self._path), LeaseShape)
         except StatusError as error:
             if error.status != _NOT_FOUND:
                 raise

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Collection
 from typing import Protocol
 
-from agent.cluster.own_node import read_object
+from agent.cluster.own_node import read_node
 from agent.cluster.routes import (
     NodePlace,
     Route,
@@ -50,7 +50,7 @@ class RouteKeeper:
         self._client = client
         self._runtime = runtime
         self._own_name = own_name
-        self._nodes: Store[NodePlace] = Store(lambda item: read_place(read_object(item.raw)))
+        self._nodes: Store[NodePlace] = Store(lambda item: read_place(read_node(item.raw)))
         self._wake = asyncio.Event()
         self._begun = False
         self._rules = ""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from agent.cluster.certificates import REQUESTS, outcome, signing_request
+from agent.cluster.certificates import REQUESTS, RequestShape, outcome, signing_request
 from agent.cluster.client_certificate import CertificateError, CertificateFiles
 from agent.cluster.own_node import Json, read_object
 from agent.cluster.protocols import Api
@@ -43,11 +43,11 @@ async def renew(api: Api, files: CertificateFiles, node_name: str, tell: Callabl
 
 async def _create(api: Api, body: Json, path: str) -> Json:
     try:
-        return read_object(await api.send("POST", REQUESTS, msgspec.json.encode(body), JSON))
+        return read_object(await api.send("POST", REQUESTS, msgspec.json.encode(body), JSON), RequestShape)
     except StatusError as error:
         if error.status != _CONFLICT:
             raise
-        return read_object(await api.get(path))  # asked by an agent before us, which was killed
+        return read_object(await api.get(path), RequestShape)  # asked by an agent before us, which was killed
 
 
 async def _await_certificate(api: Api, found: Json, name: str, tell: Callable[[str], None]) -> bytes:
@@ -65,7 +65,7 @@ async def _await_certificate(api: Api, found: Json, name: str, tell: Callable[[s
         await asyncio.sleep(pause_s)
         pause_s = min(_MAX_PAUSE_S, 1.5 * pause_s)
         try:
-            found = read_object(await api.get(f"{REQUESTS}/{name}"))
+            found = read_object(await api.get(f"{REQUESTS}/{name}"), RequestShape)
         except StatusError as error:
             if error.status != _NOT_FOUND:
                 raise

@@ -43,7 +43,7 @@ def parse_ephemeral(data: bytes, pod: Pod) -> EphemeralContainer:
     try:
         fields = msgspec.json.decode(data, type=dict[str, object])
         asked = msgspec.convert(fields, EphemeralContainer)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # what msgspec raises is one, and so is a UnicodeDecodeError
         raise DebugError(f"cannot read the request: {error}") from None
     _check(fields, asked, pod)
     return asked

@@ -99,6 +99,6 @@ async def _list(*what: str) -> Objects:
         raise BackendError(f"cannot run {' '.join(command)}: {done.err.strip() or f'exit status {done.code}'}")
     try:
         objects: Objects = msgspec.json.decode(done.out)["nftables"]
-    except (msgspec.DecodeError, KeyError, TypeError) as cause:
+    except (ValueError, RecursionError, LookupError, TypeError) as cause:  # bytes that are no UTF-8, too
         raise BackendError(f"cannot understand {' '.join(command)}: {cause}") from cause
     return objects

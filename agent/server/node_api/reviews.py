@@ -20,7 +20,8 @@ from agent.config_server import ServerConfig
 from agent.server.node_api.caller import Caller, caller_of_review
 from agent.server.node_api.paths import Need
 from agent.server.node_api.ttl_cache import TtlCache
-from kube_client.errors import ApiError
+from kube_client.errors import ApiError, MalformedError
+from kube_client.messages import decode_object
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 # a path
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -35,6 +36,26 @@ class Reviewer(Protocol):
     async def send(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> bytes:
         """The body of a good answer.  Raises ApiError."""
         ...
+
+
+class _User(msgspec.Struct):
+    username: str | None = None
+    uid: str | None = None
+    groups: list[str] | None = None
+    extra: dict[str, list[str]] | None = None
+
+
+class _Status(msgspec.Struct):
+    authenticated: bool | None = None
+    user: _User | None = None
+    allowed: bool | None = None
+    denied: bool | None = None
+
+
+class _Review(msgspec.Struct):
+    """What of either review is used."""
+
+    status: _Status
 
 
 class ReviewError(Exception):
@@ -122,11 +143,9 @@ class Reviews:
 
     async def _ask(self, path: str, version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
         body = msgspec.json.encode({"apiVersion": version, "kind": kind, "spec": spec})
+        answer = await self._client.send("POST", path, body, "application/json")
         try:
-            answer = msgspec.json.decode(await self._client.send("POST", path, body, "application/json"))
-            status = answer.get("status")
-        except (msgspec.DecodeError, AttributeError):
-            status = None
-        if not isinstance(status, dict):
-            raise ApiError(f"cannot read the answer to a {kind}: it has no status")
+            status: dict[str, Any] = msgspec.to_builtins(decode_object(answer, _Review).status)
+        except (ValueError, RecursionError) as error:  # what msgspec raises is one, and so is a UnicodeDecodeError
+            raise MalformedError(f"cannot read the answer to a {kind}: {error}") from None
         return status

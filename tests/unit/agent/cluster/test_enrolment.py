@@ -24,7 +24,7 @@ from agent.config_values import ConfigError
 from control_plane import x509
 from kube_client.config import ApiConfig, Material
 from kube_client.credentials import load_identity
-from kube_client.errors import StatusError
+from kube_client.errors import MalformedError, StatusError
 from kube_client.kubeconfig import parse_kubeconfig, read_kubeconfig
 from tests.unit.agent.cluster.fake_api import CONFIG
 from tests.unit.kube_client.scripted_server import answer, serving
@@ -146,6 +146,16 @@ async def test_an_agent_that_is_killed_while_it_waits_asks_with_the_same_key_aga
     await renew(signer, files, "node-1", lambda _: None)
     assert (len(signer.objects), signer.posts) == (1, 2)
     load_identity(pair_config(files.current))
+
+
+@pytest.mark.parametrize("status", [[1], {"conditions": ["Denied"]}, {"conditions": {}}, {"certificate": 7}])
+async def test_an_answer_of_the_wrong_shape_is_an_error_like_any_other(tmp_path: Path, status: object) -> None:
+    class Strange(Signer):
+        def _looked_at(self, found: dict[str, Any]) -> dict[str, Any]:
+            return {**found, "metadata": {}, "status": status}
+
+    with pytest.raises(MalformedError, match="cannot read the answer"):
+        await renew(Strange(), CertificateFiles(tmp_path), "node-1", lambda _: None)
 
 
 async def test_a_key_that_has_its_certificate_is_not_asked_for_again(tmp_path: Path) -> None:

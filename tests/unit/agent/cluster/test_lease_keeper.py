@@ -120,6 +120,18 @@ async def test_two_agents_with_one_name_notice_each_other_and_that_it_is_over() 
         assert scene.rivals[-1] == ""
 
 
+async def test_a_lease_of_the_wrong_shape_is_an_error_like_any_other() -> None:
+    async with Scene() as scene:
+        scene.put_node()
+        await asyncio.sleep(5)
+        time, good = scene.lease["spec"]["renewTime"], scene.lease
+        scene.api.put(LEASE, {**good, "spec": ["holder"]})
+        await asyncio.sleep(60)
+        scene.api.put(LEASE, good)
+        await asyncio.sleep(60)
+        assert scene.lease["spec"]["renewTime"] > time
+
+
 def test_the_rival_is_named_by_what_its_node_says() -> None:
     addresses = [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": "x"}]
     node = {"status": {"nodeInfo": {"machineID": "other", "bootID": "b"}, "addresses": addresses}}

@@ -10,8 +10,11 @@ import pytest
 
 from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_object import NodeView
-from agent.cluster.own_node import OwnNode, newest, read_object
+from agent.cluster.own_node import OwnNode, newest, read_node
 from kube_client.errors import MalformedError
+from kube_client.list_watch import Replaced
+from kube_client.messages import Item
+from kube_client.store import Store
 from tests.unit.agent.cluster.fake_api import CONFIG, NODE, NOT_READY, FakeApi, view
 
 pytestmark = pytest.mark.looptime
@@ -184,8 +187,29 @@ def test_of_two_states_the_younger_counts_and_of_two_nodes_the_one_that_was_foun
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"metadata": {"na', b'{"metadata": {"name": "\xff"}}', b"[]", b'{"metadata": 7}', b"[" * 100_000]
+    "body",
+    [
+        b'{"metadata": {"na',
+        b'{"metadata": {"name": "\xff"}}',
+        b"[]",
+        b'{"metadata": 7}',
+        b"[" * 100_000,
+        b'{"metadata": {"labels": ["a"]}}',
+        b'{"metadata": {"uid": 7}}',
+        b'{"metadata": {}, "spec": []}',
+        b'{"metadata": {}, "spec": {"taints": ["a"]}}',
+        b'{"metadata": {}, "status": {"conditions": {}}}',
+    ],
 )
 def test_half_an_answer_is_an_error_like_any_other(body: bytes) -> None:
     with pytest.raises(MalformedError, match="cannot read the answer"):
-        read_object(body)
+        read_node(body)
+
+
+def test_a_node_of_the_wrong_shape_in_a_list_spoils_no_other() -> None:
+    bad, good = (
+        b'{"metadata": {"name": "%s", "uid": "u", "labels": %s}}' % one for one in ((b"a", b"[]"), (b"b", b"{}"))
+    )
+    store = Store(lambda item: read_node(item.raw))
+    list(store.apply(Replaced((Item(("", "a"), "u", "1", bad), Item(("", "b"), "u", "1", good)))))
+    assert (list(store.objects), "labels" in store.problems["", "a"]) == ([("", "b")], True)

@@ -19,7 +19,7 @@ import pytest
 from agent.server.node_api import listener, server, tls
 from agent.server.node_api.caller import Caller, caller_of_certificate
 from agent.server.node_api.paths import EXEC_CLASS, Need, PathError, need_of, split_path
-from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS, Reviews
+from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS, ReviewError, Reviews
 from agent.server.node_api.ttl_cache import TtlCache
 from tests.unit.agent.server.node_api_lab import ADMIN, FakeReviewer, ServedApi, served, worker
 
@@ -123,6 +123,22 @@ async def test_verdicts_end_after_their_time() -> None:
     assert not await reviews.may(caller, need)
     reviewer.tokens.clear()
     assert await reviews.caller_of_token("t") is None
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b'{"status": 7}', b'{"status": {"user": ["a"], "authenticated": true}}', b'"\xff"']
+)
+async def test_a_review_of_the_wrong_shape_is_no_yes(answer: bytes) -> None:
+    from agent.config_server import ServerConfig
+
+    class Strange(FakeReviewer):
+        async def send(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> bytes:
+            return answer
+
+    reviews = Reviews(Strange(), ServerConfig(), "node-1")
+    assert await reviews.caller_of_token("t") is None
+    with contextlib.suppress(ReviewError):
+        assert not await reviews.may(Caller("u"), Need("get", ("metrics",)))
 
 
 def test_the_cache_is_bounded() -> None:
