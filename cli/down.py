@@ -109,7 +109,7 @@ def _end_pods(cluster: Cluster, target: Target, sandboxes: Sandboxes, deadline_s
         if manifest.exists():
             continue  # a pod of somebody else by that name, which stays
         pod = f"{component}-{cluster.settings.node_name}"
-        _until(partial(_runs, target, component, pod), deadline_s)
+        _until(partial(_runs, target, component, pod, manifest.name), deadline_s)
 
 
 def _api_pods(sandboxes: Sandboxes) -> str:
@@ -132,10 +132,13 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _runs(target: Target, component: str, pod: str) -> str:
-    """How that is known, "" where it does not run."""
+def _runs(target: Target, component: str, pod: str, file_name: str) -> str:
+    """How that is known, "" where it does not run. One of that name from another file is somebody else's."""
     try:
-        found = any(pod_name(entry) == pod for entry in target.agent("/v1/pods").get("pods", []))
+        found = any(
+            pod_name(entry) == pod and Path(entry.get("source") or file_name).name == file_name
+            for entry in target.agent("/v1/pods").get("pods", [])
+        )
     except Failure as failure:
         held = [line for line in port_obstacles(listening(), runs_ours=False) if f" of {component}:" in line]
         return f"{held[0].partition(';')[0]}; {failure.message}" if held else ""

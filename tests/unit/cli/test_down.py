@@ -127,6 +127,14 @@ def test_a_pod_of_somebody_else_with_the_name_of_a_component_stays(live: Node) -
     assert (live.manifests / "etcd.yaml").read_text() == "theirs"
 
 
+def test_a_pod_of_another_file_with_the_name_of_a_component_is_not_waited_for(live: Node) -> None:
+    phases(live, "certs", "kubeconfigs")
+    entry = {"pod": {"metadata": {"name": "etcd-n", "namespace": "default"}}, "source": "/manifests/own.yaml"}
+    live.agent = {"/v1/pods": {"pods": [entry]}}
+    done = taken_away(live)
+    assert done.exit_code == 0, done.output
+
+
 def test_a_key_in_the_place_of_ours_stays_and_is_named(node: Node) -> None:
     phases(node, "certs", "kubeconfigs", "manifests")
     key, edited = node.base / "kubernetes/pki/ca.key", node.manifests / "etcd.yaml"
