@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from agent.pods.backoff import MAX_S, BackoffEntry
 
+LATE_EFFECTS_S = 5.0
+"""How long the runtime may still be at work on a sandbox that nobody waits for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:

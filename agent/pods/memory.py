@@ -19,7 +19,7 @@ from agent.pods.backoff import INITIAL_S, BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
 from agent.pods.entry import pod_to_json, status_to_json
-from agent.pods.facts import Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
+from agent.pods.facts import LATE_EFFECTS_S, Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.hook import post_start_of
 from agent.pods.observe import EXIT_CODE_UNKNOWN, PodObservation
@@ -47,7 +47,6 @@ RESET = ContainerStateTerminated(exitCode=EXIT_CODE_UNKNOWN, reason=REASON, mess
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
 MAY_LACK_OBJECT = ("CreateContainerConfigError", "FailedCreatePodSandBox", "FailedMount", PENDING)
-LATE_EFFECTS_S = 5.0
 
 
 @dataclass
@@ -107,6 +106,11 @@ class PodMemory:
     def full_name(self) -> str:
         """namespace/name."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def tagged_name(self) -> str:
+        """As the kubelet names it in texts."""
+        return f"{self.name}_{self.namespace}({self.uid})"
 
     def log_fields(self, container: str = "") -> dict[str, str]:
         """The journal's fields for a record about this pod or one of its containers."""

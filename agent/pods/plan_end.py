@@ -12,8 +12,9 @@ from lightkube.models.core_v1 import Pod
 
 from agent.container_spec.labels import is_from_api
 from agent.pods import deadline
+from agent.pods.backoff import is_ahead
 from agent.pods.ephemeral import ephemeral_containers
-from agent.pods.facts import PodFacts
+from agent.pods.facts import LATE_EFFECTS_S, PodFacts
 from agent.pods.grace import DEFAULT_GRACE_S, grace_s
 from agent.pods.initialize import is_initialized
 from agent.pods.observe import PodObservation
@@ -125,7 +126,7 @@ def plan_removal(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float
     steps += [RemoveSandbox(why, one.id) for one in seen.sandboxes]
     if facts.leftovers.log_dir:
         steps.append(RemovePodLogs(why))
-    if not seen.sandboxes and now_s < facts.quiet_at_s:
+    if not seen.sandboxes and is_ahead(facts.quiet_at_s, now_s, LATE_EFFECTS_S):
         text = "the runtime may still be at work on a sandbox for it"
         return steps, [Waiting("RemovePodCgroup", "", "RuntimeBusy", text, facts.quiet_at_s)]
     if facts.leftovers.cgroup:

@@ -20,6 +20,7 @@ from agent.container_spec.labels import is_from_api
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
 from agent.pods.act import StepTaker
+from agent.pods.backoff import is_ahead
 from agent.pods.facts import Held, Leftovers
 from agent.pods.happenings import Happening, newly_held
 from agent.pods.memory import PodMemory
@@ -159,8 +160,7 @@ class PodWorker:
         if self.phase is not Phase.TERMINATED:
             await keep_verdicts(self._shared, self.memory, self.wish, seen)
         before, self._plan_in_hand = self._plan_in_hand, plan
-        meta = f"{self.memory.name}_{self.memory.namespace}({self.uid})"
-        for one in newly_held(plan.waiting, before.waiting, meta):
+        for one in newly_held(plan.waiting, before.waiting, self.memory.tagged_name):
             self._tell(one)
         self._publish(seen, plan.waiting)
         if self.memory.settle_told(seen):
@@ -244,7 +244,7 @@ class PodWorker:
         keeps away from here.
         """
         refused, until_s = self.wish.refused, self.memory.start_time_s + REFUSE_AFTER_S
-        if refused is not None and time.time() < until_s:
+        if refused is not None and is_ahead(until_s, time.time(), REFUSE_AFTER_S):
             return replace(refused, refused=False, until_s=until_s)
         held = refused or self._shared.not_admitted(pod)
         if held is None or held.passing or not is_from_api(pod) or self.memory.was_admitted:
