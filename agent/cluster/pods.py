@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from lightkube.models.core_v1 import Pod
@@ -129,6 +130,8 @@ class ClusterPods:
         self._mirrors.poke()
 
     def _take_happening(self, uid: str, happening: Happening) -> None:
+        if happening.of_node:
+            self.tell_of_node(replace(happening, message=happening.of_node))
         worker = self._workers.workers.get(uid)
         if worker is not None:
             self._events.record(

@@ -44,12 +44,9 @@ def parse_resolv_conf(text: str) -> cri.DNSConfig:
 def pod_dns(pod: core_v1.Pod, facts: SpecFacts) -> cri.DNSConfig:
     """The resolver settings of the pod by its dnsPolicy, with its dnsConfig added, cut to what resolvers accept."""
     spec = pod.spec
-    policy = (spec.dnsPolicy if spec else None) or "ClusterFirst"
-    host_network = bool(spec and spec.hostNetwork)
-    wants_cluster = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not host_network)
-    if policy == "None":
+    if spec and spec.dnsPolicy == "None":
         base = cri.DNSConfig()
-    elif wants_cluster and facts.cluster_dns:
+    elif wants_cluster_dns(pod) and facts.cluster_dns:
         base = _cluster_dns(pod, facts)
     else:
         base = _node_dns(facts)
@@ -58,6 +55,13 @@ def pod_dns(pod: core_v1.Pod, facts: SpecFacts) -> cri.DNSConfig:
     return cri.DNSConfig(
         servers=base.servers[:MAX_NAMESERVERS], searches=_fitting_searches(base.searches), options=base.options
     )
+
+
+def wants_cluster_dns(pod: core_v1.Pod) -> bool:
+    """Whether its names are to be resolved by the DNS of the cluster."""
+    spec = pod.spec
+    policy = (spec.dnsPolicy if spec else None) or "ClusterFirst"
+    return policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not (spec and spec.hostNetwork))
 
 
 def _cluster_dns(pod: core_v1.Pod, facts: SpecFacts) -> cri.DNSConfig:

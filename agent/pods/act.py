@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar
 
+from agent.container_spec.dns import wants_cluster_dns
 from agent.pods.failure import StepFailed
-from agent.pods.happenings import Happening, begun, failed
+from agent.pods.happenings import Happening, begun, failed, no_cluster_dns
 from agent.pods.memory import PodMemory
 from agent.pods.plan import Plan
 from agent.pods.start_slots import Slot
@@ -108,6 +109,8 @@ class StepTaker:
         """One step; False when it failed, and then it is held back."""
         self._memory.note_begin(step)
         self._tell(begun(step))
+        if isinstance(step, CreateSandbox) and self._lacks_cluster_dns(target):
+            self._tell((no_cluster_dns(self._memory.tagged_name),))
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(STEP_PATIENCE_S, self._show_slow, step)]
         if isinstance(step, (PullImage, RunPostStart)):  # a slow one must not keep other pods from starting
@@ -127,6 +130,10 @@ class StepTaker:
         self._memory.note_done(step, made)
         _log.info("%s", step, extra=self._memory.log_fields(step.scope))
         return True
+
+    def _lacks_cluster_dns(self, target: Target) -> bool:
+        pod, config = target.pod, self._shared.executor.sources.config
+        return pod is not None and not config.cluster_dns and wants_cluster_dns(pod)
 
     async def _run_step(self, step: Step, target: Target) -> str:
         if isinstance(step, RecordOutcome):

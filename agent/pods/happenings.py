@@ -26,12 +26,15 @@ from agent.pods.waiting import Waiting
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that people may want to know of; `container` is "" when the whole pod is meant."""
+    """One thing that people may want to know of; `container` is "" when the whole pod is meant. `of_node` is what is
+    said of the node as well, "" for nothing.
+    """
 
     reason: str
     message: str
     container: str = ""
     warning: bool = False
+    of_node: str = ""
 
 
 Tell = Callable[[Happening], None]
@@ -49,6 +52,15 @@ def begun(step: Step) -> tuple[Happening, ...]:
     if isinstance(step, CreateSandbox) and step.attempt > 0:
         return (Happening("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."),)
     return ()
+
+
+def no_cluster_dns(full_name: str) -> Happening:
+    """A pod whose names the cluster's DNS is to resolve gets the node's, because the node knows no other."""
+    text = (
+        'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
+        'Falling back to "Default" policy.'
+    )
+    return Happening("MissingClusterDNS", f'pod: "{full_name}". {text}', warning=True, of_node=text)
 
 
 def failed(step: Step, failure: StepFailed) -> tuple[Happening, ...]:

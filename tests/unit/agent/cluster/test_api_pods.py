@@ -94,6 +94,18 @@ async def test_a_pod_runs_and_the_server_knows_it(joined: Joined) -> None:
         assert "running" in status["containerStatuses"][0]["state"]
 
 
+async def test_that_a_pod_gets_the_dns_of_the_node_instead_of_the_clusters_is_told(joined: Joined) -> None:
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        joined.api.put(api_pod("b", dnsPolicy="Default"))
+        await joined.until(lambda: joined.phase("a") == joined.phase("b") == "Running")
+    (told,) = (one for _, one in joined.node.told if one.reason == "MissingClusterDNS")
+    text = 'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
+    assert told.of_node.startswith(text)
+    assert told.message.startswith('pod: "a_default(uid-a')
+    assert told.warning
+
+
 async def test_a_deleted_pod_ends_then_its_last_status_is_told_then_it_is_deleted(joined: Joined) -> None:
     async with joined.running():
         joined.api.put(api_pod("a"))

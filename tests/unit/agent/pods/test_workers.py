@@ -24,6 +24,7 @@ from agent.images.puller import ImagePuller
 from agent.pods import act, worker
 from agent.pods.execute import Executor
 from agent.pods.facts import Held
+from agent.pods.happenings import Happening
 from agent.pods.record_saver import RecordSaver
 from agent.pods.run_hook import HookRunner
 from agent.pods.runtime_view import RuntimeView
@@ -83,6 +84,7 @@ class Node:
         self.state = StateDir(root)
         self.refused: dict[str, Held] = {}
         self.awaited: tuple[str, ...] = ()
+        self.told: list[tuple[str, Happening]] = []
         self._root = root
 
     @contextlib.asynccontextmanager
@@ -124,6 +126,7 @@ class Node:
                     slots=StartSlots(2),
                     not_admitted=lambda pod: self.refused.get((pod.metadata.name or "") if pod.metadata else ""),
                     moved=lambda uid: self.workers.moved(uid),
+                    tell=lambda uid, one: self.told.append((uid, one)),
                 )
                 self.workers = PodWorkers(shared, group, records, "boot-1", lambda: 300.0)
                 self.saver, self.executor = saver, shared.executor
