@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import functools
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,7 +23,7 @@ from cli.target import Target
 from control_plane.errors import ControlPlaneError
 from control_plane.files import Files
 from control_plane.kubeconfigs import Kubeconfigs
-from control_plane.pki import Pki
+from control_plane.pki import CertificateState, Pki
 from control_plane.record import Record
 from control_plane.settings import (
     DEFAULT_ETCD_DIR,
@@ -36,6 +36,8 @@ from control_plane.settings import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
+SOON = datetime.timedelta(days=30)
+"""A certificate that lives no longer is told of."""
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClusterSettings)}
 
 kubernetes_dir_option = click.option(
@@ -121,6 +123,26 @@ def open_cluster(target: Target, options: Mapping[str, Any]) -> Cluster:
     files = Files(record)
     pki = Pki(places.pki, files, datetime.datetime.now(datetime.UTC))
     return Cluster(settings, places, files, pki, Kubeconfigs(places, files, pki))
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """What the group was given; looked up when a command needs it, not for its --help."""
+
+    target: Target
+    values: dict[str, Any]
+
+    def open(self) -> Cluster:
+        """Raises Failure."""
+        return open_cluster(self.target, self.values)
+
+
+pass_options = click.make_pass_decorator(ClusterOptions)
+
+
+def all_states(cluster: Cluster) -> Sequence[CertificateState]:
+    """Of files and kubeconfigs."""
+    return (*cluster.pki.states(cluster.settings), *cluster.kubeconfigs.states(cluster.settings))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import datetime
 import secrets
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +17,19 @@ import click
 
 from cli import api
 from cli.ages import short_duration
-from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
+from cli.cluster import SOON, Cluster, ClusterOptions, all_states, cluster_options, pass_options, shows_failures
+from cli.etcd import etcd
 from cli.failure import FAILED, NOT_FOUND, Failure
 from cli.output import format_option, print_table, print_value
 from cli.target import Target, pass_target
+from cli.upgrade import upgrade
 from control_plane.bootstrap import authority_pin, token_secret
 from control_plane.certificates import certificates, users
 from control_plane.manifest_files import write_manifests
 from control_plane.pki import CertificateState
 from daemonkit.duration import parse_duration
 
-_SOON = datetime.timedelta(days=30)
 HEADER = ("CERTIFICATE", "EXPIRES", "LEFT", "AUTHORITY", "PROBLEM")
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """What the group was given; looked up when a command needs it, not for its --help."""
-
-    target: Target
-    values: dict[str, Any]
-
-    def open(self) -> Cluster:
-        """Raises Failure."""
-        return open_cluster(self.target, self.values)
-
-
-_pass_options = click.make_pass_decorator(ClusterOptions)
 
 
 @click.group("control-plane")
@@ -59,8 +44,12 @@ def control_plane(context: click.Context, target: Target, /, **values: Any) -> N
     context.obj = ClusterOptions(target, values)
 
 
+control_plane.add_command(etcd)
+control_plane.add_command(upgrade)
+
+
 @control_plane.group(invoke_without_command=True)
-@_pass_options
+@pass_options
 @click.pass_context
 @shows_failures
 def certs(context: click.Context, options: ClusterOptions) -> None:
@@ -79,7 +68,7 @@ def certs(context: click.Context, options: ClusterOptions) -> None:
 
 @certs.command()
 @format_option("table", "json", "yaml")
-@_pass_options
+@pass_options
 @click.pass_context
 @shows_failures
 def show(context: click.Context, options: ClusterOptions, output: str) -> None:
@@ -92,7 +81,7 @@ def show(context: click.Context, options: ClusterOptions, output: str) -> None:
 
 @certs.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@_pass_options
+@pass_options
 @shows_failures
 def renew(options: ClusterOptions, names: tuple[str, ...]) -> None:
     """Issue certificates anew, for a year; without a NAME all but the authorities.
@@ -113,7 +102,7 @@ def renew(options: ClusterOptions, names: tuple[str, ...]) -> None:
 
 
 @control_plane.command()
-@_pass_options
+@pass_options
 @shows_failures
 def kubeconfigs(options: ClusterOptions) -> None:
     """Make the kubeconfigs that are missing: admin, controller-manager, scheduler, kubelet and proxy (.conf).
@@ -126,7 +115,7 @@ def kubeconfigs(options: ClusterOptions) -> None:
 
 
 @control_plane.command()
-@_pass_options
+@pass_options
 @shows_failures
 def manifests(options: ClusterOptions) -> None:
     """Write the static pods etcd, kube-apiserver, kube-controller-manager and kube-scheduler for the agent to run.
@@ -140,7 +129,7 @@ def manifests(options: ClusterOptions) -> None:
 
 @control_plane.command()
 @click.option("--ttl", default="24h", show_default=True, help="How long it is good.")
-@_pass_options
+@pass_options
 @shows_failures
 def token(options: ClusterOptions, ttl: str) -> None:
     """Make a token, and print the command by which another machine joins with it."""
@@ -172,11 +161,6 @@ def print_made(paths: Iterable[Path]) -> None:
         click.echo(f"made {path}")
 
 
-def all_states(cluster: Cluster) -> Sequence[CertificateState]:
-    """Files and kubeconfigs."""
-    return (*cluster.pki.states(cluster.settings), *cluster.kubeconfigs.states(cluster.settings))
-
-
 def _print_states(states: Sequence[CertificateState], output: str) -> None:
     now = datetime.datetime.now(datetime.UTC)
     if output == "table":
@@ -195,7 +179,7 @@ def _row(state: CertificateState, now: datetime.datetime) -> tuple[str, ...]:
     if state.expires is None:
         return (state.name, "", "", state.authority, problem)
     left = state.expires - now
-    if not problem and left < _SOON:
+    if not problem and left < SOON:
         problem = f"expires soon; run longshore control-plane certs renew {state.name}"
     shown = short_duration(left.total_seconds())
     return (state.name, f"{state.expires:%Y-%m-%d %H:%M}", shown, state.authority, problem)

@@ -14,6 +14,7 @@ from lab.kubernetes_build import KUBERNETES_VERSION, GoModule, build_kubernetes
 
 ETCD_VERSION = "3.6.6"
 _ETCD_MODULE = "go.etcd.io/etcd/server/v3"
+_ETCDUTL_MODULE = "go.etcd.io/etcd/etcdutl/v3"
 _KEY = f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}"
 _COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 
@@ -24,6 +25,17 @@ def control_plane_directory() -> Path:
     They are built first when the cache has none. LabError carries the end of what the compiler said.
     """
     return cached("control-plane", _KEY, _build)
+
+
+def etcdutl_binary() -> Path:
+    """Path of etcdutl, which makes data of snapshots; built first when the cache has none.  Raises LabError."""
+
+    def build(place: Path, scratch: Path) -> None:
+        module = GoModule(scratch)
+        module.require(_ETCDUTL_MODULE, ETCD_VERSION)
+        module.build(place, [_ETCDUTL_MODULE], "")
+
+    return cached("etcdutl", ETCD_VERSION, build)
 
 
 def is_built() -> bool:
@@ -42,5 +54,5 @@ def _build(place: Path, scratch: Path) -> None:
 
 if __name__ == "__main__":
     started_s = time.monotonic()
-    print(control_plane_directory())
+    print(control_plane_directory(), etcdutl_binary())
     print(f"ready after {time.monotonic() - started_s:.0f} s")

@@ -1,4 +1,5 @@
-"""Images of etcd and the control plane, without a registry: one program each, in the cache as docker-archive tars. I/O.
+"""Images of etcd and the control plane, without a registry, in the cache as docker-archive tars: one program each, and
+etcdutl beside etcd. I/O.
 
 Before: `lab.control_plane_build` has compiled the programs. Next: static pods that `longshore control-plane manifests
 --image-repository longshore.test` has written run them on a private containerd.
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from lab.cache import cached
 from lab.containerd import PrivateContainerd
-from lab.control_plane_build import ETCD_VERSION, control_plane_directory
+from lab.control_plane_build import ETCD_VERSION, control_plane_directory, etcdutl_binary
 from lab.images import Layer, docker_archive, import_archives
 from lab.kubernetes_build import KUBERNETES_VERSION
 
@@ -33,7 +34,7 @@ OPTIONS = (
 
 def load_control_plane_images(containerd: PrivateContainerd) -> None:
     """Import them; built first when the cache has none, and the programs too."""
-    place = cached("images-control-plane", f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}", _make)
+    place = cached("images-control-plane", f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}-etcdutl", _make)
     import_archives(containerd, [place / f"{name}.tar" for name in _IMAGES], _IMAGES.values())
 
 
@@ -45,4 +46,6 @@ def _make(place: Path, _: Path) -> None:
         layer.directory("bin")
         layer.directory("tmp", 0o1777)
         layer.file(f"bin/{name}", (programs / name).read_bytes(), 0o755)
+        if name == "etcd":
+            layer.file("bin/etcdutl", etcdutl_binary().read_bytes(), 0o755)
         (place / f"{name}.tar").write_bytes(docker_archive(reference, layer.finish(), [f"/bin/{name}"]))

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lab.control_plane_build import control_plane_directory
-from lab.control_plane_images import OPTIONS, load_control_plane_images
-from lab.demo_scenes import Scenes
+from lab.control_plane_images import load_control_plane_images
+from lab.demo_kubectl import KubectlScenes
 from lab.images import WEB_IMAGE, WEB_IMAGE_2, load_images
 from lab.machine import LabError
 from lab.manifests import is_ready
@@ -26,35 +25,32 @@ from lab.node import LabNode
 
 Json = dict[str, Any]
 REQUESTS = 200
-_READY_S = 240.0
-_EVERY_S = 0.5  # each look is a kubectl
 
 
-class ClusterStory(Scenes):
+class ClusterStory(KubectlScenes):
     """The scenes in order; `play` runs them all."""
 
     def __init__(self, console: Console, node: LabNode, *, pod_network: str, service_network: str) -> None:
-        super().__init__(console)
-        self.node = node
-        self._kubernetes = node.base / "kubernetes"
+        super().__init__(console, node, node.base / "kubernetes")
         self._networks = (f"--pod-cidr={pod_network}", f"--service-cidr={service_network}")
-        self._kubectl = (str(control_plane_directory() / "kubectl"), f"--kubeconfig={self._kubernetes / 'admin.conf'}")
 
     def play(self, *, keep: bool) -> None:
-        """Everything, about a minute; with `keep` all but the end."""
+        """Everything, about two minutes; with `keep` all but the end."""
         self.start()
         self.up()
         self.deployment_runs()
         self.scales()
         self.rolls()
         self.other_workloads()
+        self.verbs_work()
+        self.snapshot_restored()
         if not keep:
             self.deleted_again()
             self.down()
 
     def hints(self) -> tuple[str, ...]:
         """How to look around in what is kept."""
-        return (f"{' '.join(self._kubectl)} get nodes,pods,services --all-namespaces",)
+        return (f"{' '.join(self.kubectl_command)} get nodes,pods,services --all-namespaces",)
 
     def start(self) -> None:
         """A private containerd with the images that a person's machine would pull."""
@@ -69,10 +65,10 @@ class ClusterStory(Scenes):
         self.title("longshore up --control-plane")
         first = self._longshore_up()
         made = [line for line in first.splitlines() if line.startswith("made ")]
-        self.line(f"{len(made)} certificates, kubeconfigs and static pods made below {self._kubernetes}")
-        self.node.proxy_config["clientConnection"] = {"kubeconfig": str(self._kubernetes / "proxy.conf")}
-        kubeconfig = f"--kubeconfig={self._kubernetes / 'kubelet.conf'}"
-        own = (f"--cert-dir={self.node.base / 'pki'}", f"--client-ca-file={self._kubernetes / 'pki' / 'ca.crt'}")
+        self.line(f"{len(made)} certificates, kubeconfigs and static pods made below {self.kubernetes}")
+        self.node.proxy_config["clientConnection"] = {"kubeconfig": str(self.kubernetes / "proxy.conf")}
+        kubeconfig = f"--kubeconfig={self.kubernetes / 'kubelet.conf'}"
+        own = (f"--cert-dir={self.node.base / 'pki'}", f"--client-ca-file={self.kubernetes / 'pki' / 'ca.crt'}")
         self.timed("longshore-agent", lambda: self.node.start_agent(kubeconfig, *own))
         self.timed("longshore-proxy", lambda: self.node.start_proxy(wait=False))
         self.title("longshore up --control-plane, once more: it waits for what was started")
@@ -128,7 +124,7 @@ class ClusterStory(Scenes):
         self.kubectl("delete", "service", "web")
 
         def gone() -> None:
-            self._until("the pods to be gone", lambda: not self._pods())
+            self.until("the pods to be gone", lambda: not self.pods())
 
         self.timed("pods gone", gone)
 
@@ -139,15 +135,10 @@ class ClusterStory(Scenes):
         self.node.stop_proxy()
         self.node.stop_agent()
         self.node.start_agent()
-        arguments = ("down", "--yes", f"--kubernetes-dir={self._kubernetes}")
+        arguments = ("down", "--yes", f"--kubernetes-dir={self.kubernetes}")
         self.timed("everything taken away", lambda: self.node.longshore(self._manifests, *arguments))
-        if self._kubernetes.exists():
-            raise LabError(f"cannot take {self._kubernetes} away: {sorted(self._kubernetes.rglob('*'))} are left")
-
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        """As the administrator; LabError when it fails."""
-        cache = f"--cache-dir={self.node.base / 'kubectl-cache'}"
-        return self.node.machine.run([*self._kubectl, *arguments, cache], stdin=stdin).stdout
+        if self.kubernetes.exists():
+            raise LabError(f"cannot take {self.kubernetes} away: {sorted(self.kubernetes.rglob('*'))} are left")
 
     def apply(self, *objects: Json) -> None:
         """Server-side apply."""
@@ -159,10 +150,7 @@ class ClusterStory(Scenes):
         return f"--manifest-dir={self.node.manifests}"
 
     def _longshore_up(self) -> str:
-        places = (f"--kubernetes-dir={self._kubernetes}", f"--etcd-dir={self.node.base / 'etcd'}")
-        network = f"--cni-conf-dir={self.node.containerd.cni_conf_dir}"
-        more = (*places, network, *self._networks, *OPTIONS, f"--node-name={self.node.name}", "--timeout=280")
-        return self.node.longshore(self._manifests, "up", "--control-plane", *more, timeout_s=300.0)
+        return self.longshore("up", "--control-plane", *self._networks)
 
     def _await_rollout(self, replicas: int, image: str) -> None:
         """A live table until `replicas` pods of `image` are Ready and no other is left."""
@@ -170,7 +158,7 @@ class ClusterStory(Scenes):
 
         def picture() -> tuple[Table, bool]:
             table = Table("pod", "image", "phase", "ready", "address", box=None, padding=(0, 2))
-            pods = self._pods("app=web")
+            pods = self.pods("app=web")
             for name, pod in sorted(pods.items()):
                 status, used = pod.get("status", {}), pod["spec"]["containers"][0]["image"]
                 phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else str(status.get("phase", ""))
@@ -185,36 +173,24 @@ class ClusterStory(Scenes):
                 live.update(table)
                 return done
 
-            self._until(f"{replicas} pods of {image}", settled)
+            self.until(f"{replicas} pods of {image}", settled)
         self.line(f"as wished after [bold]{time.monotonic() - started_s:.1f} s[/]")
 
     def _requests_are_shared(self) -> None:
         """Once the proxy has programmed exactly the Ready pods, every request is answered, and by them."""
-        names = set(self._pods("app=web"))
-        addresses = {pod["status"]["podIP"] for pod in self._pods("app=web").values()}
+        names = set(self.pods("app=web"))
+        addresses = {pod["status"]["podIP"] for pod in self.pods("app=web").values()}
 
-        self._until("the proxy to program the endpoints", lambda: self.node.routes_to(addresses))
-        address = self._object("service", "web")["spec"]["clusterIP"]
+        self.until("the proxy to program the endpoints", lambda: self.node.routes_to(addresses))
+        address = self.object("service", "web")["spec"]["clusterIP"]
         self.line(f"{REQUESTS} requests to the Service's address {address}")
         shares = self.ask(f"http://{address}/", REQUESTS)
         self.bars(shares)
         if set(shares) != names:
             raise LabError(f"cannot share requests among {', '.join(sorted(names))}: {dict(shares)} answered")
 
-    def _pods(self, selector: str = "") -> dict[str, Json]:
-        argument = [f"--selector={selector}"] if selector else []
-        found = json.loads(self.kubectl("get", "pods", "--output=json", *argument))["items"]
-        return {pod["metadata"]["name"]: pod for pod in found}
-
-    def _object(self, kind: str, name: str) -> Json:
-        found: Json = json.loads(self.kubectl("get", kind, name, "--output=json"))
-        return found
-
     def _await_status(self, kind: str, name: str, field: str, value: int) -> None:
-        self._until(f"{kind} {name}", lambda: self._object(kind, name).get("status", {}).get(field) == value)
-
-    def _until(self, what: str, condition: Callable[[], bool]) -> None:
-        self.node.wait(condition, what, timeout_s=_READY_S, every_s=_EVERY_S)
+        self.until(f"{kind} {name}", lambda: self.object(kind, name).get("status", {}).get(field) == value)
 
 
 def _deployment(replicas: int, image: str) -> Json:

@@ -9,80 +9,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from control_plane.settings import COMPONENTS
 from lab.containerd import PrivateContainerd
-from lab.control_plane_build import control_plane_directory
-from lab.control_plane_images import OPTIONS, load_control_plane_images
+from lab.control_plane_build import ETCD_VERSION
 from lab.host import LabHost
-from lab.images import load_images
-from lab.machine import LabError, run_captured
+from lab.machine import LabError
 from lab.manifests import is_ready, web_pod
-from lab.node import LabNode
+from tests.cluster.static_plane import LAN, NODE_NAME, StaticPlane, Worker, new_plane
 from tests.conftest import need_control_plane
-
-NODE_NAME = "plane-1"
-LAN = "198.19.0"
-
-
-@dataclass
-class StaticPlane:
-    """A node that runs its control plane."""
-
-    host: LabHost
-    node: LabNode
-    kubernetes: Path
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        places = (f"--kubernetes-dir={self.kubernetes}", f"--etcd-dir={self.host.base / 'etcd'}")
-        return (*places, f"--node-name={NODE_NAME}", f"--advertise-address={LAN}.1", *OPTIONS)
-
-    def phase(self, *arguments: str) -> str:
-        return self.node.longshore(f"--manifest-dir={self.node.manifests}", "control-plane", *self.options, *arguments)
-
-    def up(self) -> str:
-        network = f"--cni-conf-dir={self.node.containerd.cni_conf_dir}"
-        arguments = ("up", "--control-plane", *self.options, network, "--timeout=240")
-        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, timeout_s=280.0)
-
-    def phases(self) -> str:
-        return "".join(self.phase(name) for name in ("certs", "kubeconfigs", "manifests"))
-
-    def kubectl(self, *arguments: str, who: str = "admin") -> str:
-        config = self.kubernetes / f"{who}.conf"
-        argv = [str(control_plane_directory() / "kubectl"), f"--kubeconfig={config}", *arguments]
-        return self.host.run([*argv, f"--cache-dir={self.host.base / 'kubectl'}"]).stdout
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Each look starts a program."""
-        self.node.wait(condition, what, timeout_s=240, every_s=0.5)
-
-    def is_ready(self) -> bool:
-        try:
-            return self.kubectl("get", "--raw=/readyz", "--request-timeout=5s") == "ok"
-        except LabError:
-            return False
-
-    def pod_process(self, component: str) -> tuple[int, int]:
-        return self.node.processes().get(self.node.container_id(component), (0, 0))
-
-    def files(self) -> dict[Path, tuple[bytes, int]]:
-        places = (self.kubernetes, self.node.manifests)
-        found = [path for place in places for path in place.rglob("*") if path.is_file()]
-        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
-
-    def server_certificate(self) -> str:
-        code = f"import ssl; print(ssl.get_server_certificate(('{LAN}.1', 6443), timeout=10))"
-        return self.host.run(["python3", "-c", code]).stdout
 
 
 @pytest.fixture(scope="module")
@@ -91,28 +33,14 @@ def plane() -> Iterator[StaticPlane]:
         pytest.skip("needs root")
     need_control_plane()
     with LabHost("plane") as host, PrivateContainerd(host, host.base / "containerd") as containerd:
-        host.run(["ip", "link", "add", "lan0", "type", "bridge"])
-        host.run(["ip", "address", "add", f"{LAN}.1/24", "dev", "lan0"])
-        host.run(["ip", "link", "set", "lan0", "up"])
-        load_control_plane_images(containerd)
-        node = _node(host, containerd, NODE_NAME, 1)
-        made = StaticPlane(host, node, host.base / "kubernetes")
+        made = new_plane(host, containerd)
         try:
             assert "start these by other means" in made.up()
-            node.start_agent(f"--kubeconfig={made.kubernetes / 'kubelet.conf'}", f"--cert-dir={node.base / 'pki'}")
+            made.start_agent()
             assert f"node {NODE_NAME} is ready" in made.up()
             yield made
         finally:
-            node.close()
-
-
-def _node(host: LabHost, containerd: PrivateContainerd, name: str, number: int) -> LabNode:
-    """With a runtime that has no network yet."""
-    load_images(containerd)
-    (containerd.cni_conf_dir / "10-longshore.conflist").unlink()
-    node = LabNode(host, containerd, host.base / "node", name=name, cgroup_root=f"{host.cgroup_root}/{name}")
-    node.agent_flags.append(f"--node-ip={LAN}.{number}")
-    return node
+            made.node.close()
 
 
 def test_our_agent_runs_the_four_static_pods(plane: StaticPlane) -> None:
@@ -165,37 +93,6 @@ def test_a_renewed_certificate_is_served_without_a_restart(plane: StaticPlane) -
     assert plane.pod_process("kube-apiserver") == running
 
 
-class Worker:
-    """Another machine on the link of the control plane."""
-
-    def __init__(self, plane: StaticPlane, host: LabHost, containerd: PrivateContainerd, number: int) -> None:
-        self.host = host
-        self.name = f"worker-{number}"
-        self.node = _node(host, containerd, self.name, number)
-        self.kubernetes = host.base / "kubernetes"
-        peer = ["peer", "name", "lan0", "netns", str(host.pid)]
-        run_captured(["ip", "link", "add", f"lan{number}", "netns", str(plane.host.pid), "type", "veth", *peer])
-        plane.host.run(["ip", "link", "set", f"lan{number}", "master", "lan0", "up"])
-        host.run(["ip", "address", "add", f"{LAN}.{number}/24", "dev", "lan0"])
-        host.run(["ip", "link", "set", "lan0", "up"])
-
-    def join(self, command: str) -> str:
-        """`command` as `longshore control-plane token` prints it."""
-        arguments = command.split()[1:]
-        places = (f"--kubernetes-dir={self.kubernetes}", f"--cni-conf-dir={self.node.containerd.cni_conf_dir}")
-        more = (*places, f"--node-name={self.name}", "--timeout=200")
-        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, *more, timeout_s=240.0)
-
-    def start_agent(self) -> None:
-        files = {
-            "kubeconfig": "kubelet.conf",
-            "bootstrap-kubeconfig": "bootstrap-kubelet.conf",
-            "cert-dir": "pki/kubelet",
-        }
-        flags = [f"--{flag}={self.kubernetes / file}" for flag, file in files.items()]
-        self.node.start_agent(*flags, "--rotate-certificates=true")
-
-
 @pytest.fixture(scope="module")
 def workers(plane: StaticPlane) -> Iterator[list[Worker]]:
     with contextlib.ExitStack() as stack:
@@ -206,6 +103,50 @@ def workers(plane: StaticPlane) -> Iterator[list[Worker]]:
             found.append(Worker(plane, host, containerd, number))
             stack.callback(found[-1].node.close)
         yield found
+
+
+def test_a_snapshot_brings_the_cluster_back_on_an_empty_machine(plane: StaticPlane) -> None:
+    plane.kubectl("create", "configmap", "before", "--from-literal=key=value")
+    file = plane.host.base / "cluster.snapshot"
+    assert f"in {file}" in plane.phase("etcd", "snapshot", "save", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    plane.kubectl("create", "configmap", "after", "--from-literal=key=value")
+    told = json.loads(plane.phase("etcd", "snapshot", "status", str(file), "--output=json"))
+    assert told["of_cluster"]
+    assert (told["version"], told["problem"]) == (ETCD_VERSION.rpartition(".")[0], "")
+    uid = plane.kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
+    with pytest.raises(LabError, match="etcd has data in"):
+        plane.phase("etcd", "snapshot", "restore", str(file))
+    cut = plane.host.base / "cut.snapshot"
+    cut.write_bytes(file.read_bytes()[:-700])
+    before = plane.files()
+    with pytest.raises(LabError, match="it is cut off, or no snapshot"):
+        plane.phase("etcd", "snapshot", "restore", str(cut), "--force")
+    assert plane.files() == before
+
+    with LabHost("plane2") as host, PrivateContainerd(host, host.base / "containerd") as containerd:
+        other = new_plane(host, containerd)
+        try:
+            other.phase("certs")
+            with pytest.raises(LabError, match="it is of another cluster"):
+                other.phase("etcd", "snapshot", "restore", str(file))
+            shutil.rmtree(other.kubernetes / "pki")
+            shutil.copytree(plane.kubernetes / "pki", other.kubernetes / "pki")
+            with pytest.raises(LabError, match="the agent does not run"):
+                other.phase("etcd", "snapshot", "restore", str(file))
+            other.node.start_agent()
+            assert "restored" in other.phase("etcd", "snapshot", "restore", str(file))
+            other.up()
+            other.node.stop_agent()
+            other.start_agent()
+            assert f"node {NODE_NAME} is ready" in other.up()
+            assert other.kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}") == uid
+            assert other.kubectl("get", "configmap", "before", "--output=jsonpath={.data.key}") == "value"
+            with pytest.raises(LabError, match="NotFound"):
+                other.kubectl("get", "configmap", "after")
+            assert not list(other.node.manifests.glob("etcd-restore*"))
+        finally:
+            other.node.close()
 
 
 def test_workers_join_and_pods_of_all_nodes_reach_each_other(plane: StaticPlane, workers: list[Worker]) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 _CITED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
-@pytest.mark.parametrize("page", ["cluster.md", "pods-from-the-api.md"])
+@pytest.mark.parametrize("page", ["cluster.md", "control-plane.md", "pods-from-the-api.md"])
 def test_every_cited_test_exists(page: str) -> None:
     cited = _CITED.findall((ROOT / "docs" / page).read_text())
     assert cited

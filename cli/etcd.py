@@ -1,0 +1,176 @@
+"""`longshore control-plane etcd snapshot save|status|restore`: the cluster's state in one file, and back.
+
+Before: `cli.control_plane` knows which cluster.  Next: `control_plane.etcd_client`, `snapshot` and `etcd_restore`.
+Effects: writes the file that is named; a restore replaces etcd's data, by the agent that runs on this machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+
+from cli.bring_up import pod_name
+from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
+from cli.failure import FAILED, UNREACHABLE, Failure
+from cli.output import format_option, print_table, print_value
+from cli.target import Target
+from control_plane.errors import ControlPlaneError
+from control_plane.etcd_client import save_snapshot
+from control_plane.etcd_restore import POD, Restore, outcome
+from control_plane.settings import COMPONENTS, ETCD, ETCD_CLIENT_PORT, url
+from control_plane.snapshot import Snapshot, read_snapshot, version_problem
+from control_plane.x509 import certificate_pem
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_EVERY_S = 0.5
+Pods: TypeAlias = dict[str, dict[str, Any]]
+HEADER = ("REVISION", "KEYS", "SIZE", "ETCD", "THIS CLUSTER", "SHA-256")
+
+
+@click.group()
+def etcd() -> None:
+    """The cluster's state, which etcd keeps."""
+
+
+@etcd.group()
+def snapshot() -> None:
+    """All of etcd at one moment, in one file; etcdctl and etcdutl read it too.
+
+    It holds the Secrets of the cluster as etcd has them, and not its certificates: keep /etc/kubernetes/pki with it.
+    """
+
+
+@snapshot.command()
+@click.argument("file", type=_FILE)
+@pass_options
+@shows_failures
+def save(options: ClusterOptions, file: Path) -> None:
+    """Write a snapshot to FILE, whole or not at all, and check it."""
+    cluster = options.open()
+    server = url("https", cluster.settings.loopback, ETCD_CLIENT_PORT).removeprefix("https://")
+    file = file.absolute()
+    save_snapshot(server, cluster.places.pki, file)
+    found = _read(cluster, file)
+    click.echo(f"saved revision {found.revision} ({found.keys} keys, {found.size} bytes) in {file}")
+    if not found.of_cluster:
+        click.echo("it does not hold the cluster's authority yet: a restore would refuse it", err=True)
+
+
+@snapshot.command()
+@click.argument("file", type=_FILE)
+@format_option("table", "json", "yaml")
+@pass_options
+@shows_failures
+def status(options: ClusterOptions, file: Path, output: str) -> None:
+    """Check FILE and say what is in it; exit status 1 where it cannot be restored as this cluster."""
+    cluster = options.open()
+    found = _read(cluster, file)
+    problem = _problem(cluster, found)
+    if output == "table":
+        row = (str(found.revision), str(found.keys), str(found.size), found.version)
+        print_table(HEADER, [(*row, "yes" if found.of_cluster else "no", found.sha256)])
+    else:
+        print_value({**dataclasses.asdict(found), "problem": problem}, output)
+    if problem:
+        raise Failure(f"cannot restore {file} here: {problem}", FAILED)
+
+
+@snapshot.command()
+@click.argument("file", type=_FILE)
+@click.option("--force", is_flag=True, help="Also where etcd has data; they are kept beside.")
+@click.option("--timeout", "timeout_s", type=click.IntRange(1), default=300, show_default=True, help="Seconds.")
+@pass_options
+@shows_failures
+def restore(options: ClusterOptions, file: Path, force: bool, timeout_s: int) -> None:
+    """Make etcd's data of FILE: the cluster is again what it was when that was saved.
+
+    The certificates have to be those of the cluster, so put /etc/kubernetes/pki back first, and the agent has to run.
+    All is checked before anything changes. With --force a control plane that is there is stopped, and started again
+    afterwards; without one run `longshore up --control-plane` next. What has changed since the snapshot is lost.
+    """
+    cluster, target, file = options.open(), options.target, file.absolute()
+    _check(cluster, file)
+    work = Restore(cluster.places, cluster.files)
+    if cluster.places.etcd_data.exists() and not (force or work.was_cut_off):
+        fix = "with --force they are kept beside and a control plane that runs is stopped meanwhile"
+        raise Failure(f"cannot restore {file}: etcd has data in {cluster.places.etcd_data}; {fix}")
+    if not target.agent_status():
+        raise Failure(f"cannot restore {file}: the agent does not run, and etcdutl is run by it", UNREACHABLE)
+    cluster.remember()
+    work.put_manifests_aside()
+    work.end()
+    wait = Waiter(target, cluster.settings.node_name, time.monotonic() + timeout_s)
+    wait("the control plane's pods to be gone", lambda pods: not pods)
+    work.begin(cluster.settings, file)
+    try:
+        wait("etcdutl to make the data", _is_made)
+        kept = work.put_in_place()
+    finally:
+        work.end()
+        wait("the pod of the restore to be gone", lambda pods: POD not in pods)
+        work.put_manifests_back()
+    if kept is not None:
+        click.echo(f"what etcd had is kept in {kept}")
+    click.echo(f"restored {file}; next: longshore up --control-plane")
+
+
+def _check(cluster: Cluster, file: Path) -> None:
+    """Raises Failure, ControlPlaneError."""
+    if problem := _problem(cluster, _read(cluster, file)):
+        raise Failure(f"cannot restore {file}: {problem}; nothing was changed")
+
+
+def _read(cluster: Cluster, file: Path) -> Snapshot:
+    authority = certificate_pem(cluster.pki.authority().certificate)
+    try:
+        with file.open("rb") as opened:
+            if not file.stat().st_size:
+                raise ControlPlaneError(f"cannot use {file}: it is empty")
+            return read_snapshot(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), authority)
+    except OSError as error:
+        raise ControlPlaneError(f"cannot read {file}: {error.strerror}") from None
+    except ControlPlaneError as error:
+        raise ControlPlaneError(f"cannot use {file}: {error}; nothing was changed") from None
+
+
+def _problem(cluster: Cluster, found: Snapshot) -> str:
+    if not found.of_cluster:
+        return f"it is of another cluster: it does not hold the authority {cluster.places.pki / 'ca.crt'}"
+    return version_problem(found, cluster.settings.image(ETCD))
+
+
+def _is_made(pods: Pods) -> bool:
+    """Raises Failure."""
+    done, problem = outcome(pods.get(POD))
+    if problem:
+        raise Failure(f"cannot make data of the snapshot: etcdutl says: {problem}")
+    return done
+
+
+class Waiter:
+    """Waits for the static pods of a control plane and of a restore, up to a moment of the monotonic clock."""
+
+    def __init__(self, target: Target, node_name: str, deadline_s: float) -> None:
+        self._target = target
+        self._names = {f"{name}-{node_name}": name for name in (*COMPONENTS, POD)}
+        self._deadline_s = deadline_s
+
+    def __call__(self, what: str, condition: Callable[[Pods], bool]) -> None:
+        """`condition` gets the status of each of these pods that is there. Raises Failure."""
+        click.echo(f"waiting for {what}")
+        while not condition(self._pods()):
+            if time.monotonic() > self._deadline_s:
+                raise Failure(f"cannot wait for {what} any longer; see longshore pods, and run this again", UNREACHABLE)
+            time.sleep(_EVERY_S)
+
+    def _pods(self) -> Pods:
+        found = self._target.agent("/v1/pods").get("pods", [])
+        return {
+            self._names[pod_name(one)]: one["pod"].get("status") or {} for one in found if pod_name(one) in self._names
+        }

@@ -1,0 +1,70 @@
+"""Asks the etcd of this machine for a snapshot, with the certificates of `pki`.  I/O: gRPC, one file.
+
+Before: `cli.etcd`.  Next: `snapshot` reads what was saved.  The API server is not needed.  Source: etcd API reference,
+service Maintenance, rpc Snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from control_plane.errors import ControlPlaneError
+from daemonkit.files import sync_directory
+
+_SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
+_NAME = "healthcheck-client"
+_SILENCE_S = 60.0
+
+
+def save_snapshot(server: str, pki: Path, file: Path) -> None:
+    """Write etcd's snapshot to the file, mode 0600, whole or not at all; `server` is host:port.
+
+    Raises ControlPlaneError.
+    """
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as output:
+            output.writelines(_parts(server, pki))
+            output.flush()
+            os.fsync(output.fileno())
+        os.replace(unfinished, file)
+        sync_directory(file.parent)
+    except OSError as error:
+        raise ControlPlaneError(f"cannot write {file}: {error.strerror}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _parts(server: str, pki: Path) -> Iterator[bytes]:
+    import grpc  # late: 10 MB
+
+    try:
+        pair = [(pki / "etcd" / name).read_bytes() for name in ("ca.crt", f"{_NAME}.key", f"{_NAME}.crt")]
+    except OSError as error:
+        raise ControlPlaneError(f"cannot read {error.filename}: {error.strerror}") from None
+    received = _received()
+    with grpc.secure_channel(server, grpc.ssl_channel_credentials(*pair)) as channel:
+        call = channel.unary_stream(_SNAPSHOT, lambda _: b"", received.FromString)
+        try:
+            for answer in call(None, timeout=_SILENCE_S * 10):
+                yield answer.blob
+        except grpc.RpcError as error:
+            said = error.details() if hasattr(error, "details") else error
+            raise ControlPlaneError(f"cannot get a snapshot from etcd at {server}: {said}") from None
+
+
+@cache
+def _received() -> Any:
+    """The message SnapshotResponse, of which only the field `blob` counts here."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="longshore/etcd.proto", package="longshore", syntax="proto3")
+    field = file.message_type.add(name="SnapshotResponse").field.add(name="blob", number=3)
+    field.type, field.label = field.TYPE_BYTES, field.LABEL_OPTIONAL
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("longshore.SnapshotResponse"))

@@ -1,0 +1,127 @@
+"""A control plane that our agent runs, and workers beside it: machines as tests use them, network namespaces. I/O.
+
+Before: tests make hosts and runtimes. Next: `longshore` commands on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.containerd import PrivateContainerd
+from lab.control_plane_build import control_plane_directory
+from lab.control_plane_images import OPTIONS, load_control_plane_images
+from lab.host import LabHost
+from lab.images import load_images
+from lab.machine import LabError, run_captured
+from lab.node import LabNode
+
+NODE_NAME = "plane-1"
+LAN = "198.19.0"
+
+
+@dataclass
+class StaticPlane:
+    """A node that runs its control plane."""
+
+    host: LabHost
+    node: LabNode
+    kubernetes: Path
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        places = (f"--kubernetes-dir={self.kubernetes}", f"--etcd-dir={self.host.base / 'etcd'}")
+        return (*places, f"--node-name={NODE_NAME}", f"--advertise-address={LAN}.1", *OPTIONS)
+
+    def phase(self, *arguments: str) -> str:
+        return self.node.longshore(f"--manifest-dir={self.node.manifests}", "control-plane", *self.options, *arguments)
+
+    def up(self) -> str:
+        network = f"--cni-conf-dir={self.node.containerd.cni_conf_dir}"
+        arguments = ("up", "--control-plane", *self.options, network, "--timeout=240")
+        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, timeout_s=280.0)
+
+    def phases(self) -> str:
+        return "".join(self.phase(name) for name in ("certs", "kubeconfigs", "manifests"))
+
+    def kubectl(self, *arguments: str, who: str = "admin") -> str:
+        config = self.kubernetes / f"{who}.conf"
+        argv = [str(control_plane_directory() / "kubectl"), f"--kubeconfig={config}", *arguments]
+        return self.host.run([*argv, f"--cache-dir={self.host.base / 'kubectl'}"]).stdout
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Each look starts a program."""
+        self.node.wait(condition, what, timeout_s=240, every_s=0.5)
+
+    def is_ready(self) -> bool:
+        try:
+            return self.kubectl("get", "--raw=/readyz", "--request-timeout=5s") == "ok"
+        except LabError:
+            return False
+
+    def pod_process(self, component: str) -> tuple[int, int]:
+        return self.node.processes().get(self.node.container_id(component), (0, 0))
+
+    def start_agent(self) -> None:
+        self.node.start_agent(
+            f"--kubeconfig={self.kubernetes / 'kubelet.conf'}", f"--cert-dir={self.node.base / 'pki'}"
+        )
+
+    def files(self) -> dict[Path, tuple[bytes, int]]:
+        places = (self.kubernetes, self.node.manifests)
+        found = [path for place in places for path in place.rglob("*") if path.is_file()]
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+
+    def server_certificate(self) -> str:
+        code = f"import ssl; print(ssl.get_server_certificate(('{LAN}.1', 6443), timeout=10))"
+        return self.host.run(["python3", "-c", code]).stdout
+
+
+def new_plane(host: LabHost, containerd: PrivateContainerd) -> StaticPlane:
+    """On a host with nothing: a link, images, a node that is not started."""
+    host.run(["ip", "link", "add", "lan0", "type", "bridge"])
+    host.run(["ip", "address", "add", f"{LAN}.1/24", "dev", "lan0"])
+    host.run(["ip", "link", "set", "lan0", "up"])
+    load_control_plane_images(containerd)
+    return StaticPlane(host, new_node(host, containerd, NODE_NAME, 1), host.base / "kubernetes")
+
+
+def new_node(host: LabHost, containerd: PrivateContainerd, name: str, number: int) -> LabNode:
+    """With a runtime that has no network yet."""
+    load_images(containerd)
+    (containerd.cni_conf_dir / "10-longshore.conflist").unlink()
+    node = LabNode(host, containerd, host.base / "node", name=name, cgroup_root=f"{host.cgroup_root}/{name}")
+    node.agent_flags.append(f"--node-ip={LAN}.{number}")
+    return node
+
+
+class Worker:
+    """Another machine on the link of the control plane."""
+
+    def __init__(self, plane: StaticPlane, host: LabHost, containerd: PrivateContainerd, number: int) -> None:
+        self.host = host
+        self.name = f"worker-{number}"
+        self.node = new_node(host, containerd, self.name, number)
+        self.kubernetes = host.base / "kubernetes"
+        peer = ["peer", "name", "lan0", "netns", str(host.pid)]
+        run_captured(["ip", "link", "add", f"lan{number}", "netns", str(plane.host.pid), "type", "veth", *peer])
+        plane.host.run(["ip", "link", "set", f"lan{number}", "master", "lan0", "up"])
+        host.run(["ip", "address", "add", f"{LAN}.{number}/24", "dev", "lan0"])
+        host.run(["ip", "link", "set", "lan0", "up"])
+
+    def join(self, command: str) -> str:
+        """`command` as `longshore control-plane token` prints it."""
+        arguments = command.split()[1:]
+        places = (f"--kubernetes-dir={self.kubernetes}", f"--cni-conf-dir={self.node.containerd.cni_conf_dir}")
+        more = (*places, f"--node-name={self.name}", "--timeout=200")
+        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, *more, timeout_s=240.0)
+
+    def start_agent(self) -> None:
+        files = {
+            "kubeconfig": "kubelet.conf",
+            "bootstrap-kubeconfig": "bootstrap-kubelet.conf",
+            "cert-dir": "pki/kubelet",
+        }
+        flags = [f"--{flag}={self.kubernetes / file}" for flag, file in files.items()]
+        self.node.start_agent(*flags, "--rotate-certificates=true")

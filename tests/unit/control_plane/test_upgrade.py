@@ -1,0 +1,81 @@
+"""From one release to the next: what is allowed, and what the command says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import cli
+from control_plane.upgrade import plan, step_problem
+
+
+@pytest.mark.parametrize(
+    ("current", "wanted", "said"),
+    [
+        ("v1.35.2", "v1.36.3", ""),
+        ("v1.36.3", "v1.36.4", ""),
+        ("v1.36.3", "v1.36.3", ""),
+        ("v1.34.9", "v1.36.3", "a minor release is left out: go to v1.35 first"),
+        ("v1.36.3", "v1.36.2", "a control plane does not go back"),
+        ("v1.36.3", "v1.35.9", "a control plane does not go back"),
+        ("v1.36.3", "latest", "latest is not a release"),
+    ],
+)
+def test_one_minor_release_at_a_time_and_never_back(current: str, wanted: str, said: str) -> None:
+    problem = step_problem(current, wanted)
+    assert said in problem
+    assert bool(problem) == bool(said)
+
+
+def test_nodes_may_be_three_minor_releases_older_and_should_not_be_newer() -> None:
+    nodes = {"old": "v1.33.9", "too-old": "v1.32.1+k3s", "same": "v1.36.0", "new": "v1.37.0", "odd": "unknown"}
+    found = plan("v1.35.2", "v1.36.3", "v1.35.2", nodes)
+    assert [problem.split()[1] for problem in found.problems] == ["too-old"]
+    assert [note.split()[1] for note in found.notes] == ["new"]
+    assert "the last change is not through" in plan("v1.36.3", "v1.36.3", "v1.36.2", {}).notes[0]
+
+
+def run(base: Path, *arguments: str) -> tuple[int, str]:
+    places = [f"--kubernetes-dir={base / 'kubernetes'}", f"--etcd-dir={base / 'etcd'}", "--node-name=plane-1"]
+    more = [*places, "--advertise-address=192.0.2.1"]
+    argv = [f"--manifest-dir={base / 'manifests'}", "control-plane", *more, *arguments]
+    done = CliRunner().invoke(cli, argv)
+    return done.exit_code, done.output
+
+
+def test_the_plan_names_what_changes_and_the_commands(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "upgrade", "plan")
+    assert code == 3
+    assert "no control plane was made here" in said
+    for phase in ("certs", "kubeconfigs", "manifests"):
+        assert run(tmp_path, "--kubernetes-version=v1.35.2", phase)[0] == 0
+    with (tmp_path / "manifests" / "kube-scheduler.yaml").open("a") as edited:
+        edited.write("# by hand\n")
+    code, said = run(tmp_path, "upgrade", "plan", "--to=v1.36.3", "--output=json")
+    assert code == 0, said
+    value = json.loads(said[said.index("{") :])
+    assert value["problems"] == []
+    states = {one["component"]: (one["then"], one["manifest"]) for one in value["components"]}
+    assert states["etcd"] == ("the same", "stays")
+    assert states["kube-apiserver"] == ("registry.k8s.io/kube-apiserver:v1.36.3", "changes")
+    assert states["kube-scheduler"][1] == "stays: it was edited"
+    code, said = run(tmp_path, "upgrade", "plan", "--to=v1.36.3")
+    assert "longshore up --control-plane --kubernetes-version v1.36.3" in said
+    code, said = run(tmp_path, "upgrade", "plan", "--to=v1.34.1")
+    assert code == 1
+    assert "in the way: v1.34.1 is older than v1.35.2" in said
+
+
+def test_up_refuses_what_the_plan_refuses(tmp_path: Path) -> None:
+    assert run(tmp_path, "--kubernetes-version=v1.34.2", "certs")[0] == 0
+    places = [f"--kubernetes-dir={tmp_path / 'kubernetes'}", "--kubernetes-version=v1.36.3"]
+    done = CliRunner().invoke(cli, [f"--manifest-dir={tmp_path / 'manifests'}", "up", "--control-plane", *places])
+    assert done.exit_code == 1
+    assert "go to v1.35 first" in done.output or "run as root" in done.output
+    assert (
+        json.loads((tmp_path / "kubernetes" / "longshore.json").read_text())["settings"]["kubernetes_version"]
+        == "v1.34.2"
+    )
