@@ -55,6 +55,11 @@ def _remembered(name: str, text: str, *, default: str = "") -> Callable[[F], F]:
     return click.option(f"--{name.replace('_', '-')}", name, help=f"{text}  [default: {shown}]")
 
 
+node_ip_option = click.option(
+    "--node-ip",
+    help="The node's own address, or one of each family with a comma between (the agent's --node-ip)."
+    "  [default: that of the default route]",
+)
 _OPTIONS = (
     _remembered("node_name", "This node's name.", default="as the agent says, else the host's"),
     _remembered("advertise_address", "Where others reach the API server.", default="that of the default route"),
@@ -64,6 +69,7 @@ _OPTIONS = (
     _remembered("kubernetes_version", "Tag of the control plane's images."),
     _remembered("image_repository", "Where the images come from."),
     _remembered("etcd_image", "The whole name of etcd's image.", default="IMAGE_REPOSITORY/etcd:3.6.8-0"),
+    node_ip_option,
     click.option("--cert-san", "cert_sans", multiple=True, help="One more name or address of the API server."),
     click.option("--etcd-dir", type=_PATH, help=f"Directory of etcd's data.  [default: {DEFAULT_ETCD_DIR}]"),
     kubernetes_dir_option,

@@ -18,7 +18,7 @@ import click
 from cli import api
 from cli.backups.places import read_raw_config
 from cli.bring_up import Watcher
-from cli.cluster import Cluster, kubernetes_dir_option, open_cluster, shows_failures
+from cli.cluster import Cluster, kubernetes_dir_option, node_ip_option, open_cluster, shows_failures
 from cli.control_plane import print_made
 from cli.failure import Failure
 from cli.target import Target, pass_target
@@ -48,6 +48,7 @@ _EVERY_S, _SIGNED_S = 1.0, 15.0
     "--discovery-token-unsafe-skip-ca-verification", "unsafe", is_flag=True, help="Believe whoever knows the token."
 )
 @click.option("--node-name", help="This node's name.  [default: as the agent says, else the host's]")
+@node_ip_option
 @kubernetes_dir_option
 @config_dir_option
 @unit_dir_option
@@ -62,6 +63,7 @@ def join(
     pins: tuple[str, ...],
     unsafe: bool,
     node_name: str | None,
+    node_ip: str | None,
     kubernetes_dir: Path,
     config_dir: Path,
     unit_dir: Path,
@@ -74,7 +76,7 @@ def join(
     of its own and renews it. A second run changes nothing and needs no token. `longshore down` makes the machine a node
     by itself again; delete its Node with kubectl.
     """
-    cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name})
+    cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name, "node_ip": node_ip})
     _refuse(cluster)
     if cluster.places.kubeconfig("kubelet").exists():
         _check_same_cluster(cluster, server, pins)
@@ -85,7 +87,7 @@ def join(
         text = _discover(server, token, deadline_s)
         print_made(_write(cluster, text, token, pins, config_dir))
         cluster.remember()
-    commands = join_lines(cluster.places, config_dir, cluster.settings.node_name)
+    commands = join_lines(cluster.places, config_dir, cluster.settings.node_name, cluster.settings.node_ip)
     if booted_by_systemd():
         print_made(cluster.files.write(drop_ins(unit_dir, commands)))
         start({AGENT: commands[AGENT]}, again=joins)  # an agent reads its token once

@@ -29,19 +29,20 @@ def booted_by_systemd() -> bool:
     return _BOOTED.is_dir()
 
 
-def command_lines(places: Places, config_dir: Path, node_name: str) -> dict[str, list[str]]:
-    """Unit -> what it should run."""
+def command_lines(places: Places, config_dir: Path, node_name: str, node_ip: str = "") -> dict[str, list[str]]:
+    """Unit -> what it should run; without a `node_ip` the agent chooses."""
     agent = [f"--config={config_dir / 'agent.yaml'}", f"--kubeconfig={places.kubeconfig('kubelet')}"]
     agent.append(f"--client-ca-file={places.pki / 'ca.crt'}")  # whom the API server shows itself as to the node's API
+    address = [f"--node-ip={node_ip}"] if node_ip else []
     return {
-        AGENT: [f"/usr/bin/{AGENT}", *agent, f"--hostname-override={node_name}"],
+        AGENT: [f"/usr/bin/{AGENT}", *agent, f"--hostname-override={node_name}", *address],
         PROXY: [f"/usr/bin/{PROXY}", f"--config={proxy_file(places)}"],
     }
 
 
-def join_lines(places: Places, config_dir: Path, node_name: str) -> dict[str, list[str]]:
+def join_lines(places: Places, config_dir: Path, node_name: str, node_ip: str = "") -> dict[str, list[str]]:
     """The same for a worker, whose agent gets its certificate itself."""
-    lines = command_lines(places, config_dir, node_name)
+    lines = command_lines(places, config_dir, node_name, node_ip)
     bootstrap = [f"--bootstrap-kubeconfig={places.kubeconfig('bootstrap-kubelet')}", f"--cert-dir={places.kubelet_pki}"]
     return {**lines, AGENT: [*lines[AGENT], *bootstrap, "--rotate-certificates=true"]}
 

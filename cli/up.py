@@ -118,7 +118,7 @@ def let_others_join(cluster: Cluster) -> None:
 def _start_daemons(cluster: Cluster, target: Target, config_dir: Path, unit_dir: Path) -> bool:
     """Whether they run."""
     places, node_name = cluster.places, cluster.settings.node_name
-    commands = command_lines(places, config_dir, node_name)
+    commands = command_lines(places, config_dir, node_name, cluster.settings.node_ip)
     alone = read_raw_config(config_dir / "proxy.yaml")
     wanted = {proxy_file(places): proxy_config(alone, places, node_name)}
     if booted_by_systemd():

@@ -100,6 +100,7 @@ class ClusterSettings:
     image_repository: str = "registry.k8s.io"
     etcd_image: str = ""
     cert_sans: tuple[str, ...] = ()
+    node_ip: str = ""
 
     @property
     def loopback(self) -> str:
@@ -151,6 +152,9 @@ def check_settings(settings: ClusterSettings) -> None:
     )
     if settings.etcd_image:
         _match(_IMAGE, settings.etcd_image, "--etcd-image", "an image such as registry.k8s.io/etcd:3.6.8-0")
+    for text in settings.node_ip.split(",") if settings.node_ip else ():
+        if not _is_address(text):
+            raise SettingsError(f"--node-ip: {text!r} is not an IP address")
     for name in settings.cert_sans:
         if not _is_address(name):
             _match(_NAME, name, "--cert-san", "an IP address or a DNS name")

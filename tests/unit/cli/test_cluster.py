@@ -212,10 +212,13 @@ def test_what_the_daemons_are_started_with(node: Node, tmp_path: Path) -> None:
     config = load_proxy_config([f"--config={path}"])
     assert config.api.kubeconfig == cluster.places.kubeconfig("proxy")
     assert (str(config.mode), config.api.qps) == ("nftables", 7)
-    commands = command_lines(cluster.places, tmp_path, "node-1")
+    commands = command_lines(cluster.places, tmp_path, "node-1", "192.0.2.7,2001:db8::7")
     (tmp_path / "agent.yaml").write_text("kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v1beta1\n")
     agent = load_agent_config(commands["longshore-agent"][1:])
     assert (agent.node_name, agent.cluster.kubeconfig) == ("node-1", cluster.places.kubeconfig("kubelet"))
+    assert agent.node_ip == "192.0.2.7,2001:db8::7"
+    wrong = node.run("control-plane", f"--kubernetes-dir={tmp_path}", "--node-ip=192.0.2.7,nine", "certs")
+    assert "--node-ip: 'nine' is not an IP address" in wrong.stderr
 
 
 @pytest.mark.parametrize("unit", DAEMONS)
