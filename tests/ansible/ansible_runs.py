@@ -11,7 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 ANSIBLE = ROOT / "ansible"
-ROLES = ("prereq", "containerd", "agent", "proxy")
+ROLES = ("prereq", "containerd", "agent", "proxy", "control_plane")
 BIN = Path(sys.executable).parent
 
 

@@ -27,7 +27,8 @@ def validate(home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "nodes"), [({}, 2), ({"LONGSHORE_NODES": "3", "LONGSHORE_BOX": "debian/trixie64"}, 3)]
+    ("settings", "nodes"),
+    [({}, 3), ({"LONGSHORE_NODES": "2", "LONGSHORE_CLUSTER": "no", "LONGSHORE_BOX": "debian/trixie64"}, 2)],
 )
 def test_is_valid(settings: dict[str, str], nodes: int, tmp_path: Path) -> None:
     done = validate(tmp_path, **settings)
@@ -40,3 +41,6 @@ def test_a_setting_with_a_mistake_is_named(tmp_path: Path) -> None:
     done = validate(tmp_path, LONGSHORE_MEMORY="2G")
     assert done.returncode != 0
     assert 'LONGSHORE_MEMORY: "2G" is no number' in done.stderr
+    done = validate(tmp_path, LONGSHORE_CLUSTER="perhaps")
+    assert done.returncode != 0
+    assert 'LONGSHORE_CLUSTER: "perhaps" is neither yes nor no' in done.stderr
