@@ -47,6 +47,7 @@ class ClusterConfig:
     server: ServerConfig = field(default_factory=ServerConfig)
     event_qps: int = 50
     event_burst: int = 100
+    offline: bool = False
 
 
 def parse_taints(value: object) -> tuple[Taint, ...]:

@@ -237,6 +237,12 @@ _JOINED = (
         "enable-controller-attach-detach",
         note="the annotation of the Node that asks the controller for it",
     ),
+    joined(
+        "offline.enabled",
+        "bool",
+        False,
+        note="not the kubelet's: what the API server told last is kept, sealed, and counts while it is away",
+    ),
 )
 
 FIELDS: Mapping[str, ConfigField] = {one.name: one for one in (*_USED, *_JOINED, *SERVER, *IDLE, *REFUSED)}

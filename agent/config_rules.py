@@ -92,6 +92,7 @@ def cluster(get: ConfigReader) -> ClusterConfig:
         attach_detach=get.typed("enableControllerAttachDetach", bool),
         event_qps=get.typed("eventRecordQPS", int),
         event_burst=get.typed("eventBurst", int),
+        offline=get.typed("offline.enabled", bool),
         server=read_server_config(get),
     )
 

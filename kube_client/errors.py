@@ -5,6 +5,8 @@ Before: `kube_client.client` meets it on the wire.  Next: `kube_client.list_watc
 
 from __future__ import annotations
 
+_TOO_MANY, _SERVER_ERROR = 429, 500
+
 
 class ApiError(Exception):
     """The API server cannot be used, or says no; the text reads `cannot <verb> <object>: <cause>`."""
@@ -37,3 +39,10 @@ class StatusError(ApiError):
 
 class MalformedError(ApiError, ValueError):
     """The answer is no object of the API: half a JSON, another kind. In a list it spoils no other object."""
+
+
+def is_away(error: ApiError) -> bool:
+    """Whether the server cannot say anything, rather than says no."""
+    if isinstance(error, StatusError):
+        return error.status >= _SERVER_ERROR or error.status == _TOO_MANY
+    return True

@@ -19,9 +19,10 @@ from typing import Any
 import aiohttp
 
 from kube_client.client import KubeClient
-from kube_client.errors import ApiError, SilentError, StatusError
-from kube_client.list_watch import PAGE_SIZE, Change, ListStep, ListWatch, PauseStep, WatchStep
+from kube_client.errors import ApiError, SilentError, StatusError, is_away
+from kube_client.list_watch import PAGE_SIZE, Change, ListStep, ListWatch, PauseStep, Replaced, WatchStep
 from kube_client.messages import read_line, read_page
+from kube_client.record import StreamRecord
 from kube_client.store import Store
 
 _log = logging.getLogger(__name__)
@@ -61,10 +62,14 @@ async def follow(
     resource: Resource,
     store: Store[Any],
     *,
+    record: StreamRecord | None = None,
     silence_s: float = SILENCE_S,
     chance: Callable[[], float] = random.random,
 ) -> AsyncIterator[StreamState]:
-    """Yield after each change of the store, and when the stream is lost or back."""
+    """Yield after each change of the store, and when the stream is lost or back.
+
+    With a `record` a server that is away before it has told anything is taken at its last word.
+    """
     machine = ListWatch(chance)
     state = StreamState()
     while True:
@@ -77,6 +82,8 @@ async def follow(
                 async for change in changes:
                     if change is not None:
                         await _take_in(store, change)
+                        if record is not None:
+                            record.take(change)
                     if change is not None or not state.connected:
                         state = _back(state, resource)
                         yield state
@@ -85,9 +92,19 @@ async def follow(
             lost = StreamState(error=str(error))
             if state.connected or not state.error:
                 _log.warning("%s%s", error, "; what is known stays" if store.listed else "")
-            if lost != state:
+            restored = record is not None and is_away(error) and await _restore(store, record, resource)
+            if lost != state or restored:
                 state = lost
                 yield state
+
+
+async def _restore(store: Store[Any], record: StreamRecord, resource: Resource) -> bool:
+    """Fill a store that knows nothing yet; whether that was so."""
+    if store.listed or (found := record.last()) is None:
+        return False
+    _log.warning("going on with what %s was at %s", resource.path, record.told)
+    await _take_in(store, Replaced(found))
+    return True
 
 
 def _take(

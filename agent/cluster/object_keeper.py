@@ -14,16 +14,22 @@ from agent.cluster.api_config import object_path, read_object
 from daemonkit.tasks import spawn
 from kube_client.client import KubeClient
 from kube_client.follow import Resource, follow
+from kube_client.record import Record, stream_of
 from kube_client.store import Store
 from kube_objects.config_data import ConfigData, ConfigObjects, ObjectKey
+
+_GROUP = "objects"
 
 
 class ObjectKeeper:
     """`on_change` gets each new picture, at once also when an object is referred to that nobody has looked at yet."""
 
-    def __init__(self, client: KubeClient, on_change: Callable[[ConfigObjects], None]) -> None:
+    def __init__(
+        self, client: KubeClient, on_change: Callable[[ConfigObjects], None], record: Record | None = None
+    ) -> None:
         self._client = client
         self._on_change = on_change
+        self._record = record
         self._wanted: frozenset[ObjectKey] = frozenset()
         self._known: dict[ObjectKey, ConfigData | None] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
@@ -37,6 +43,8 @@ class ObjectKeeper:
         self._known = {key: found for key, found in self._known.items() if key in keys}
         for key in self._tasks.keys() - keys:
             self._tasks.pop(key).cancel()  # at once: what is wanted again before `run` has its turn is followed anew
+        if self._record is not None:
+            self._record.keep_only(_GROUP, {_stream(key) for key in keys})
         self._wake.set()
         self._tell()
 
@@ -52,7 +60,9 @@ class ObjectKeeper:
     async def _follow(self, key: ObjectKey) -> None:
         resource, namespace, name = key
         store: Store[ConfigData] = Store(lambda item: read_object(resource, item.raw))
-        async for _ in follow(self._client, Resource(object_path(key), field_selector=f"metadata.name={name}"), store):
+        wanted = Resource(object_path(key), field_selector=f"metadata.name={name}")
+        record = stream_of(self._record, _stream(key))
+        async for _ in follow(self._client, wanted, store, record=record):
             if not store.listed or (namespace, name) in store.problems:
                 continue
             found = store.objects.get((namespace, name))
@@ -65,3 +75,7 @@ class ObjectKeeper:
     def _tell(self) -> None:
         found = [one for one in self._known.values() if one is not None]
         self._on_change(ConfigObjects(found, self._wanted - self._known.keys()))
+
+
+def _stream(key: ObjectKey) -> str:
+    return "/".join((_GROUP, *key))

@@ -16,6 +16,7 @@ from kube_client.client import KubeClient
 from kube_client.errors import MalformedError
 from kube_client.follow import Resource, follow
 from kube_client.messages import decode_object
+from kube_client.record import StreamRecord
 from kube_client.store import Store
 
 Json = dict[str, Any]
@@ -90,10 +91,10 @@ class OwnNode:
         """An answer to a request of ours said that it is not there."""
         self._set(None)
 
-    async def follow(self, client: KubeClient) -> None:
+    async def follow(self, client: KubeClient, record: StreamRecord | None = None) -> None:
         """For ever."""
         resource = Resource("/api/v1/nodes", field_selector=f"metadata.name={self.name}")
-        async for state in follow(client, resource, self._store):
+        async for state in follow(client, resource, self._store, record=record):
             self.connected, self.error = state.connected, state.error
             self._complain(self._store.problems.get(("", self.name), ""))
             found = self._store.objects.get(("", self.name))

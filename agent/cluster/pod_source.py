@@ -16,6 +16,7 @@ from kube_client.client import KubeClient
 from kube_client.errors import MalformedError
 from kube_client.follow import Resource, follow
 from kube_client.messages import Item, Key
+from kube_client.record import StreamRecord
 from kube_client.store import Store
 
 _log = logging.getLogger(__name__)
@@ -26,10 +27,17 @@ class PodSource:
     something else of one: for a mirror that is the UID of its static pod.
     """
 
-    def __init__(self, node_name: str, on_picture: Callable[[], None], on_state: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        node_name: str,
+        on_picture: Callable[[], None],
+        on_state: Callable[[str], None],
+        record: StreamRecord | None = None,
+    ) -> None:
         self._resource = Resource("/api/v1/pods", field_selector=f"spec.nodeName={node_name}")
         self._on_picture = on_picture
         self._on_state = on_state
+        self._record = record
         self._store: Store[ApiPod] = Store(self._read)
         self._states: dict[Key, ServerState] = {}
         self._touched: dict[Key, None] = {}
@@ -41,7 +49,7 @@ class PodSource:
 
     async def run(self, client: KubeClient) -> None:
         """For ever."""
-        async for _ in follow(client, self._resource, self._store):
+        async for _ in follow(client, self._resource, self._store, record=self._record):
             self.take()
 
     @property

@@ -33,6 +33,7 @@ from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers, uid_of
 from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
+from kube_client.record import Record, stream_of
 
 
 class Node(Protocol):
@@ -59,20 +60,26 @@ class ClusterPods:
     """Everything of the pods that needs the API server."""
 
     def __init__(
-        self, client: KubeClient, events: KubeClient, node: Node, workers: PodWorkers, shared: Surroundings
+        self,
+        client: KubeClient,
+        events: KubeClient,
+        node: Node,
+        workers: PodWorkers,
+        shared: Surroundings,
+        record: Record | None = None,
     ) -> None:
         self._client = client
         self._node = node
         self._began = False
         self._workers = workers
-        self._services = Services(self._take_pods)
-        self._tokens = TokenKeeper(client, workers.volumes_changed)
+        self._services = Services(self._take_pods, stream_of(record, "services"))
+        self._tokens = TokenKeeper(client, workers.volumes_changed, stream_of(record, "tokens"))
         self._claims = ClaimKeeper(client, lambda: (node.name, node.labels), self._take_claims)
-        self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE))
+        self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE), record)
         shared.executor.sources.cluster = self
         self._events = EventRecorder(events, node.name)
         shared.tell = self._take_happening
-        self._source = PodSource(node.name, self._take_pods, self._take_state)
+        self._source = PodSource(node.name, self._take_pods, self._take_state, stream_of(record, "pods"))
         self._writer = StatusWriter(client, self._source.find, self._source.learn)
         self._mirrors = MirrorKeeper(client, node.name, lambda: node.uid, self._originals, self._seen_mirrors)
         for uid, entry in shared.board.entries():

@@ -13,6 +13,7 @@ from lightkube.models.core_v1 import Pod
 from agent.cluster.service_variables import ServiceFacts, read_service, service_variables
 from kube_client.client import KubeClient
 from kube_client.follow import Resource, follow
+from kube_client.record import StreamRecord
 from kube_client.store import Store
 
 _SERVICES = Resource("/api/v1/services")
@@ -21,14 +22,15 @@ _SERVICES = Resource("/api/v1/services")
 class Services:
     """`on_heard` is called once, when all have been read."""
 
-    def __init__(self, on_heard: Callable[[], None]) -> None:
+    def __init__(self, on_heard: Callable[[], None], record: StreamRecord | None = None) -> None:
         self._on_heard = on_heard
+        self._record = record
         self._store: Store[ServiceFacts] = Store(lambda item: read_service(item.raw))
         self.heard = False
 
     async def run(self, client: KubeClient) -> None:
         """For ever."""
-        async for _ in follow(client, _SERVICES, self._store):
+        async for _ in follow(client, _SERVICES, self._store, record=self._record):
             if self._store.listed and not self.heard:
                 self.heard = True
                 self._on_heard()

@@ -18,6 +18,7 @@ from agent.cluster.enrolment import Enrolment
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_look import NodeLook
+from agent.cluster.offline import open_record
 from agent.cluster.own_node import OwnNode
 from agent.cluster.pods import ClusterPods
 from agent.cluster.route_keeper import RouteKeeper
@@ -29,6 +30,7 @@ from cri_client.operations import Operations
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn_eternal
 from kube_client.config import ApiConfig
+from kube_client.record import Record, stream_of
 
 _RETRY_S = 5.0
 _log = logging.getLogger(__name__)
@@ -65,11 +67,13 @@ class ClusterSide:
         self._operations = operations
         self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
+        self._record: Record | None = None
         self.node = OwnNode(settings.config.node_name)
         self.node.when_changed(self._take_node)
 
     async def run(self) -> None:
         """Everything, for ever."""
+        self._record = await asyncio.to_thread(open_record, self._settings.config)
         async with contextlib.AsyncExitStack() as stack:
             clients = await self._open(stack, await self._enrolment.settle())
             async with asyncio.TaskGroup() as group:
@@ -91,9 +95,12 @@ class ClusterSide:
         own_info = {"machineID": identity.machine_id, "systemUUID": identity.system_uuid, "bootID": identity.boot_id}
         heartbeat = clients.heartbeat
         lease = LeaseKeeper(heartbeat, self.node, config.lease_duration_s, own_info, self._take_rival)
-        pods = ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared)
+        pods = ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared, self._record)
         self._keeper = NodeKeeper(heartbeat, self.node, self._look, config, pods.tell_of_node)
-        spawn_eternal(group, self.node.follow(clients.api), name="api node")
+        followed = self.node.follow(clients.api, stream_of(self._record, "node"))
+        spawn_eternal(group, followed, name="api node")
+        if self._record is not None:
+            spawn_eternal(group, self._record.run(), name="offline record")
         spawn_eternal(group, self._keeper.run(), name="node status")
         spawn_eternal(group, lease.run(), name="node lease")
         if config.server.enabled:

@@ -24,7 +24,9 @@ from agent.container_spec.facts import TokenKey
 from agent.volumes.payload import TOKEN_S
 from daemonkit.pauses import growing_pause_s
 from kube_client.errors import ApiError
-from kube_client.messages import decode_object
+from kube_client.list_watch import Removed, Stored
+from kube_client.messages import Item, decode_object
+from kube_client.record import StreamRecord
 from kube_objects.encode import parse_rfc3339
 
 DAY_S = 86400.0
@@ -60,6 +62,7 @@ class TokenKeeper:
         self,
         client: Api,
         on_due: Callable[[str], None],
+        record: StreamRecord | None = None,
         *,
         now: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
@@ -72,6 +75,9 @@ class TokenKeeper:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._said: dict[str, str] = {}
+        self._record = record
+        for item in (record.last() if record is not None else None) or ():
+            self._recall(item)
 
     async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
         """Of each token that the pod's volumes want the text, or as str why there is none."""
@@ -85,6 +91,8 @@ class TokenKeeper:
         """Forget those of all other pods."""
         for uid in self._tokens.keys() - uids:
             del self._tokens[uid]
+            if self._record is not None:
+                self._record.take(Removed(Item((uid, ""), uid, "", b"")))
             self._note_renewed(uid)
             if (timer := self._timers.pop(uid, None)) is not None:
                 timer.cancel()
@@ -101,7 +109,19 @@ class TokenKeeper:
                 self._say(_uid(pod), error)
                 return known.text
             return f"failed to fetch token: {error}"
+        self._write_down(_uid(pod))
         return kept[key].text
+
+    def _write_down(self, uid: str) -> None:
+        if self._record is not None:
+            raw = msgspec.json.encode(
+                [(*key, one.text, one.renew_s, one.expires_s) for key, one in self._tokens[uid].items()]
+            )
+            self._record.take(Stored(Item((uid, ""), uid, "", raw)))
+
+    def _recall(self, item: Item) -> None:
+        found = msgspec.json.decode(item.raw, type=list[tuple[str, int, bytes, float, float]])
+        self._tokens[item.uid] = {(one[0], one[1]): Token(*one[2:]) for one in found}
 
     async def _request(self, pod: Pod, key: TokenKey) -> Token:
         metadata, spec = pod.metadata, pod.spec

@@ -26,8 +26,8 @@ _PAUSE_S = 0.1
 _FILE_TRIES = 40
 # A file that was written this moment may be written again without its time telling: timestamps tick with the kernel.
 _TICK_S = 0.05
-# Of one boot or one process, or the pods' own.
-_NOT_OURS = frozenset({"agent.lock", "agent.sock", "pods", "shutdown.json", RESTORE_MARKER})
+# Of one boot or one process, or the pods' own, or what its key would lie beside.
+_NOT_OURS = frozenset({"agent.lock", "agent.sock", "offline", "pods", "shutdown.json", RESTORE_MARKER})
 
 
 class _ChangedError(Exception):
