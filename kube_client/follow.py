@@ -41,6 +41,11 @@ class Resource:
     field_selector: str = ""
 
     @property
+    def kind(self) -> str:
+        """Such as services."""
+        return self.path.rpartition("/")[2]
+
+    @property
     def parameters(self) -> dict[str, str]:
         """Of the URL."""
         both = {"labelSelector": self.label_selector, "fieldSelector": self.field_selector}

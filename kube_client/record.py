@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +18,13 @@ from pathlib import Path
 import msgspec
 
 from daemonkit.files import quarantine, remove_half_written
-from daemonkit.seal import read_key, read_sealed, write_sealed
+from daemonkit.seal import SealError, read_key, read_sealed, write_sealed
 from kube_client.list_watch import Change, Removed, Replaced
 from kube_client.messages import Item, Key
 from kube_objects.encode import rfc3339
 
+CREDENTIAL = "longshore-offline-key"
+KEY_FILE = "key"
 PAUSE_S = 1.0
 RETRY_S = 10.0
 _SUFFIX = ".sealed"
@@ -150,6 +153,24 @@ class Record:
         if problem != self._problem:
             _log.warning("%s; trying again", problem)
         self._problem = problem
+
+
+def open_record(directory: Path | None) -> Record | None:
+    """None where none is wanted, and where it cannot be used: then the API server is waited for as without it.
+
+    The key is the systemd credential `longshore-offline-key`, else the file `key` beside what it seals.
+    """
+    if directory is None:
+        return None
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    credential = Path(given) / CREDENTIAL if given else None
+    record = Record(directory, credential if credential is not None and credential.exists() else directory / KEY_FILE)
+    try:
+        record.open()
+    except (OSError, SealError) as error:
+        _log.error("cannot use %s: %s; what an API server that is away told last is not known", directory, error)
+        return None
+    return record
 
 
 def stream_of(record: Record | None, name: str) -> StreamRecord | None:

@@ -24,11 +24,14 @@ class ApiAccess:
     qps: float = 0.0
     """0: client-go's default; below 0: no limit."""
     burst: int = 0
+    offline_dir: Path | None = None
+    """Where what it told last is kept; None: nowhere."""
 
 
 def read_access(read: Reader) -> ApiAccess:
     """Raises ConfigError."""
     kubeconfig, master = read.text("clientConnection.kubeconfig"), read.given("master")
+    offline = read.text("offline-dir")
     qps = read.given("clientConnection.qps")
     try:
         urls = server_urls(str(master.value), master.where) if master is not None and master.value else ()
@@ -39,6 +42,7 @@ def read_access(read: Reader) -> ApiAccess:
         master=urls,
         qps=float(str(qps.value)) if qps is not None else 0.0,
         burst=read.number("clientConnection.burst", 0, 0, 2**31 - 1),
+        offline_dir=Path(offline).absolute() if offline else None,
     )
 
 

@@ -141,6 +141,13 @@ FIELDS: tuple[Field, ...] = (
     Field("", "manifest-dir", Kind.STRING, _U, "ours: directory of Service and EndpointSlice files"),
     Field("", "agent-socket", Kind.STRING, _U, "ours: where the agent tells its pods"),
     Field("", "api-socket", Kind.STRING, _U, "ours: where this proxy tells its services"),
+    Field(
+        "",
+        "offline-dir",
+        Kind.STRING,
+        _U,
+        "ours: keeps there, sealed, what the API server told last; counts while it is away",
+    ),
 )
 
 BY_PATH = {field.path: field for field in FIELDS if field.path}
@@ -149,5 +156,5 @@ BY_FLAG = {field.flag: field for field in FIELDS if field.flag}
 # Flags that also count beside --config; kube-proxy ignores all the others then.
 BESIDE_CONFIG = frozenset(
     {"config", "cleanup", "master", "hostname-override", "v", "manifest-dir", "agent-socket", "api-socket",
-     "node-labels", "deny-service-external-ips", "init-only", "write-config-to"}
+     "offline-dir", "node-labels", "deny-service-external-ips", "init-only", "write-config-to"}
 )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
+from kube_client.record import open_record
 from proxy.api_access import reads_directory
 from proxy.config import ProxyConfig
 from proxy.last_good import LastGood
@@ -70,7 +71,9 @@ class Followers:
     async def _follow_api(self, api: ApiConfig) -> None:
         async with make_client(api, self._config) as client:
             needs_pod_cidrs = self._config.detect_local_mode == "NodeCIDR"
-            source = ApiSource(client, self._config.node_name, self._take_api, needs_pod_cidrs=needs_pod_cidrs)
+            record = await asyncio.to_thread(open_record, self._config.api.offline_dir)
+            name, take = self._config.node_name, self._take_api
+            source = ApiSource(client, name, take, needs_pod_cidrs=needs_pod_cidrs, record=record)
             await source.run()
 
     def _take_api(self, view: ApiView) -> None:

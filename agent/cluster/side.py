@@ -18,7 +18,6 @@ from agent.cluster.enrolment import Enrolment
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_look import NodeLook
-from agent.cluster.offline import open_record
 from agent.cluster.own_node import OwnNode
 from agent.cluster.pods import ClusterPods
 from agent.cluster.route_keeper import RouteKeeper
@@ -30,7 +29,7 @@ from cri_client.operations import Operations
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn_eternal
 from kube_client.config import ApiConfig
-from kube_client.record import Record, stream_of
+from kube_client.record import Record, open_record, stream_of
 
 _RETRY_S = 5.0
 _log = logging.getLogger(__name__)
@@ -73,7 +72,10 @@ class ClusterSide:
 
     async def run(self) -> None:
         """Everything, for ever."""
-        self._record = await asyncio.to_thread(open_record, self._settings.config)
+        config = self._settings.config
+        self._record = await asyncio.to_thread(
+            open_record, config.root_dir / "offline" if config.cluster.offline else None
+        )
         async with contextlib.AsyncExitStack() as stack:
             clients = await self._open(stack, await self._enrolment.settle())
             async with asyncio.TaskGroup() as group:

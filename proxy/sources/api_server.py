@@ -15,6 +15,7 @@ from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.follow import Resource, StreamState, follow
 from kube_client.messages import Key
+from kube_client.record import Record, stream_of
 from kube_client.store import Store
 from kube_objects.manifest import ManifestError
 from proxy.endpoints import SliceFacts
@@ -58,12 +59,21 @@ class ApiSource:
     """Follows one API server; `on_change` gets each new view."""
 
     def __init__(
-        self, client: KubeClient, node_name: str, on_change: Callable[[ApiView], None], *, needs_pod_cidrs: bool
+        self,
+        client: KubeClient,
+        node_name: str,
+        on_change: Callable[[ApiView], None],
+        *,
+        needs_pod_cidrs: bool,
+        record: Record | None = None,
     ) -> None:
-        """`needs_pod_cidrs`: nothing may be written before the Node says which pod addresses are its own."""
+        """What is told is kept in `record`. `needs_pod_cidrs`: nothing may be written before the Node says which pod
+        addresses are its own.
+        """
         self._client = client
         self._node_name = node_name
         self._on_change = on_change
+        self._record = record
         self._needs_pod_cidrs = needs_pod_cidrs
         self._services: Store[Known[ServiceFacts]] = Store(read_service)
         self._slices: Store[Known[SliceFacts]] = Store(read_slice)
@@ -77,12 +87,14 @@ class ApiSource:
         """For ever."""
         nodes = Resource("/api/v1/nodes", field_selector=f"metadata.name={self._node_name}")
         async with asyncio.TaskGroup() as group:
+            if self._record is not None:
+                spawn_eternal(group, self._record.run(), name="offline record")
             spawn_eternal(group, self._follow(_SERVICES, self._services, self._take_services), name="api services")
             spawn_eternal(group, self._follow(_SLICES, self._slices, self._take_slices), name="api endpoint slices")
             spawn_eternal(group, self._follow(nodes, self._nodes, self._take_node), name="api node")
 
     async def _follow(self, resource: Resource, store: Store[Any], take: Callable[[], None]) -> None:
-        async for state in follow(self._client, resource, store):
+        async for state in follow(self._client, resource, store, record=stream_of(self._record, resource.kind)):
             self._streams[resource.path] = state
             take()
             self._tell()

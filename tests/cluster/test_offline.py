@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab.host import LabHost
 from lab.machine import wait_until
 from lab.manifests import is_ready
 from tests.cluster.conftest import Member
@@ -37,6 +38,7 @@ def offline(member: Member) -> Iterator[Member]:
 def power_cut(member: Member) -> None:
     """Every process, every mount and /run of the machine are gone; what is on its disk stays."""
     node, machine = member.node, member.node.machine
+    assert isinstance(machine, LabHost)
     inside = [pid for pid in machine.pids() if pid != machine.pid]
     for pid in inside:
         os.kill(pid, signal.SIGKILL)
@@ -78,13 +80,13 @@ def test_pods_come_back_after_a_reboot_without_the_api_server(offline: Member) -
     power_cut(member)
     node.containerd.start()
     node.start_agent()
-    for name in before:
-        member.wait(lambda name=name: is_ready(shown(member, name)), f"pod {name} to be Ready without an API server")
+    member.wait(lambda: all(is_ready(shown(member, name)) for name in before), "both to be Ready without an API server")
     uid = before["stays"]["metadata"]["uid"]
     file = f"{node.root_dir}/pods/{uid}/volumes/kubernetes.io~secret/key/key"
     assert node.machine.run(["cat", file]).stdout == "very-secret-text"
     assert not [path for path in record.iterdir() if b"very-secret-text" in path.read_bytes()]
     address = shown(member, "stays")["status"]["podIP"]
+    assert isinstance(node.machine, LabHost)
     (answer,) = node.machine.fetch(f"http://{address}:8080/")
     assert not answer.startswith("error")
     member.cluster.kubectl("delete", "pod", "goes", "--wait=false", "--grace-period=1")
@@ -99,6 +101,6 @@ def test_pods_come_back_after_a_reboot_without_the_api_server(offline: Member) -
     )
 
 
-def _both(member: Member) -> list[Any] | None:
+def _both(member: Member) -> list[Any]:
     found = running(member, LABEL)
-    return found if len(found) == 2 else None
+    return found if len(found) == 2 else []

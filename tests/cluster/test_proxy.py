@@ -6,11 +6,13 @@ import asyncio
 import json
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from daemonkit.seal import read_key, read_sealed
 from proxy.config import load_config
 from proxy.plan import make_plan
 from tests.cluster.conftest import NODE_NAME, Cluster, Joined
@@ -148,6 +150,35 @@ async def test_rules_outlive_the_control_plane_and_are_right_again_after_it_lost
     await joined.proxy.until("/v1/status", lambda found: bool(found["apiServer"]["connected"]))
     watch = f"{slices}?watch=true&timeoutSeconds=1&resourceVersion={place}"
     assert "too old resource version" in cluster.kubectl("get", "--raw", watch), "where the proxy was is forgotten"
+
+
+def opened(record: Path, name: str) -> bytes | None:
+    return read_sealed(record / f"{name}.sealed", read_key(record / "key"))
+
+
+async def test_without_rules_and_without_the_api_server_services_come_back_from_the_record(
+    cluster: Cluster, joined: Joined
+) -> None:
+    one, two = joined.node.add_pods(2)
+    cluster.put(joined.object(), service_object(), pod_object(one))
+    record = joined.proxy.base / "offline"
+    process = joined.proxy.start(f"--offline-dir={record}")
+    await answering(joined, one)
+    told = {"services": b'"web"', "endpointslices": one.ip.encode(), "nodes": NODE_NAME.encode()}
+    deadline_s = time.monotonic() + _DEADLINE_S
+    while not all(text in (opened(record, name) or b"") for name, text in told.items()):
+        assert time.monotonic() < deadline_s, "the record has everything before long"
+        await asyncio.sleep(0.1)
+    process.kill()
+    process.wait()
+    joined.relay.cut()
+    joined.proxy.run("--cleanup")
+    assert who_answer(joined.node.neighbour) == set()
+    cluster.put(pod_object(one, ready=False), pod_object(two))
+    joined.proxy.start(f"--offline-dir={record}")
+    await answering(joined, one)
+    joined.relay.mend()
+    await answering(joined, two)
 
 
 def test_the_kubeconfigs_refusals_name_file_and_field(cluster: Cluster, joined: Joined) -> None:

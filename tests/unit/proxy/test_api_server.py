@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
 from kube_client.list_watch import Change, Removed, Replaced, Stored
 from kube_client.messages import Item
+from kube_client.record import Record, open_record
 from kube_client.store import Store
 from proxy.endpoints import SliceFacts
 from proxy.sources.api_objects import Known, read_slice
@@ -82,12 +84,14 @@ class Source:
 
 
 @asynccontextmanager
-async def following(objects: Objects, *, needs_pod_cidrs: bool = False) -> AsyncIterator[Source]:
+async def following(
+    objects: Objects, *, needs_pod_cidrs: bool = False, record: Record | None = None
+) -> AsyncIterator[Source]:
     made = Source()
     async with TestServer(objects.app()) as server:
         config = ApiConfig(servers=(str(server.make_url("")).rstrip("/"),))
         async with KubeClient(config, "test", qps=-1) as client:
-            source = ApiSource(client, "node-a", made.take, needs_pod_cidrs=needs_pod_cidrs)
+            source = ApiSource(client, "node-a", made.take, needs_pod_cidrs=needs_pod_cidrs, record=record)
             task = asyncio.get_running_loop().create_task(source.run())
             try:
                 yield made
@@ -197,6 +201,27 @@ class Relay:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+async def test_a_server_that_is_away_is_taken_at_its_last_word(tmp_path: Path) -> None:
+    objects = Objects()
+    objects.lists["nodes"].append(node())
+    objects.lists["services"].append(service("one", "2026-01-01T00:00:00Z"))
+    record = open_record(tmp_path)
+    assert record is not None
+    async with following(objects, record=record) as source:
+        await source.until(lambda view: not view.waiting_for)
+        assert await record.flush()
+    made = Source()
+    async with KubeClient(ApiConfig(servers=("http://127.0.0.1:1",)), "test", qps=-1) as client:
+        again = ApiSource(client, "node-a", made.take, needs_pod_cidrs=False, record=open_record(tmp_path))
+        task = asyncio.get_running_loop().create_task(again.run())
+        await made.until(lambda view: not view.waiting_for)
+        assert ([one.name for one in made.view.services], made.view.connected) == (["one"], False)
+        assert made.view.error
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_when_one_of_two_api_servers_dies_changes_still_arrive() -> None:
