@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING
 
 from agent.assembly import Settings, assemble
 from agent.config import AgentConfig, ConfigError, load_config
-from agent.container_spec.facts import RuntimeFacts
+from agent.container_spec.facts import NodeFacts, RuntimeFacts
 from agent.container_spec.labels import API_SOURCE
 from agent.logs.monitor import LogMonitor
 from agent.manifest_feed import ManifestFeed
+from agent.node.address_keeper import AddressKeeper
 from agent.node.addresses import AddressError
 from agent.node.cgroup_driver import agree_on_cgroup_driver
 from agent.node.facts import read_machine_identity, read_node_facts
@@ -300,6 +301,7 @@ class Agent:
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
             spawn_eternal(group, log_monitor.run(), name="container logs")
             spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
+            spawn_eternal(group, self._keep_addresses(settings, shared, workers), name="addresses")
             if self._access is not None:
                 images = ImageClient(image_channel)
                 self._cluster = self._cluster_side(self._access, settings, runtime, images, workers, shared)
@@ -376,14 +378,28 @@ class Agent:
             return
         for name in needs_restart(self._config, wanted):
             _log.warning("configuration: a change of %s takes a restart of longshore-agent", name)
-        settings.config, settings.node = merged, node
-        shared.executor.sources.config, shared.executor.sources.node = merged, node
-        self._report.set_node_ips(node.node_ips)
+        settings.config = shared.executor.sources.config = merged
         setup_logging(merged.verbosity)
+        self._take_node(node, settings, shared, workers)
+        _log.info("configuration read again")
+
+    def _take_node(self, node: NodeFacts, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
+        settings.node = shared.executor.sources.node = node
+        self._report.set_node_ips(node.node_ips)
         workers.poke_all()
         if self._cluster is not None:
             self._cluster.wake()
-        _log.info("configuration read again")
+
+    async def _keep_addresses(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
+        def take(addresses: tuple[str, ...]) -> None:
+            self._take_node(dataclasses.replace(settings.node, node_ips=addresses), settings, shared, workers)
+
+        await AddressKeeper(
+            lambda: settings.config,
+            lambda: settings.node.node_ips,
+            take,
+            lambda: settings.config.cluster.status_update_s,
+        ).run()
 
 
 if __name__ == "__main__":

@@ -91,15 +91,12 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
     Raises AddressError for a node IP that cannot be, OSError when the resolver file cannot be read.
     """
     name = node_name(settings.node_name)
-    resolved = () if _is_told(settings.node_ip) else await _resolve(name)
-    interfaces = read_interfaces()
-    route_table = _read_or_empty("/proc/net/route")
+    addresses = await read_node_ips(settings)
     hugepages = read_hugepages()
     memory_bytes, cpu_milli = psutil.virtual_memory().total, (psutil.cpu_count() or 1) * 1000
     reserved = [settings.kube_reserved, settings.system_reserved]
     free_bytes = memory_bytes - sum(hugepages.values()) - sum(value(one.get("memory")) for one in reserved)
     free_milli = cpu_milli - sum(milli_value(one.get("cpu")) for one in reserved)
-    addresses = choose_node_ips(settings.node_ip, name, resolved, interfaces, default_route_interfaces(route_table))
     architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
     return NodeFacts(
         node_name=name,
@@ -122,6 +119,14 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
         max_pids=read_max_pids(),
         thermal_throttle_paths=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
     )
+
+
+async def read_node_ips(settings: NodeSettings) -> tuple[str, ...]:
+    """The node's addresses as of now, the primary first.  Raises AddressError."""
+    name = node_name(settings.node_name)
+    resolved = () if _is_told(settings.node_ip) else await _resolve(name)
+    by_route = default_route_interfaces(_read_or_empty("/proc/net/route"))
+    return choose_node_ips(settings.node_ip, name, resolved, read_interfaces(), by_route)
 
 
 def node_name(override: str = "") -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from lab import cgroups
 from lab.containerd import PrivateContainerd
-from lab.host import NODE_IP, LabHost
+from lab.host import CLIENT_IP, NODE_IP, LabHost
 from lab.machine import LabError
 from lab.node import LabNode
 from tests.cluster.conftest import Cluster
@@ -25,6 +25,7 @@ from tests.kernel.netlab import Namespace
 
 pytestmark = pytest.mark.timeout(240)  # a busy machine takes long, a test that hangs is not waited for
 NAME = "node-b"
+OTHER_IP = "198.18.0.9"
 USER, GROUPS = f"system:node:{NAME}", ("system:nodes",)
 LEASE = ("lease", NAME, "--namespace=kube-node-lease")
 QUICK = ("--node-status-update-frequency=1s", "-v=1")
@@ -187,6 +188,27 @@ def test_without_a_network_the_node_is_not_ready_and_says_why(machine: Machine) 
         network.write_text(text)
     assert message.startswith("container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady")
     machine.await_ready()
+
+
+def test_another_address_of_the_machine_is_the_nodes_without_a_restart(machine: Machine) -> None:
+    machine.start()
+    machine.await_ready()
+
+    def addresses() -> list[str]:
+        return [one["address"] for one in machine.object()["status"]["addresses"] if one["type"] == "InternalIP"]
+
+    def move(old: str, new: str) -> None:
+        for change in (f"address del {old}/24 dev up0", f"address add {new}/24 dev up0"):
+            machine.node.machine.run(["ip", *change.split()])
+        machine.node.machine.run(["ip", "route", "replace", "default", "via", CLIENT_IP])
+
+    assert addresses() == [NODE_IP]
+    move(NODE_IP, OTHER_IP)
+    try:
+        machine.wait(lambda: addresses() == [OTHER_IP], "the Node to have the other address")
+    finally:
+        move(OTHER_IP, NODE_IP)
+    machine.wait(lambda: addresses() == [NODE_IP], "the Node to have its address again")
 
 
 def test_an_api_server_that_is_away_is_waited_for_and_two_nodes_of_one_name_are_told_apart(machine: Machine) -> None:
