@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
-from cli.failure import UNREACHABLE, Failure
+from cli.failure import NOT_FOUND, UNREACHABLE, Failure
 from kube_client.config import ApiConfig, ConfigError
 from kube_client.kubeconfig import read_kubeconfig
 
 Json = dict[str, Any]
 _ANSWER_S = 5.0
+_NOT_FOUND = 404
 _APPLY = {"fieldManager": "longshore", "force": "true"}
 
 
@@ -30,9 +31,14 @@ def access(kubeconfig: Path) -> ApiConfig:
         raise Failure(str(error)) from None
 
 
-def get(api: ApiConfig, path: str) -> bytes:
-    """Raises Failure."""
-    return _send(api, "GET", path, b"", "", {})
+def get(api: ApiConfig, path: str, parameters: Mapping[str, str] | None = None) -> bytes:
+    """Raises Failure; its exit status is NOT_FOUND where there is no such object."""
+    return _send(api, "GET", path, b"", "", parameters or {})
+
+
+def delete(api: ApiConfig, path: str) -> None:
+    """Raises Failure as `get`."""
+    _send(api, "DELETE", path, b"", "", {})
 
 
 def look(api: ApiConfig, path: str) -> bytes | None:
@@ -66,6 +72,7 @@ def _send(
     try:
         return asyncio.run(send())
     except (ApiError, TimeoutError) as error:
-        raise Failure(str(error) or f"cannot {method.lower()} {path}: no answer in time", UNREACHABLE) from None
+        code = NOT_FOUND if isinstance(error, ApiError) and error.status == _NOT_FOUND else UNREACHABLE
+        raise Failure(str(error) or f"cannot {method.lower()} {path}: no answer in time", code) from None
     except ConfigError as error:
         raise Failure(str(error)) from None

@@ -69,7 +69,7 @@ class Watcher:
             if self._is_admin and _ROLE not in (node["metadata"].get("labels") or {}):
                 # A kubelet may not say so of itself (NodeRestriction).
                 api.merge(api.access(self._kubeconfig), url, {"metadata": {"labels": {_ROLE: ""}}})
-            return _not_ready(node)
+            return not_ready(node)
 
         self._until(problem, f"node {self._cluster.settings.node_name}")
 
@@ -125,7 +125,8 @@ def write_network(cluster: Cluster, cni_conf: Path, pod_cidrs: list[str]) -> Pat
     return place if made else None
 
 
-def _not_ready(node: Json) -> str:
+def not_ready(node: Json) -> str:
+    """Why a Node is not Ready, "" where it is."""
     for condition in (node.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "Ready":
             if condition.get("status") == "True":

@@ -7,27 +7,23 @@ kubernetes directory and the manifest directory; prints what was made.
 from __future__ import annotations
 
 import datetime
-import secrets
-import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cli import api
 from cli.ages import short_duration
 from cli.cluster import SOON, Cluster, ClusterOptions, all_states, cluster_options, pass_options, shows_failures
 from cli.etcd import etcd
 from cli.failure import FAILED, NOT_FOUND, Failure
 from cli.output import format_option, print_table, print_value
 from cli.target import Target, pass_target
+from cli.token import token
 from cli.upgrade import upgrade
-from control_plane.bootstrap import authority_pin, token_secret
 from control_plane.certificates import certificates, users
 from control_plane.manifest_files import write_manifests
 from control_plane.pki import CertificateState
-from daemonkit.duration import parse_duration
 
 HEADER = ("CERTIFICATE", "EXPIRES", "LEFT", "AUTHORITY", "PROBLEM")
 
@@ -45,6 +41,7 @@ def control_plane(context: click.Context, target: Target, /, **values: Any) -> N
 
 
 control_plane.add_command(etcd)
+control_plane.add_command(token)
 control_plane.add_command(upgrade)
 
 
@@ -125,26 +122,6 @@ def manifests(options: ClusterOptions) -> None:
     cluster = options.open()
     cluster.remember()
     print_manifests(cluster)
-
-
-@control_plane.command()
-@click.option("--ttl", default="24h", show_default=True, help="How long it is good.")
-@pass_options
-@shows_failures
-def token(options: ClusterOptions, ttl: str) -> None:
-    """Make a token, and print the command by which another machine joins with it."""
-    cluster = options.open()
-    try:
-        valid = datetime.timedelta(seconds=parse_duration(ttl))
-    except ValueError as error:
-        raise Failure(f"cannot make a token: --ttl: {error}") from None
-    letters = string.ascii_lowercase + string.digits
-    made = ".".join("".join(secrets.choice(letters) for _ in range(length)) for length in (6, 16))
-    secret = token_secret(made, datetime.datetime.now(datetime.UTC) + valid)
-    name = secret["metadata"]["name"]
-    api.apply(api.access(cluster.places.kubeconfig("admin")), f"/api/v1/namespaces/kube-system/secrets/{name}", secret)
-    pin = authority_pin(cluster.pki.authority().certificate)
-    click.echo(f"longshore join {cluster.settings.server} --token {made} --discovery-token-ca-cert-hash {pin}")
 
 
 def print_manifests(cluster: Cluster) -> None:

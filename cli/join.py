@@ -12,12 +12,13 @@ import json
 import os
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
 from cli import api
 from cli.backups.places import read_raw_config
-from cli.bring_up import Watcher
+from cli.bring_up import Watcher, not_ready
 from cli.cluster import Cluster, kubernetes_dir_option, node_ip_option, open_cluster, shows_failures
 from cli.control_plane import print_made
 from cli.failure import Failure
@@ -146,6 +147,17 @@ def _credentials(token: str | None, *, trusted: bool) -> str:
     return token
 
 
+def _refuse_taken_name(joining: ApiConfig, name: str) -> None:
+    """As kubeadm: two agents of one name would write one Node. A cluster that does not let us look is not asked again.
+
+    Raises ControlPlaneError.
+    """
+    node = json.loads(api.look(joining, f"/api/v1/nodes/{quote(name, safe='')}") or b"{}")
+    if node and not not_ready(node):
+        fix = f"kubectl delete node {name}, or say another --node-name"
+        raise ControlPlaneError(f"cannot join: the cluster has a node {name} already, and it is Ready; {fix}")
+
+
 def _urls(server: str) -> tuple[str, ...]:
     """Raises Failure."""
     try:
@@ -185,15 +197,16 @@ def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], confi
     answer = api.get(ApiConfig(servers=(server,), ca=Material("cluster-info", data=ca)), CLUSTER_INFO)
     if check_cluster_info(json.loads(answer).get("data") or {}, token) != text:
         raise ControlPlaneError(f"cannot join: {server} has another authority than it said before it was asked by it")
+    joining = ApiConfig(servers=(server,), ca=Material("cluster-info", data=ca), token=token)
+    _refuse_taken_name(joining, cluster.settings.node_name)
     places = cluster.places
     current = str(places.kubelet_certificate)
     own = {"client-certificate": current, "client-key": current}
     files = cluster.files
     alone, node_name = read_raw_config(config_dir / "proxy.yaml"), cluster.settings.node_name
-    joining = user_kubeconfig(server, ca, "tls-bootstrap", {"token": token})
     wanted = {
         places.pki / "ca.crt": Content(ca, PUBLIC),
-        places.kubeconfig("bootstrap-kubelet"): Content(joining),
+        places.kubeconfig("bootstrap-kubelet"): Content(user_kubeconfig(server, ca, "tls-bootstrap", {"token": token})),
         places.kubeconfig("proxy"): Content(user_kubeconfig(server, ca, "node", own)),
         proxy_file(places): proxy_config(alone, places, node_name),
     }

@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import hmac
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -23,9 +24,24 @@ from control_plane.errors import ControlPlaneError
 
 Json = dict[str, Any]
 CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+TOKEN_SECRETS = "/api/v1/namespaces/kube-system/secrets"  # noqa: S105 - a path
+TOKEN_TYPE = "bootstrap.kubernetes.io/token"  # noqa: S105
+_USAGE = "usage-bootstrap-"
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})\Z")
 _JOINING = "system:bootstrappers:kubeadm:default-node-token"
+_LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.UTC)
 _RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """A token of the cluster; `expires` None: never."""
+
+    token: str
+    expires: datetime.datetime | None
+    usages: tuple[str, ...]
+    description: str
+    groups: tuple[str, ...]
 
 
 class UnsignedError(ControlPlaneError):
@@ -38,6 +54,11 @@ def parse_token(text: str) -> tuple[str, str]:
     if found is None:
         raise ControlPlaneError("cannot use the token: it is not six small letters or digits, a dot, and sixteen more")
     return found[1], found[2]
+
+
+def token_path(identifier: str) -> str:
+    """Of its Secret."""
+    return f"{TOKEN_SECRETS}/bootstrap-token-{identifier}"
 
 
 def token_secret(token: str, expires: datetime.datetime) -> Json:
@@ -53,14 +74,36 @@ def token_secret(token: str, expires: datetime.datetime) -> Json:
         "description": "made by longshore control-plane token",
     }
     metadata = {"name": f"bootstrap-token-{identifier}", "namespace": "kube-system"}
-    kind = "bootstrap.kubernetes.io/token"
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": data}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": TOKEN_TYPE, "stringData": data}
+
+
+def read_token(secret: Json) -> TokenState | None:
+    """None for a Secret that is no token; a time that cannot be read is one that is over, as the API server has it."""
+    try:
+        data = {name: base64.b64decode(text).decode() for name, text in (secret.get("data") or {}).items()}
+        token = f"{data['token-id']}.{data['token-secret']}"
+        parse_token(token)
+    except (LookupError, ValueError, ControlPlaneError):
+        return None
+    expires = None
+    if text := data.get("expiration"):
+        try:
+            expires = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            expires = _LONG_AGO
+        expires = expires if expires.tzinfo else _LONG_AGO
+    usages = tuple(
+        sorted(name.removeprefix(_USAGE) for name in data if name.startswith(_USAGE) and data[name] == "true")
+    )
+    groups = tuple(filter(None, data.get("auth-extra-groups", "").split(",")))
+    return TokenState(token, expires, usages, data.get("description", ""), groups)
 
 
 def joining_objects(kubeconfig: str) -> dict[str, Json]:
     """Path -> object. `kubeconfig`: where the cluster is and its authority, for anybody to read."""
     csr = "system:certificates.k8s.io:certificatesigningrequests"
     bindings = {
+        "kubeadm:get-nodes": ("kubeadm:get-nodes", _JOINING),
         "kubeadm:kubelet-bootstrap": ("system:node-bootstrapper", _JOINING),
         "kubeadm:node-autoapprove-bootstrap": (f"{csr}:nodeclient", _JOINING),
         "kubeadm:node-autoapprove-certificate-rotation": (f"{csr}:selfnodeclient", "system:nodes"),
@@ -68,6 +111,11 @@ def joining_objects(kubeconfig: str) -> dict[str, Json]:
         "longshore:node-proxier": ("system:node-proxier", "system:nodes"),
     }
     found = {f"/apis/{_RBAC}/v1/clusterrolebindings/{name}": _binding(name, *who) for name, who in bindings.items()}
+    # Who joins asks whether its name is taken.
+    reads = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+    name = "kubeadm:get-nodes"
+    reader = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": reads}
+    found[f"/apis/{_RBAC}/v1/clusterroles/{name}"] = reader
     name, rules = "kubeadm:bootstrap-signer-clusterinfo", {"apiGroups": [""], "resources": ["configmaps"]}
     public = {"name": name, "namespace": "kube-public"}
     rule = {**rules, "resourceNames": ["cluster-info"], "verbs": ["get"]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from control_plane.bootstrap import (
     check_cluster_info,
     joining_objects,
     parse_token,
+    read_token,
     token_secret,
 )
 from control_plane.certificates import AUTHORITY_VALID
@@ -39,6 +42,31 @@ def test_the_secret_of_a_token() -> None:
     assert (secret["metadata"]["name"], secret["type"]) == ("bootstrap-token-abcdef", "bootstrap.kubernetes.io/token")
     assert secret["stringData"]["expiration"] == "2026-03-01T13:00:00Z"
     assert secret["stringData"]["auth-extra-groups"] == "system:bootstrappers:kubeadm:default-node-token"
+
+
+def stored(secret: dict[str, Any], **changes: str) -> dict[str, Any]:
+    """As an API server gives it."""
+    data = {**secret["stringData"], **changes}
+    return {**secret, "data": {name: base64.b64encode(text.encode()).decode() for name, text in data.items()}}
+
+
+def test_a_token_is_read_from_its_secret() -> None:
+    ends = NOW + datetime.timedelta(hours=1)
+    secret = token_secret(TOKEN, ends)
+    found = read_token(stored(secret))
+    assert found is not None
+    assert (found.token, found.expires, found.usages) == (TOKEN, ends, ("authentication", "signing"))
+    assert found.groups == ("system:bootstrappers:kubeadm:default-node-token",)
+    assert read_token(stored(secret, **{"token-id": "no"})) is None
+    assert read_token({**secret, "data": {"token-id": "%"}}) is None
+    for wrong in ("soon", "2026-03-01T13:00:00"):  # the API server takes neither for a time, and the token for expired
+        over = read_token(stored(secret, expiration=wrong))
+        assert over is not None
+        assert over.expires is not None
+        assert over.expires < NOW
+    forever = read_token(stored(secret, expiration="", description="by kubeadm"))
+    assert forever is not None
+    assert (forever.expires, forever.description) == (None, "by kubeadm")
 
 
 def test_only_the_token_proves_the_cluster() -> None:
