@@ -30,6 +30,7 @@ from agent.placement import selects, untolerated
 
 OS_LABEL = "kubernetes.io/os"
 ANY_ADDRESS = "0.0.0.0"
+PODS = "pods"
 
 
 @dataclass(frozen=True)
@@ -179,25 +180,43 @@ def _name(pod: core_v1.Pod) -> str:
 
 
 def _shortage(pod: core_v1.Pod, node: NodeFacts, rivals: list[core_v1.Pod]) -> NotYet | None:
+    return next((_out_of(*one) for one in _shortages(pod, node, rivals)), None)
+
+
+def missing(pod: core_v1.Pod, node: NodeFacts, others: Iterable[core_v1.Pod]) -> dict[str, int]:
+    """What this pod lacks of the node: CPU in thousandths, bytes, pods. {} where it may start, and where something
+    else stands in its way, too.
+    """
+    rivals = [other for other in others if _uid(other) != _uid(pod)]
+    if _refusal(pod, node) or _port_clash(pod, rivals):
+        return {}
+    return {name: wanted - (whole - used) for name, wanted, used, whole in _shortages(pod, node, rivals)}
+
+
+def requested(pod: core_v1.Pod, name: str) -> int:
+    """What a pod that goes gives back, in the units of `missing`."""
+    return 1 if name == PODS else _measure(name)(pod_requests(pod).get(name))
+
+
+def _measure(name: str) -> Callable[[object], int]:
+    return milli_value if name == "cpu" else value
+
+
+def _shortages(pod: core_v1.Pod, node: NodeFacts, rivals: list[core_v1.Pod]) -> Iterator[tuple[str, int, int, int]]:
+    """Name, requested, used, capacity of each resource of which there is not enough."""
     if len(rivals) + 1 > node.max_pods:
-        return _out_of("pods", 1, len(rivals), node.max_pods)
+        yield PODS, 1, len(rivals), node.max_pods
     asked = pod_requests(pod)
-    measured: list[tuple[str, Callable[[object], int], int]] = [
-        ("cpu", milli_value, allocatable(node, "cpu")),
-        ("memory", value, allocatable(node, "memory")),
-    ]
+    measured = [("cpu", allocatable(node, "cpu")), ("memory", allocatable(node, "memory"))]
     for name in asked:
         if name.startswith(HUGEPAGES):
             size = page_size_name(value(name.removeprefix(HUGEPAGES)))
-            measured.append((name, value, node.hugepages_bytes.get(size, 0)))
-    for name, measure, capacity in measured:
-        requested = measure(asked.get(name))
-        if not requested:
-            continue
-        used = sum(measure(pod_requests(rival).get(name)) for rival in rivals)
-        if requested > capacity - used:
-            return _out_of(name, requested, used, capacity)
-    return None
+            measured.append((name, node.hugepages_bytes.get(size, 0)))
+    for name, capacity in measured:
+        wanted = _measure(name)(asked.get(name))
+        used = sum(requested(rival, name) for rival in rivals) if wanted else 0
+        if wanted and wanted > capacity - used:
+            yield name, wanted, used, capacity
 
 
 def _out_of(name: str, requested: int, used: int, capacity: int) -> NotYet:

@@ -104,6 +104,7 @@ def assemble(
         slots=StartSlots(default_bound()),
         not_admitted=lambda pod: not_admitted(pod, settings.node, workers.active_pods(), workers.is_wanted),
         moved=moved,
+        preempt=lambda pod: workers.preempt(pod, settings.node),
         going_down=shutdown.turn_of,
     )
     boot_id = read_machine_identity().boot_id

@@ -36,7 +36,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     that the runtime has been told to forget. `backoff` is container name -> (delay, last update) and counts only in the
     boot `boot_id`. `timeline` are the parts of agent.pods.timeline. `probes` is the prober's dump, `transitions`
     condition type -> (status, time). `ephemeral_containers` were put into the pod while it ran. `source` is "api" for
-    a pod of an API server, else ""; `admitted`: this node has let it in once.
+    a pod of an API server, else ""; `admitted`: this node has let it in once;
+    `preempted`: it makes room for a critical pod.
     """
 
     uid: str
@@ -59,6 +60,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     timeline: list[tuple[str, str, int, float, float, int]] = []
     source: str = ""
     admitted: bool = False
+    preempted: bool = False
 
 
 class ShutdownRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

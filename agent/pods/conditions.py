@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lightkube.models import core_v1
 
+from agent import preemption
 from agent.pods.plan_restart_all import can_restart_all
 from agent.pods.plan_shutdown import TERMINATED, TERMINATED_REASON
 
@@ -25,7 +26,7 @@ class Judged:
 
     `sandbox_ready`: the sandbox stands and has its network. `initialized`: the init containers are done, or were before
     the pod was over or started afresh. `restarting_all`: it is being started afresh. `unready` and `uninitialized` are
-    names of containers, in the pod's order. `shut_down`: the node ends the pod.
+    names of containers, in the pod's order. `shut_down`: the node ends the pod. `preempted`: to make room for another.
     """
 
     phase: str
@@ -35,6 +36,7 @@ class Judged:
     uninitialized: tuple[str, ...]
     shut_down: bool = False
     restarting_all: bool = False
+    preempted: bool = False
 
 
 def pod_conditions(pod: core_v1.Pod, judged: Judged) -> list[core_v1.PodCondition]:
@@ -42,7 +44,7 @@ def pod_conditions(pod: core_v1.Pod, judged: Judged) -> list[core_v1.PodConditio
     ready_to_start = judged.sandbox_ready and judged.phase not in ("Succeeded", "Failed")
     containers_ready = _containers_ready(judged)
     conditions = [
-        *([_condition("DisruptionTarget", True, "TerminationByKubelet", TERMINATED)] if judged.shut_down else []),
+        *_disruption(judged),
         _condition("PodReadyToStartContainers", ready_to_start),
         _initialized(judged),
         _ready(pod, containers_ready),
@@ -54,6 +56,13 @@ def pod_conditions(pod: core_v1.Pod, judged: Judged) -> list[core_v1.PodConditio
     for one in conditions:
         one.observedGeneration = generation
     return conditions
+
+
+def _disruption(judged: Judged) -> list[core_v1.PodCondition]:
+    if not (judged.shut_down or judged.preempted):
+        return []
+    why = preemption.MESSAGE if judged.preempted else TERMINATED
+    return [_condition("DisruptionTarget", True, "TerminationByKubelet", why)]
 
 
 def keep_times(

@@ -70,7 +70,8 @@ class PodFacts:
     the highest attempt number ever sent to the runtime, by container name and "" for the sandbox, so that a call whose
     answer was lost is never repeated under the same name. `stop_deadline_s` (Unix seconds) is when a terminating pod's
     grace is over, `active_until_s` when a pod has been active for as long as it may, `quiet_at_s` when the runtime can
-    no longer be at work on a call whose answer nobody waits for. `unstarted` are the ids of running containers whose
+    no longer be at work on a call whose answer nobody waits for. `preempted`: it makes room for a critical pod.
+    `unstarted` are the ids of running containers whose
     startup probe or postStart hook is not done; `hooks_due` is container name -> id of the one whose postStart hook has
     not run, `failed_hooks` container id -> why it failed. `outcome` is "Succeeded" or "Failed" once that is on disk;
     `unsettled`: it is the API server's word, and how the containers ended is not known yet.
@@ -98,6 +99,7 @@ class PodFacts:
     stop_deadline_s: float | None = None
     active_until_s: float | None = None
     quiet_at_s: float = 0.0
+    preempted: bool = False
     outcome: str | None = None
     unsettled: bool = False
     shutdown: ShutdownTurn | None = None

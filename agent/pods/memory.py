@@ -101,6 +101,7 @@ class PodMemory:
     timeline: Timeline = field(default_factory=Timeline)
     source: str = ""
     was_admitted: bool = False
+    preempted: bool = False
 
     @property
     def full_name(self) -> str:
@@ -196,6 +197,7 @@ class PodMemory:
             stop_deadline_s=self.stop_deadline_s,
             active_until_s=self.active_until_s,
             quiet_at_s=self.quiet_at_s,
+            preempted=self.preempted,
             outcome=self.outcome,
             unsettled=self.outcome is not None and self.settled is None,
             shutdown=shutdown,
@@ -342,4 +344,5 @@ class PodMemory:
             timeline=self.timeline.parts(),
             source=self.source,
             admitted=self.admitted or self.was_admitted,
+            preempted=self.preempted,
         )

@@ -20,7 +20,7 @@ from agent.pods.facts import PodFacts
 from agent.pods.grace import grace_s
 from agent.pods.observe import PodObservation
 from agent.pods.plan_containers import plan_containers, plan_debris, prepare_volumes
-from agent.pods.plan_end import judge_deadline, judge_outcome, plan_end, plan_finished, plan_removal
+from agent.pods.plan_end import judge_deadline, judge_outcome, judge_preempted, plan_end, plan_finished, plan_removal
 from agent.pods.plan_restart_all import is_restarting_all, plan_restart_all
 from agent.pods.plan_shutdown import plan_half_stopped, plan_shutdown
 from agent.pods.plan_stops import stop_all
@@ -77,6 +77,7 @@ def _plan_wish(wish: Wish, seen: PodObservation, facts: PodFacts, now_s: float) 
         return _hold_back(plan_finished(wish.pod, seen, facts), (), facts, now_s, strict=True)
     afresh = is_restarting_all(wish.pod, seen)
     outcome = (None if afresh else judge_outcome(wish.pod, seen, facts)) or judge_deadline(facts, now_s)
+    outcome = outcome or judge_preempted(facts)
     if outcome is not None:
         return _hold_back(plan_end(wish.pod, seen, facts, outcome, now_s), (), facts, now_s, strict=True)
     if facts.shutdown is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod
 
+from agent import preemption
 from agent.container_spec.labels import is_from_api
 from agent.pods import deadline
 from agent.pods.backoff import is_ahead
@@ -80,6 +81,11 @@ def judge_deadline(facts: PodFacts, now_s: float) -> Outcome | None:
     if facts.active_until_s is None or now_s < facts.active_until_s:
         return None
     return Outcome("Failed", deadline.MESSAGE)
+
+
+def judge_preempted(facts: PodFacts) -> Outcome | None:
+    """A pod that makes room for a critical one has failed."""
+    return Outcome("Failed", preemption.MESSAGE) if facts.preempted else None
 
 
 def plan_end(pod: Pod, seen: PodObservation, facts: PodFacts, outcome: Outcome, now_s: float) -> list[Step]:

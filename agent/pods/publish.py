@@ -125,6 +125,7 @@ def _status(
         refused=next((one for one in waiting if one.what == "refused"), None),
         shut_down=is_shut_down(wish.pod, seen, shared.going_down(wish.pod), frozenset(memory.interrupted)),
         overdue=memory.active_until_s is not None and now_s >= memory.active_until_s,
+        preempted=memory.preempted,
         interrupted=_is_interrupted(memory, wish.pod, seen),
         resize=resize_state(memory.amounts.pod, seen, memory.resize_facts(), memory.amounts.pending),
         recursive_read_only=shared.executor.sources.handler_facts(wish.pod).recursive_read_only,

@@ -46,4 +46,5 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         timeline=Timeline(record.timeline),
         source=record.source,
         was_admitted=record.admitted,
+        preempted=record.preempted,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from lightkube.models import core_v1
 
+from agent import preemption
 from agent.container_spec.labels import is_from_api
 from agent.container_spec.pod_resources import qos_class
 from agent.pods import deadline
@@ -38,7 +39,7 @@ class StatusFacts:
     `shut_down`: the pod ends, or has ended, because the node goes down. `interrupted`: what ended with 0 did so because
     it was told to, and runs again. `overdue`: it has been active for longer than it may. `unhooked` are the ids of
     containers that run and whose postStart hook is not done. `recursive_read_only`: the runtime can make mounts below a
-    mount read-only.
+    mount read-only. `preempted`: it makes room for a critical one.
     """
 
     start_time_s: float
@@ -51,6 +52,7 @@ class StatusFacts:
     shut_down: bool = False
     interrupted: bool = False
     overdue: bool = False
+    preempted: bool = False
     ends: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     resize: ResizeState = field(default_factory=ResizeState)
     recursive_read_only: bool = False
@@ -67,7 +69,8 @@ def pod_status(
     if told is not None and facts.refused is None and seen.empty:
         return told
     overdue = facts.overdue and facts.outcome != "Succeeded"
-    is_over = facts.outcome is not None or facts.shut_down or overdue
+    preempted = facts.preempted and facts.outcome != "Succeeded"
+    is_over = facts.outcome is not None or facts.shut_down or overdue or preempted
     initialized = is_initialized(pod, seen, _unstarted(pod, seen, facts)) or facts.outcome == "Succeeded"
     initialized = initialized or (is_over and _main_ran(pod, seen))
     initialized = initialized or (can_restart_all(pod) and _was_initialized(previous))
@@ -81,6 +84,8 @@ def pod_status(
         phase, reason, message = "Failed", TERMINATED_REASON, TERMINATED
     if overdue:
         phase, reason, message = "Failed", deadline.REASON, deadline.MESSAGE
+    if preempted:
+        phase, reason, message = "Failed", preemption.REASON, preemption.MESSAGE
     beside = {one.name for one in sidecars(pod)}
     judged = Judged(
         phase=phase,
@@ -89,6 +94,7 @@ def pod_status(
         unready=tuple(one.name for one in (*(one for one in inits if one.name in beside), *mains) if not one.ready),
         uninitialized=tuple(one.name for one in inits if not (one.started if one.name in beside else one.ready)),
         shut_down=facts.shut_down,
+        preempted=preempted,
         restarting_all=is_restarting_all(pod, seen),
     )
     phase, reason, message = _to_tell(pod, seen, facts, previous, (phase, reason, message))

@@ -39,5 +39,6 @@ class Surroundings:
     slots: StartSlots
     not_admitted: Callable[[Pod], Held | None]
     moved: Callable[[str], None]
+    preempt: Callable[[Pod], bool] = lambda _pod: False
     going_down: Callable[[Pod | None], ShutdownTurn | None] = lambda _pod: None
     tell: Callable[[str, Happening], None] = lambda _uid, _happening: None

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from lightkube.models.core_v1 import EphemeralContainer, Pod
 
+from agent import preemption
 from agent.container_spec.facts import allocatable
 from agent.container_spec.labels import is_from_api
 from agent.container_spec.paths import volumes_dir
@@ -113,6 +114,13 @@ class PodWorker:
     def is_down(self) -> bool:
         """Whether nothing of the pod runs, has an address, or is under way."""
         return self.seen is not None and self.idle and not self._hurried and self.seen.is_down
+
+    def preempt(self) -> None:
+        """It makes room for a critical pod: it ends, and has failed."""
+        self.memory.preempted = True
+        self._tell(Happening(preemption.REASON, preemption.MESSAGE, warning=True))
+        self._shared.saver.soon(self.uid)
+        self.hurry()
 
     def runtime_came_back(self) -> None:
         """Try again at once what failed only because the runtime was away."""
@@ -247,6 +255,8 @@ class PodWorker:
         if refused is not None and is_ahead(until_s, time.time(), REFUSE_AFTER_S):
             return replace(refused, refused=False, until_s=until_s)
         held = refused or self._shared.not_admitted(pod)
+        if held is not None and refused is None and self._shared.preempt(pod):
+            return replace(held, refused=False, message=f"{held.message}; waits for pods that make room for it")
         if held is None or held.passing or not is_from_api(pod) or self.memory.was_admitted:
             return held
         self._tell(Happening(held.reason, held.message, warning=True))

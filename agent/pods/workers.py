@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod, PodStatus
 
+from agent.container_spec.facts import NodeFacts
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import Held
@@ -27,6 +28,7 @@ from agent.pods.surroundings import Surroundings
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Ending, Wish
 from agent.pods.worker import PodWorker
+from agent.preemption import find_victims, is_critical
 from agent.state_dir import PodRecord
 from daemonkit.tasks import spawn
 from kube_objects.config_data import ConfigObjects
@@ -220,6 +222,17 @@ class PodWorkers:
             and worker.memory.admitted
             and worker.phase in (Phase.SYNCING, Phase.TERMINATING)
         )
+
+    def preempt(self, pod: Pod, node: NodeFacts) -> bool:
+        """Have other pods end so that this critical one fits; whether some do."""
+        going = [one for one in self.workers.values() if one.memory.preempted and one.wish.pod is not None]
+        ending = [one.memory.amounts.pod or one.wish.pod for one in going]
+        active = self.active_pods()
+        victims = find_victims(pod, node, active, [one for one in ending if one is not None])
+        for victim in victims:
+            self.workers[uid_of(victim)].preempt()
+        active_uids = {uid_of(one) for one in active}
+        return bool(victims) or (is_critical(pod) and any(one.uid in active_uids for one in going))
 
     def is_wanted(self, pod: Pod) -> bool:
         """Whether a source wants it, be it that it ends."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightkube.models.core_v1 import Pod
 
 from agent.cluster.api_pod import read_api_pod
 from agent.cluster.pod_source import PodSource
@@ -44,6 +45,8 @@ class Joined:
         """One agent, from start to kill -9; `heard`: the server tells of its pods at once."""
         self.source = PodSource("node1", lambda: self.node.workers.want(self.source.wanted(), API_SOURCE), self._state)
         self.writer = StatusWriter(self.api, self.source.find, self.source.learn)
+        for uid, entry in self.node.board.entries():
+            self.writer.see(uid, entry)
         self.node.board.on_pod = self.writer.see
         async with self.node.running(), asyncio.TaskGroup() as group:
             task = spawn(group, self.writer.run(), name="writer")
@@ -104,6 +107,40 @@ async def test_that_a_pod_gets_the_dns_of_the_node_instead_of_the_clusters_is_to
     assert told.of_node.startswith(text)
     assert told.message.startswith('pod: "a_default(uid-a')
     assert told.warning
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_critical_pod_that_does_not_fit_takes_the_place_of_another(joined: Joined, killed: bool) -> None:
+    lack = Held("OutOfcpu", "Node didn't have enough resource: cpu", None)
+
+    def fits(pod: Pod) -> Held | None:
+        others = {one.metadata.name for one in joined.node.workers.active_pods() if one.metadata}
+        return lack if pod.metadata is not None and pod.metadata.name == "static-node1" and "a" in others else None
+
+    def make_room(_pod: Pod) -> bool:
+        found = [one for one in joined.node.workers.workers.values() if one.memory.name == "a"]
+        for one in found if fits(_pod) else ():
+            one.preempt()
+        return bool(found)
+
+    joined.node.admission, joined.node.preempt = fits, make_room
+    async with joined.running():
+        joined.api.put(api_pod("a"))
+        await joined.until(lambda: joined.phase("a") == "Running")
+        joined.node.want(manifest("static"))
+        if killed:
+            await joined.until(lambda: any(one.memory.preempted for one in joined.node.workers.workers.values()))
+            await joined.node.saver.flush()
+        else:
+            await joined.until(lambda: joined.phase("a") == "Failed")
+            await joined.until(lambda: len(joined.node.running_containers()) == 1)
+    if killed:
+        async with joined.running():
+            await joined.until(lambda: joined.phase("a") == "Failed")
+    status = joined.api.status("a")
+    assert (status["reason"], status["message"]) == ("Preempting", "Preempted in order to admit critical pod")
+    assert conditions(status)["DisruptionTarget"] == "True"
+    assert any(one.reason == "Preempting" and one.warning for _, one in joined.node.told)
 
 
 async def test_a_deleted_pod_ends_then_its_last_status_is_told_then_it_is_deleted(joined: Joined) -> None:

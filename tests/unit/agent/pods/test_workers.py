@@ -85,6 +85,8 @@ class Node:
         self.refused: dict[str, Held] = {}
         self.awaited: tuple[str, ...] = ()
         self.told: list[tuple[str, Happening]] = []
+        self.admission: Callable[[Pod], Held | None] = self._refused
+        self.preempt: Callable[[Pod], bool] = lambda _pod: False
         self._root = root
 
     @contextlib.asynccontextmanager
@@ -124,7 +126,8 @@ class Node:
                     state=self.state,
                     saver=saver,
                     slots=StartSlots(2),
-                    not_admitted=lambda pod: self.refused.get((pod.metadata.name or "") if pod.metadata else ""),
+                    not_admitted=lambda pod: self.admission(pod),
+                    preempt=lambda pod: self.preempt(pod),
                     moved=lambda uid: self.workers.moved(uid),
                     tell=lambda uid, one: self.told.append((uid, one)),
                 )
@@ -146,6 +149,9 @@ class Node:
             while any(self.state.records_dir.glob("*.tmp")):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             self.state.close()
+
+    def _refused(self, pod: Pod) -> Held | None:
+        return self.refused.get((pod.metadata.name or "") if pod.metadata else "")
 
     async def _events(self) -> None:
         async for event in self.runtime.get_container_events():
