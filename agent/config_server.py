@@ -35,6 +35,7 @@ class ServerConfig:
     port: int = 10250
     certificate: Path | None = None
     key: Path | None = None
+    bootstrap: bool = False
     tls13_only: bool = False
     ciphers: tuple[str, ...] = ()
     client_ca: Path | None = None
@@ -77,6 +78,7 @@ def read_server_config(get: ConfigReader) -> ServerConfig:
         port=get.typed("port", int),
         certificate=get.joined_file("tlsCertFile"),
         key=get.joined_file("tlsPrivateKeyFile"),
+        bootstrap=get.typed("serverTLSBootstrap", bool),
         tls13_only=tls13,
         ciphers=suites,
         client_ca=get.joined_file("authentication.x509.clientCAFile"),

@@ -19,6 +19,13 @@ SERVER = (
         note="with tlsPrivateKeyFile; without them kubelet.crt and kubelet.key of --cert-dir, made where there is none",
     ),
     joined("tlsPrivateKeyFile", "string", "", "tls-private-key-file"),
+    joined(
+        "serverTLSBootstrap",
+        "bool",
+        False,
+        "rotate-server-certificates",
+        note="the cluster signs the certificate (kubernetes.io/kubelet-serving); none signs itself",
+    ),
     joined("tlsCipherSuites", "strings", (), "tls-cipher-suites", note="for TLS 1.2, by their names in Go"),
     joined(
         "tlsMinVersion",

@@ -86,7 +86,6 @@ REFUSED = (
         ("showHiddenMetricsForVersion", "string", "", ""),
         ("kernelMemcgNotification", "bool", False, "kernel-memcg-notification"),
         ("enableSystemLogQuery", "bool", False, ""),
-        ("serverTLSBootstrap", "bool", False, "rotate-server-certificates"),
         ("tlsCurvePreferences", "list", (), ""),
         ("reservedMemory", "list", (), "reserved-memory"),
         ("tracing", "object", None, ""),

@@ -1,16 +1,19 @@
-"""A node's client certificate: what is asked of the signer, what its answer means, when it is time for the next one.
+"""A node's certificates, as a client and as a server: what is asked of the signer, what its answer means, when it is
+time for the next one.
 
 Pure.  Before: `certificate_tool` has made key and request.  Next: `signing` sends and reads, `enrolment` waits.
-Sources: API type CertificateSigningRequest and the signer kubernetes.io/kube-apiserver-client-kubelet; the documents
-"TLS bootstrapping" and "Certificate Rotation"; a kubeconfig as the kubelet writes it.
+Sources: API type CertificateSigningRequest and the signers kubernetes.io/kube-apiserver-client-kubelet and
+kubernetes.io/kubelet-serving; the documents "TLS bootstrapping" and "Certificate Rotation"; a kubeconfig as the kubelet
+writes it.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime
+import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,32 @@ from kube_client.config import ApiConfig
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 NODES_GROUP = "system:nodes"
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
-_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+_OF_A_HOST = ("Hostname", "InternalIP", "ExternalIP", "InternalDNS", "ExternalDNS")
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a certificate is for; `name` is part of the names of its files."""
+
+    name: str
+    signer: str
+    usages: tuple[str, ...]
+    prefix: str
+
+
+CLIENT = Purpose(
+    "client", "kubernetes.io/kube-apiserver-client-kubelet", ("digital signature", "client auth"), "node-csr-"
+)
+SERVER = Purpose("server", "kubernetes.io/kubelet-serving", ("digital signature", "server auth"), "serving-csr-")
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when, in seconds since 1970."""
+    """From when until when, in seconds since 1970; `names` are the DNS names and addresses it is for, sorted."""
 
     from_s: float
     until_s: float
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +83,32 @@ def user_name(node_name: str) -> str:
     return f"system:node:{node_name}"
 
 
-def signing_request(digest: str, request: str) -> dict[str, Any]:
-    """The object.  One key asks once, however often its agent is killed: the name says which key it is."""
+def serving_names(addresses: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Of the addresses of a Node the names its server's certificate is for, sorted; () while it has no IP address."""
+    dns: set[str] = set()
+    found: set[str] = set()
+    for one in addresses:
+        text = one.get("address")
+        if one.get("type") not in _OF_A_HOST or not isinstance(text, str) or not text:
+            continue
+        try:
+            found.add(str(ipaddress.ip_address(text)))
+        except ValueError:
+            if not str(one["type"]).endswith("IP"):
+                dns.add(text)
+    return tuple(sorted(found | dns)) if found else ()
+
+
+def signing_request(purpose: Purpose, digest: str, request: str) -> dict[str, Any]:
+    """The object.  One key asks once for the same, however often its agent is killed: the name says which key it is."""
     return {
         "apiVersion": "certificates.k8s.io/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": {"name": f"node-csr-{digest[:40]}"},
+        "metadata": {"name": f"{purpose.prefix}{digest[:40]}"},
         "spec": {
             "request": base64.b64encode(request.encode()).decode(),
-            "signerName": _SIGNER,
-            "usages": ["digital signature", "client auth"],
+            "signerName": purpose.signer,
+            "usages": list(purpose.usages),
         },
     }
 

@@ -19,22 +19,17 @@ from pathlib import Path
 import yaml
 
 from agent.cluster.access import USER_AGENT, Access
+from agent.cluster.certificate_files import CertificateError, CertificateFiles, read_validity
 from agent.cluster.certificates import expiry_text, kubeconfig, pem_blocks, renew_at_s
-from agent.cluster.client_certificate import CertificateError, CertificateFiles, read_validity
 from agent.cluster.protocols import Api
-from agent.cluster.signing import renew
+from agent.cluster.signing import BETWEEN_TWO_S, MAX_RETRY_S, until, until_renewed
 from daemonkit.files import write_atomic
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig, Material
-from kube_client.errors import ApiError
 from kube_client.kubeconfig import read_kubeconfig
 
 _RANDOM = random.SystemRandom()
 _log = logging.getLogger(__name__)
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 2.0, 300.0
-_BETWEEN_TWO_S = 60.0
-_LOOK_AT_THE_CLOCK_S = 600.0
-"""A sleep does not see that the clock was set."""
 
 
 class Enrolment:
@@ -70,40 +65,23 @@ class Enrolment:
         """Renew the certificate in time, for ever."""
         while True:
             valid = await self._files.validity()
-            await _until(renew_at_s(valid, _RANDOM.random) if valid is not None else 0.0)
-            await self._until_renewed(api)
-            # By a clock that is wrong every new certificate is old; the cluster is not to make one after the other.
-            await asyncio.sleep(_BETWEEN_TWO_S)
+            await until(renew_at_s(valid, _RANDOM.random) if valid is not None else 0.0)
+            await until_renewed(api, self._files, self._node_name, self._tell)
+            await asyncio.sleep(BETWEEN_TWO_S)
 
     async def _bootstrap(self, bootstrap: ApiConfig) -> ApiConfig:
         _log.info("asking %s for a client certificate for node %s", bootstrap.servers[0], self._node_name)
         while True:
             try:
                 async with KubeClient(bootstrap, USER_AGENT) as client:
-                    await self._until_renewed(client)
+                    await until_renewed(client, self._files, self._node_name, self._tell)
                 text = yaml.safe_dump(kubeconfig(bootstrap, self._files.current))
                 self._access.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(self._access.kubeconfig, text.encode())
                 return read_kubeconfig(self._access.kubeconfig)
             except (OSError, ValueError) as error:
                 _log.error("cannot make %s: %s; trying again", self._access.kubeconfig, error)
-                await asyncio.sleep(_MAX_PAUSE_S)
-
-    async def _until_renewed(self, api: Api) -> None:
-        pause_s, said = _FIRST_PAUSE_S, ""
-        while True:
-            try:
-                await renew(api, self._files, self._node_name, self._tell)
-            except (ApiError, CertificateError, OSError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    _log.error("%s; trying again", said)
-                self._tell(said)
-                await asyncio.sleep(pause_s)
-                pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
-            else:
-                self._tell("")
-                return
+                await asyncio.sleep(MAX_RETRY_S)
 
     async def _until_s(self, api: ApiConfig) -> float:
         """When the certificate of the kubeconfig ends; never where it has none that the tool can read."""
@@ -128,11 +106,6 @@ class Enrolment:
                 return api
         current = Material("flag --cert-dir", path=self._files.current)
         return replace(api, certificate=current, key=current)
-
-
-async def _until(at_s: float) -> None:
-    while (left_s := at_s - time.time()) > 0:  # noqa: ASYNC110 - nobody tells when the clock is set
-        await asyncio.sleep(min(left_s, _LOOK_AT_THE_CLOCK_S))
 
 
 def _pem(one: Material) -> bytes:

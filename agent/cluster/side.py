@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping
 
@@ -21,6 +22,7 @@ from agent.cluster.node_look import NodeLook
 from agent.cluster.own_node import OwnNode
 from agent.cluster.pods import ClusterPods
 from agent.cluster.route_keeper import RouteKeeper
+from agent.cluster.serving import ServingCertificate
 from agent.node.facts import read_machine_identity
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
@@ -52,9 +54,9 @@ class ClusterSide:
         show: Callable[[Mapping[str, object]], None],
     ) -> None:
         """`operations` counts what the runtime is asked; `show` hears what `GET /v1/status` says of the API server."""
-        self._enrolment = Enrolment(access, settings.config.node_name, self._take_waiting)
+        self._enrolment = Enrolment(access, settings.config.node_name, functools.partial(self._take_waiting, "client"))
         self._server = next(one.servers[0] for one in (access.api, access.bootstrap) if one is not None)
-        self._waiting = ""
+        self._waiting: dict[str, str] = {}
         self._settings = settings
         self._runtime = runtime
         self._workers = workers
@@ -117,6 +119,10 @@ class ClusterSide:
                 self._look_again,
             )
             spawn_eternal(group, self._api.run(), name="node api")
+            if config.server.bootstrap:
+                tell = functools.partial(self._take_waiting, "server")
+                serving = ServingCertificate(self.node, config.cert_dir, tell)
+                spawn_eternal(group, serving.run(clients.api), name="serving certificate")
         routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)
         spawn_eternal(group, routes.run(), name="pod routes")
         pods.spawn(group)
@@ -155,8 +161,8 @@ class ClusterSide:
         self._rival = text
         self._tell()
 
-    def _take_waiting(self, text: str) -> None:
-        self._waiting = text
+    def _take_waiting(self, certificate: str, text: str) -> None:
+        self._waiting[certificate] = text
         self._tell()
 
     def _tell(self) -> None:
@@ -168,7 +174,7 @@ class ClusterSide:
                 "error": node.error
                 if node.connected
                 else "; ".join(filter(None, (node.error, self._enrolment.expired))),
-                "waiting": self._waiting,
+                "waiting": "; ".join(filter(None, self._waiting.values())),
                 "registered": node.object is not None,
                 "rival": self._rival,
             }

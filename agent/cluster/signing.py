@@ -1,6 +1,6 @@
-"""Asks the cluster for a client certificate and waits until somebody has approved and signed it.  I/O.
+"""Asks the cluster for a certificate and waits until somebody has approved and signed it.  I/O.
 
-Before: `bootstrap` (with a token) or `rotation` (with the certificate that ends).  Next: the new one is in force.  A
+Before: `enrolment` (with a token, or with the certificate that ends) or `serving`.  Next: the new one is in force.  A
 person, or the controller that approves nodes, decides; until then the request waits and is looked at now and then.
 """
 
@@ -8,29 +8,63 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from agent.cluster.certificate_files import CertificateError, CertificateFiles
 from agent.cluster.certificates import REQUESTS, RequestShape, outcome, signing_request
-from agent.cluster.client_certificate import CertificateError, CertificateFiles
 from agent.cluster.own_node import Json, read_object
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON
-from kube_client.errors import StatusError
+from kube_client.errors import ApiError, StatusError
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _MAX_PAUSE_S, _PATIENCE_S = 0.5, 10.0, 15 * 60.0
+_FIRST_RETRY_S, MAX_RETRY_S = 2.0, 300.0
+BETWEEN_TWO_S = 60.0
+"""By a clock that is wrong every new certificate is old; the cluster is not to make one after the other."""
+_LOOK_AT_THE_CLOCK_S = 600.0
+"""A sleep does not see that the clock was set."""
 _NOT_FOUND, _CONFLICT = 404, 409
 
 
-async def renew(api: Api, files: CertificateFiles, node_name: str, tell: Callable[[str], None]) -> None:
-    """Put a new certificate into `files`; `tell` is told what is waited for.
+async def until_renewed(
+    api: Api, files: CertificateFiles, node_name: str, tell: Callable[[str], None], names: Sequence[str] = ()
+) -> None:
+    """As `renew`, again and again until it is done; `tell` is told what is waited for, "" in the end."""
+    pause_s, said = _FIRST_RETRY_S, ""
+    while True:
+        try:
+            await renew(api, files, node_name, tell, names)
+        except (ApiError, CertificateError, OSError) as error:
+            if str(error) != said:
+                said = str(error)
+                _log.error("%s; trying again", said)
+            tell(said)
+            await asyncio.sleep(pause_s)
+            pause_s = min(MAX_RETRY_S, 2 * pause_s)
+        else:
+            tell("")
+            return
+
+
+async def until(at_s: float) -> None:
+    """Until the clock says so (Unix time)."""
+    while (left_s := at_s - time.time()) > 0:  # noqa: ASYNC110 - nobody tells when the clock is set
+        await asyncio.sleep(min(left_s, _LOOK_AT_THE_CLOCK_S))
+
+
+async def renew(
+    api: Api, files: CertificateFiles, node_name: str, tell: Callable[[str], None], names: Sequence[str] = ()
+) -> None:
+    """Put a new certificate into `files`, a server's for these `names`; `tell` is told what is waited for.
 
     Raises ApiError, CertificateError, OSError.
     """
-    made = await files.request(node_name)
-    body = signing_request(made["digest"], made["request"])
+    made = await files.request(node_name, names)
+    body = signing_request(files.purpose, made["digest"], made["request"])
     name = body["metadata"]["name"]
     found = await _create(api, body, f"{REQUESTS}/{name}")
     try:
@@ -38,7 +72,7 @@ async def renew(api: Api, files: CertificateFiles, node_name: str, tell: Callabl
     except CertificateError:
         files.forget_waiting()
         raise
-    _log.info("the client certificate of node %s is new: %s", node_name, files.current)
+    _log.info("the %s certificate of node %s is new: %s", files.purpose.name, node_name, files.current)
 
 
 async def _create(api: Api, body: Json, path: str) -> Json:

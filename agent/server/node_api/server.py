@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 
 from agent.assembly import Settings
-from agent.cluster.client_certificate import CertificateError
+from agent.cluster.certificate_files import CertificateError
 from agent.config_document import config_document
 from agent.server.board import StatusBoard
 from agent.server.node_api.caller import Caller, bearer_token, caller_of_certificate

@@ -2,7 +2,9 @@
 
 Before: `ServerConfig`.  Next: `listener` takes a context for each new connection; files that change count from then on,
 and one that is half written for a while leaves what was read before in force.  A client's certificate that does not
-verify ends the handshake; without one a client needs a token.
+verify ends the handshake; without one a client needs a token.  With `serverTLSBootstrap` the cluster signs the
+certificate (`agent.cluster.serving`): as in the kubelet none signs itself meanwhile, and every handshake fails until
+one is signed, and again once that has expired.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import ssl
 import time
 from pathlib import Path
 
-from agent.cluster.client_certificate import CertificateError, ask_tool
+from agent.cluster.certificate_files import CertificateError, CertificateFiles, ask_tool
+from agent.cluster.certificates import SERVER
 from agent.config_server import ServerConfig
 from daemonkit.files import write_atomic
 
@@ -36,6 +39,7 @@ class ServerTls:
         self._config = config
         self._node_name = node_name
         self._directory = cert_dir
+        self._signed = _Signed(CertificateFiles(cert_dir, SERVER)) if config.bootstrap else None
         self._certificate = config.certificate or cert_dir / CERTIFICATE
         self._key = config.key or cert_dir / KEY
         self._context: ssl.SSLContext | None = None
@@ -51,10 +55,16 @@ class ServerTls:
             now_s = asyncio.get_running_loop().time()
             if self._context is None or now_s >= self._look_at_s:
                 self._look_at_s = now_s + _LOOK_AGAIN_S
-                if self._config.certificate is not None or await self._has_own():
+                if await self._has_files():
                     await asyncio.to_thread(self._look)
         assert self._context is not None  # noqa: S101 # _look raises else
         return self._context
+
+    async def _has_files(self) -> bool:
+        if self._signed is None:
+            return self._config.certificate is not None or await self._has_own()
+        await self._signed.look()
+        return True
 
     async def _has_own(self) -> bool:
         """Whether one could be made, if it was due. Raises CertificateError, OSError while there is no context."""
@@ -92,30 +102,62 @@ class ServerTls:
         _log.info("made the certificate %s for the API of this node", self._certificate)
 
     def _look(self) -> None:
-        paths = (self._certificate, self._key, *([self._config.client_ca] if self._config.client_ca else ()))
+        pair = self._pair()
+        paths = (*pair, *([self._config.client_ca] if self._config.client_ca else ()))
         stamps = tuple(_stamp(path) for path in paths)
         if self._context is not None and stamps == self._stamps:
             return
         try:
-            self._context, self._stamps = self._make(), stamps
+            self._context, self._stamps = self._make(pair), stamps
         except (OSError, ssl.SSLError) as error:
             problem = f"cannot read the TLS files of this node's API: {_cause(error, paths)}"
             if self._context is None:
                 raise TlsError(problem) from None
             self._say(problem)
 
-    def _make(self) -> ssl.SSLContext:
+    def _pair(self) -> tuple[Path, Path] | tuple[()]:
+        """The files of certificate and key that are in force; () while the cluster has signed none."""
+        if self._signed is not None:
+            if time.time() < self._signed.until_s:
+                return self._signed.path, self._signed.path
+            if self._config.certificate is None:
+                return ()
+        return self._certificate, self._key
+
+    def _make(self, pair: tuple[Path, Path] | tuple[()]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3 if self._config.tls13_only else ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         if self._config.ciphers:
             context.set_ciphers(":".join(self._config.ciphers))
         context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(self._certificate, self._key)
+        if pair:
+            context.load_cert_chain(*pair)
+        else:
+            _log.warning(
+                "the API of this node has no certificate that the cluster has signed: no connection to it works"
+            )
         if self._config.client_ca is not None:
             context.load_verify_locations(self._config.client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
+
+
+class _Signed:
+    """The certificate of the cluster: its file, and until when it is valid (Unix time), 0 where there is none."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self.path = files.current
+        self.until_s = 0.0
+        self._files = files
+        self._stamp: tuple[int, int, int] | None = None
+
+    async def look(self) -> None:
+        """Read it again if it is another file."""
+        stamp = _stamp(self.path)
+        if stamp != self._stamp:
+            valid = await self._files.validity()
+            self.until_s, self._stamp = valid.until_s if valid is not None else 0.0, stamp
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

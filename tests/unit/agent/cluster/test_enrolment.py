@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import datetime
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509 as library
 
 from agent.cluster.access import Access, read_access
+from agent.cluster.certificate_files import CertificateError, CertificateFiles
 from agent.cluster.certificates import REQUESTS, Validity, kubeconfig, outcome, renew_at_s
-from agent.cluster.client_certificate import CertificateError, CertificateFiles
 from agent.cluster.enrolment import Enrolment
 from agent.cluster.signing import renew
 from agent.config_cluster import ClusterConfig
@@ -24,72 +21,11 @@ from agent.config_values import ConfigError
 from control_plane import x509
 from kube_client.config import ApiConfig, Material
 from kube_client.credentials import load_identity
-from kube_client.errors import MalformedError, StatusError
+from kube_client.errors import MalformedError
 from kube_client.kubeconfig import parse_kubeconfig, read_kubeconfig
 from tests.unit.agent.cluster.fake_api import CONFIG
+from tests.unit.agent.cluster.fake_signer import DAY, NOW, Signer
 from tests.unit.kube_client.scripted_server import answer, serving
-
-DAY = datetime.timedelta(days=1)
-NOW = datetime.datetime.now(datetime.UTC)
-
-
-class Signer:
-    """The API server's certificatesigningrequests, approved and signed when somebody has looked `patience` times."""
-
-    def __init__(self, patience: int = 0) -> None:
-        key = x509.new_key()
-        self.authority = x509.Authority(x509.new_authority("ca", key, NOW, 9 * DAY), key)
-        self.patience = patience
-        self.refuse = False
-        self.mistaken = False
-        self.valid = DAY
-        self.objects: dict[str, dict[str, Any]] = {}
-        self.posts = 0
-        self.asked = asyncio.Event()
-
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
-        if path not in self.objects:
-            raise StatusError(f"{path} not found", 404, "NotFound")
-        return json.dumps(self._looked_at(self.objects[path])).encode()
-
-    async def send(
-        self, method: str, path: str, body: bytes = b"", content_type: str = "", params: Mapping[str, str] | None = None
-    ) -> bytes:
-        assert (method, path) == ("POST", REQUESTS)
-        self.posts += 1
-        found = json.loads(body)
-        assert found["spec"]["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet"
-        assert found["spec"]["usages"] == ["digital signature", "client auth"]
-        name = f"{path}/{found['metadata']['name']}"
-        if name in self.objects:
-            raise StatusError("already exists", 409, "AlreadyExists")
-        self.objects[name] = found
-        self.asked.set()
-        return json.dumps(self._looked_at(found)).encode()
-
-    def _looked_at(self, found: dict[str, Any]) -> dict[str, Any]:
-        self.patience -= 1
-        if self.refuse:
-            condition = {"type": "Denied", "status": "True", "reason": "NotYou", "message": "who are you"}
-            return {**found, "status": {"conditions": [condition]}}
-        return found if self.patience >= 0 else {**found, "status": {"certificate": self._sign(found)}}
-
-    def _sign(self, found: dict[str, Any]) -> str:
-        request = library.load_pem_x509_csr(base64.b64decode(found["spec"]["request"]))
-        assert request.is_signature_valid
-        names = [str(part.value) for part in request.subject]
-        assert names == ["system:nodes", "system:node:node-1"]
-        public = x509.new_key().public_key() if self.mistaken else request.public_key()
-
-        class Key:
-            """As far as `issue` needs it: it only wants the public half."""
-
-            def public_key(self) -> Any:
-                return public
-
-        subject = x509.Subject(name=names[1], groups=(names[0],))
-        made = x509.issue(self.authority, subject, Key(), NOW, self.valid)  # type: ignore[arg-type]
-        return base64.b64encode(x509.certificate_pem(made)).decode()
 
 
 def pair_config(path: Path) -> ApiConfig:

@@ -287,7 +287,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["--tls-cipher-suites=TLS_RSA_WITH_RC4_128_SHA"], "cannot read flag --tls-cipher-suites: 'TLS_RSA_WITH_RC4_"),
         (["--tls-min-version=VersionTLS11"], "cannot read flag --tls-min-version: must be one of"),
         (["--anonymous-auth=true"], "cannot read flag --anonymous-auth: nobody is answered whose name is not known"),
-        (["--rotate-server-certificates"], "cannot read flag --rotate-server-certificates: not supported yet"),
         (["--read-only-port=10255"], "cannot read flag --read-only-port: not supported yet"),
         (["--cloud-provider=aws"], "cannot read flag --cloud-provider: must be one of \"\", external, not 'aws'"),
         (["--register-with-taints=a=b"], "cannot read flag --register-with-taints: 'a=b' must be KEY=VALUE:EFFECT"),

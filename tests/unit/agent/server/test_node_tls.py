@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
+import time
 from pathlib import Path
 
 import pytest
 
+from agent.cluster.certificate_files import CertificateFiles
+from agent.cluster.certificates import SERVER
 from agent.config_server import ServerConfig
 from agent.server.node_api import tls
 from agent.server.node_api.tls import ServerTls, TlsError
+from control_plane import x509
 from lab.pki import Authority
 
 
@@ -67,3 +73,45 @@ async def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
     config = ServerConfig(certificate=tmp_path / "gone.crt", key=tmp_path / "gone.key")
     with pytest.raises(TlsError, match=r"cannot read the TLS files of this node's API: .*gone.crt does not exist"):
         await ServerTls(config, tmp_path, "node-1").current()
+
+
+async def served_name(context: ssl.SSLContext) -> str:
+    """The subject that a client sees; "" when there is no handshake."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context) as server:
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client)
+            found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+            return x509.identity(x509.parse_certificate(ssl.DER_cert_to_PEM_cert(found).encode()))[0]
+    return ""
+
+
+async def test_a_certificate_of_the_cluster_is_the_only_one_and_none_serves_before_it_or_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 0.0)
+    authority, files = Authority(tmp_path / "ca"), CertificateFiles(tmp_path / "pki", SERVER)
+    server = ServerTls(ServerConfig(bootstrap=True), files.directory, "node-1")
+    assert await served_name(await server.current()) == ""
+    assert "has no certificate that the cluster has signed" in caplog.text
+    assert not (files.directory / tls.CERTIFICATE).exists(), "none signs itself"
+    for name in ("first", "second"):
+        pair = authority.issue(name, addresses=("127.0.0.1",))
+        files.put(pair.certificate.read_bytes(), pair.key.read_bytes())
+        assert await served_name(await server.current()) == name
+    later_s = time.time() + 1e9
+    monkeypatch.setattr(time, "time", lambda: later_s)
+    assert await served_name(await server.current()) == ""
+
+
+async def test_given_files_serve_until_the_cluster_has_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 0.0)
+    authority, files = Authority(tmp_path / "ca"), CertificateFiles(tmp_path / "pki", SERVER)
+    given, signed = (authority.issue(name, addresses=("127.0.0.1",)) for name in ("given", "signed"))
+    config = ServerConfig(bootstrap=True, certificate=given.certificate, key=given.key)
+    server = ServerTls(config, files.directory, "node-1")
+    assert await served_name(await server.current()) == "given"
+    files.put(signed.certificate.read_bytes(), signed.key.read_bytes())
+    assert await served_name(await server.current()) == "signed"
