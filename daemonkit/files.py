@@ -10,6 +10,8 @@ import errno
 import fcntl
 import json
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,14 +33,23 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     The temporary file is `.NAME.tmp` beside it; one that a crash left is used again, and `remove_half_written` takes
     those whose file is never written again. Raises OSError.
     """
+    with replacing(path, mode) as descriptor:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[int]:
+    """`write_atomic` for what comes in parts: the descriptor to write (and read) them; an error in the block leaves the
+    file as it was. Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = _open_locked(temporary, mode)
     try:
         os.ftruncate(descriptor, 0)
         os.fchmod(descriptor, mode)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        yield descriptor
         os.fsync(descriptor)
         temporary.rename(path)
     except BaseException:
@@ -60,14 +71,37 @@ def remove_half_written(directory: Path) -> None:
 
 
 def _open_locked(temporary: Path, mode: int) -> int:
-    """The temporary file for us alone: two writers of one file take turns, and neither gets the other's inode."""
+    """The temporary file for us alone: two writers of one file take turns, and neither gets the other's inode.
+
+    In a directory where others write too, one that is theirs is no place for what is ours.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     while True:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            descriptor = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            if (found := _open_own(temporary, flags)) is None:
+                continue
+            descriptor = found
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if temporary.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         os.close(descriptor)
+
+
+def _open_own(temporary: Path, flags: int) -> int | None:
+    """A file that another run of ours has left; None where there is none any more."""
+    try:
+        descriptor = os.open(temporary, flags)
+    except FileNotFoundError:
+        return None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink <= 1:
+        return descriptor
+    os.close(descriptor)
+    temporary.unlink(missing_ok=True)
+    return None
 
 
 def sync_directory(path: Path) -> None:
@@ -104,6 +138,19 @@ def quarantine(path: Path) -> Path:
     path.rename(place)
     sync_directory(path.parent)
     return place
+
+
+@contextlib.contextmanager
+def locked_directory(path: Path) -> Iterator[None]:
+    """Alone among those who ask this too; leaves no file. Raises LockHeldError, or OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise LockHeldError(path, None) from None
+    finally:
+        os.close(descriptor)
 
 
 class LockFile:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ import pytest
 from daemonkit.files import (
     LockFile,
     LockHeldError,
+    locked_directory,
     quarantine,
     remove_durably,
+    replacing,
     write_atomic,
     write_json,
 )
@@ -42,6 +45,39 @@ def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -
     with pytest.raises(OSError, match="symbolic links"):
         write_atomic(tmp_path / "a", b"x")
     assert victim.read_bytes() == b"precious"
+
+
+def test_somebody_elses_temporary_file_is_not_written_to(tmp_path: Path) -> None:
+    """In a directory where others write too, who made it could read what comes."""
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / ".a.tmp").hardlink_to(tmp_path / "victim")
+    write_atomic(tmp_path / "a", b"secret")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    os.mkfifo(tmp_path / ".a.tmp")
+    write_atomic(tmp_path / "a", b"secret 2")
+    assert {one.name for one in tmp_path.iterdir()} == {"a", "victim"}
+    assert (tmp_path / "a").read_bytes() == b"secret 2"
+
+
+def test_a_file_that_comes_in_parts_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with contextlib.suppress(ValueError), replacing(path) as descriptor:
+        os.write(descriptor, b"half")
+        raise ValueError
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"old"}
+    with replacing(path) as descriptor:
+        os.write(descriptor, b"ne")
+        os.write(descriptor, b"w")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_is_locked_once(tmp_path: Path) -> None:
+    with locked_directory(tmp_path), pytest.raises(LockHeldError), locked_directory(tmp_path):
+        pass
+    with locked_directory(tmp_path):
+        assert list(tmp_path.iterdir()) == []
 
 
 def write_five_times(path: Path, text: bytes) -> None:
