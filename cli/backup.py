@@ -1,6 +1,7 @@
 """`longshore backup`: the node's identity, configuration, manifests and state in one file, while its daemons run.
 
-Before: `cli.backups.places` and `cli.backups.snapshot` look and read. Effects: writes one file atomically, mode 0600.
+Before: `cli.backups.places`, `cli.backups.snapshot` and `cli.backups.control_plane` look and read. Effects: writes one
+file atomically, mode 0600.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import click
 
 from agent.state_dir import LAYOUT_VERSION
 from cli.backups.archive import FORMAT, ArchiveError, Inventory, is_within, parse_archive, render_archive
+from cli.backups.control_plane import add_control_plane
 from cli.backups.places import DEFAULT_CONFIG_DIR, NodePlaces, read_places
 from cli.backups.show import ARCHIVE, print_inventory, read_archive
 from cli.backups.snapshot import read_snapshot
+from cli.cluster import Cluster, failures, kubernetes_dir_option, open_cluster
 from cli.failure import Failure
-from cli.output import format_option
+from cli.output import check_replaceable, format_option
 from cli.target import Target, pass_target
+from control_plane.record import Record
 from daemonkit.files import write_atomic
 
 _PATH = click.Path(path_type=Path)
@@ -39,6 +43,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--agent-config", type=_PATH, help="The agent's configuration file.  [default: agent.yaml there]")
 @click.option("--proxy-config", type=_PATH, help="The proxy's configuration file.  [default: proxy.yaml there]")
 @click.option("--node-name", help="The node's name.  [default: as the agent says, else the host's]")
+@kubernetes_dir_option
 @format_option("table", "json", "yaml")
 @pass_target
 def backup(
@@ -49,22 +54,29 @@ def backup(
     agent_config: Path | None,
     proxy_config: Path | None,
     node_name: str | None,
+    kubernetes_dir: Path,
     output: str,
 ) -> None:
     """Write the node's configuration, manifests and state to FILE; - is stdout.
 
-    The daemons may run. What the node's pods have stored is not in it. See `longshore restore`.
+    The daemons may run. Of a node of a cluster its certificates are in it, of a control plane all keys and a snapshot
+    of etcd too. What the node's pods have stored is not in it. See `longshore restore`.
     """
     if verify:
         inventory, _ = read_archive(file)
         print_inventory(inventory, output)
         return
     places = read_places(
-        target, config_dir=config_dir, agent_config=agent_config, proxy_config=proxy_config, node_name=node_name
+        target,
+        config_dir=config_dir,
+        agent_config=agent_config,
+        proxy_config=proxy_config,
+        node_name=node_name,
+        kubernetes_dir=kubernetes_dir,
     )
     if file != "-":
         _check_destination(Path(file), places)
-    inventory, archive = _make(places)
+    inventory, archive = _make(places, _cluster(target, kubernetes_dir))
     _write(file, archive)
     for path in inventory.absent:
         click.echo(f"{path} is not there and not in the backup", err=True)
@@ -74,8 +86,15 @@ def backup(
     click.echo(f"node {inventory.node}: {len(inventory.entries)} files and directories in {where}", err=True)
 
 
-def _make(places: NodePlaces) -> tuple[Inventory, bytes]:
+def _cluster(target: Target, kubernetes_dir: Path) -> Cluster | None:
+    with failures():
+        is_there = bool(Record(kubernetes_dir.absolute()).settings)
+    return open_cluster(target, {"kubernetes_dir": kubernetes_dir}) if is_there else None
+
+
+def _make(places: NodePlaces, cluster: Cluster | None) -> tuple[Inventory, bytes]:
     shot = read_snapshot(places.roots(), places.root_dir)
+    plane = add_control_plane(shot, cluster) if cluster else None
     inventory = Inventory(
         format=FORMAT,
         longshore=version("longshore"),
@@ -87,6 +106,7 @@ def _make(places: NodePlaces) -> tuple[Inventory, bytes]:
         manifest_dirs=[str(path) for path in (places.pod_manifests, places.service_manifests)],
         absent=shot.absent,
         notes=shot.notes,
+        control_plane=plane,
         entries=shot.entries,
     )
     if not inventory.entries:
@@ -107,10 +127,7 @@ def _check_destination(path: Path, places: NodePlaces) -> None:
     for root in places.roots():
         if is_within(real, str(root.resolve())):
             raise Failure(f"cannot write {path}: {root} is a part of the backup; write it somewhere else")
-    if path.exists() and not path.is_file():
-        raise Failure(f"cannot write {path}: it is there and no regular file; use - for stdout")
-    if path.is_symlink():
-        raise Failure(f"cannot write {path}: it is a symbolic link to {path.readlink()}; name the file behind it")
+    check_replaceable(path, "use - for stdout")
 
 
 def _write(file: str, archive: bytes) -> None:

@@ -33,6 +33,7 @@ from control_plane.settings import (
     SettingsError,
     check_settings,
 )
+from control_plane.upgrade import step_problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
@@ -93,8 +94,13 @@ class Cluster:
     pki: Pki
     kubeconfigs: Kubeconfigs
 
-    def remember(self) -> None:
-        """The settings are from now on those of the cluster. Raises ControlPlaneError."""
+    def remember(self, *, any_release: bool = False) -> None:
+        """The settings are from now on those of the cluster. Raises ControlPlaneError, also for a release that may not
+        follow the one before, but for `any_release`.
+        """
+        before, wanted = self.files.record.settings.get("kubernetes_version"), self.settings.kubernetes_version
+        if before and not any_release and (problem := step_problem(str(before), wanted)):
+            raise ControlPlaneError(f"cannot take {wanted}: {problem}; see longshore control-plane upgrade plan")
         value = {
             **dataclasses.asdict(self.settings),
             "cert_sans": list(self.settings.cert_sans),

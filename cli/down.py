@@ -23,6 +23,7 @@ from cli.sandboxes import Sandboxes
 from cli.target import Target, pass_target
 from cli.units import DAEMONS, booted_by_systemd, drop_in, runs_below, systemctl
 from cli.up import unit_dir_option
+from control_plane.etcd_restore import note_waiting
 from control_plane.network import BRIDGE, FILE_NAME, LEASES
 from control_plane.removal import remove_all, remove_file
 from control_plane.settings import COMPONENTS
@@ -62,6 +63,7 @@ def down(target: Target, yes: bool, kubernetes_dir: Path, unit_dir: Path, timeou
             click.echo(f"  {path}")
         click.confirm("Go on?", abort=True)
     deadline_s = time.monotonic() + timeout_s
+    note_waiting(cluster.places, record)
     _take_away(cluster, target, unit_dir, deadline_s)
     made = sorted(record.made)
     removed = remove_all(record, frozenset({cluster.places.etcd_data, cluster.places.kubelet_pki, LEASES}))

@@ -6,10 +6,13 @@ Effects: writes the file that is named; a restore replaces etcd's data, by the a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import mmap
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,18 +21,22 @@ import click
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
 from cli.failure import FAILED, UNREACHABLE, Failure
-from cli.output import format_option, print_table, print_value
+from cli.output import check_replaceable, format_option, print_table, print_value
+from cli.preflight_cluster import port_obstacles
+from cli.preflight_machine import listening
 from cli.target import Target
 from control_plane.errors import ControlPlaneError
 from control_plane.etcd_client import save_snapshot
-from control_plane.etcd_restore import POD, Restore, outcome
+from control_plane.etcd_restore import POD, Restore, delay, outcome
 from control_plane.settings import COMPONENTS, ETCD, ETCD_CLIENT_PORT, url
 from control_plane.snapshot import Snapshot, read_snapshot, version_problem
 from control_plane.x509 import certificate_pem
+from daemonkit.files import LockHeldError, locked_directory
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _EVERY_S = 0.5
 Pods: TypeAlias = dict[str, dict[str, Any]]
+_OURS = {None: "unknown", False: "no", True: "yes"}
 HEADER = ("REVISION", "KEYS", "SIZE", "ETCD", "THIS CLUSTER", "SHA-256")
 
 
@@ -52,11 +59,10 @@ def snapshot() -> None:
 @shows_failures
 def save(options: ClusterOptions, file: Path) -> None:
     """Write a snapshot to FILE, whole or not at all, and check it."""
-    cluster = options.open()
+    cluster, file = options.open(), file.absolute()
+    check_replaceable(file)
     server = url("https", cluster.settings.loopback, ETCD_CLIENT_PORT).removeprefix("https://")
-    file = file.absolute()
-    save_snapshot(server, cluster.places.pki, file)
-    found = _read(cluster, file)
+    found = save_snapshot(server, cluster.places.pki, file, partial(_parse, cluster, file))
     click.echo(f"saved revision {found.revision} ({found.keys} keys, {found.size} bytes) in {file}")
     if not found.of_cluster:
         click.echo("it does not hold the cluster's authority yet: a restore would refuse it", err=True)
@@ -74,7 +80,7 @@ def status(options: ClusterOptions, file: Path, output: str) -> None:
     problem = _problem(cluster, found)
     if output == "table":
         row = (str(found.revision), str(found.keys), str(found.size), found.version)
-        print_table(HEADER, [(*row, "yes" if found.of_cluster else "no", found.sha256)])
+        print_table(HEADER, [(*row, _OURS[found.of_cluster], found.sha256)])
     else:
         print_value({**dataclasses.asdict(found), "problem": problem}, output)
     if problem:
@@ -90,34 +96,53 @@ def status(options: ClusterOptions, file: Path, output: str) -> None:
 def restore(options: ClusterOptions, file: Path, force: bool, timeout_s: int) -> None:
     """Make etcd's data of FILE: the cluster is again what it was when that was saved.
 
-    The certificates have to be those of the cluster, so put /etc/kubernetes/pki back first, and the agent has to run.
-    All is checked before anything changes. With --force a control plane that is there is stopped, and started again
-    afterwards; without one run `longshore up --control-plane` next. What has changed since the snapshot is lost.
+    The certificates have to be those of the cluster, so put /etc/kubernetes/pki back first (`longshore restore` does),
+    and the agent has to run. All is checked before anything changes. With --force a control plane that is there is
+    stopped, and started again afterwards; without one run `longshore up --control-plane` next. What has changed since
+    the snapshot is lost.
     """
     cluster, target, file = options.open(), options.target, file.absolute()
     _check(cluster, file)
-    work = Restore(cluster.places, cluster.files)
-    if cluster.places.etcd_data.exists() and not (force or work.was_cut_off):
-        fix = "with --force they are kept beside and a control plane that runs is stopped meanwhile"
-        raise Failure(f"cannot restore {file}: etcd has data in {cluster.places.etcd_data}; {fix}")
-    if not target.agent_status():
-        raise Failure(f"cannot restore {file}: the agent does not run, and etcdutl is run by it", UNREACHABLE)
-    cluster.remember()
-    work.put_manifests_aside()
-    work.end()
-    wait = Waiter(target, cluster.settings.node_name, time.monotonic() + timeout_s)
-    wait("the control plane's pods to be gone", lambda pods: not pods)
-    work.begin(cluster.settings, file)
-    try:
-        wait("etcdutl to make the data", _is_made)
-        kept = work.put_in_place()
-    finally:
-        work.end()
+    with _alone(cluster):
+        work = Restore(cluster.places, cluster.files)
+        if cluster.places.etcd_data.exists() and not (force or work.was_cut_off):
+            fix = "with --force they are kept beside and a control plane that runs is stopped meanwhile"
+            raise Failure(f"cannot restore {file}: etcd has data in {cluster.places.etcd_data}; {fix}")
+        if not target.agent_status():
+            raise Failure(f"cannot restore {file}: the agent does not run, and etcdutl is run by it", UNREACHABLE)
+        cluster.remember(any_release=True)
+        wait = Waiter(target, cluster.settings.node_name, time.monotonic() + timeout_s)
+        try:
+            kept = _make_data(cluster, work, file, wait)
+        finally:
+            work.end()
+            work.put_manifests_back()
         wait("the pod of the restore to be gone", lambda pods: POD not in pods)
-        work.put_manifests_back()
     if kept is not None:
         click.echo(f"what etcd had is kept in {kept}")
     click.echo(f"restored {file}; next: longshore up --control-plane")
+
+
+def _make_data(cluster: Cluster, work: Restore, file: Path, wait: Waiter) -> Path | None:
+    """Where the data are kept that were there.  Raises Failure, ControlPlaneError."""
+    work.put_manifests_aside()
+    work.end()
+    wait("the control plane's pods to be gone", lambda pods: not pods)
+    for line in port_obstacles(listening(), runs_ours=False):
+        if f" of {ETCD}:" in line:
+            raise Failure(f"cannot restore {file}: {line}")
+    work.begin(cluster.settings, file)
+    wait("etcdutl to make the data", _is_made)
+    return work.put_in_place()
+
+
+@contextlib.contextmanager
+def _alone(cluster: Cluster) -> Iterator[None]:
+    try:
+        with locked_directory(cluster.places.kubernetes_dir):
+            yield
+    except LockHeldError as error:
+        raise Failure(f"cannot restore: another restore is at work: {error}") from None
 
 
 def _check(cluster: Cluster, file: Path) -> None:
@@ -127,21 +152,32 @@ def _check(cluster: Cluster, file: Path) -> None:
 
 
 def _read(cluster: Cluster, file: Path) -> Snapshot:
-    authority = certificate_pem(cluster.pki.authority().certificate)
     try:
         with file.open("rb") as opened:
-            if not file.stat().st_size:
-                raise ControlPlaneError(f"cannot use {file}: it is empty")
-            return read_snapshot(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), authority)
+            return _parse(cluster, file, opened.fileno())
     except OSError as error:
         raise ControlPlaneError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _parse(cluster: Cluster, file: Path, descriptor: int) -> Snapshot:
+    """Raises ControlPlaneError."""
+    pem = None
+    if (cluster.places.pki / "ca.crt").exists():
+        pem = certificate_pem(cluster.pki.authority().certificate)
+    try:
+        if not os.fstat(descriptor).st_size:
+            raise ControlPlaneError("it is empty")
+        return read_snapshot(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), pem)
     except ControlPlaneError as error:
         raise ControlPlaneError(f"cannot use {file}: {error}; nothing was changed") from None
 
 
 def _problem(cluster: Cluster, found: Snapshot) -> str:
+    pki = cluster.places.pki
+    if found.of_cluster is None:
+        return f"nobody can tell of which cluster it is without {pki / 'ca.crt'}; put {pki} back from a backup first"
     if not found.of_cluster:
-        return f"it is of another cluster: it does not hold the authority {cluster.places.pki / 'ca.crt'}"
+        return f"it is of another cluster: it does not hold the authority {pki / 'ca.crt'}"
     return version_problem(found, cluster.settings.image(ETCD))
 
 
@@ -164,9 +200,11 @@ class Waiter:
     def __call__(self, what: str, condition: Callable[[Pods], bool]) -> None:
         """`condition` gets the status of each of these pods that is there. Raises Failure."""
         click.echo(f"waiting for {what}")
-        while not condition(self._pods()):
+        while not condition(pods := self._pods()):
             if time.monotonic() > self._deadline_s:
-                raise Failure(f"cannot wait for {what} any longer; see longshore pods, and run this again", UNREACHABLE)
+                why = f": {reason}" if (reason := delay(pods.get(POD))) else ""
+                fix = "see longshore pods, and run this again"
+                raise Failure(f"cannot wait for {what} any longer{why}; {fix}", UNREACHABLE)
             time.sleep(_EVERY_S)
 
     def _pods(self) -> Pods:

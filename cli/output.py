@@ -9,10 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from cli.failure import Failure
 from kube_objects.manifest import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,6 +84,14 @@ def print_errors(errors: Iterable[dict[str, Any]]) -> None:
         field = f"{error['field']}: " if error.get("field") else ""
         kept = " (the last good version stays in use)" if error.get("lastGood") else ""
         print_problem(f"cannot read {where}: {field}{error.get('message', '')}{kept}")
+
+
+def check_replaceable(path: Path, instead: str = "name another file") -> None:
+    """Raises Failure for what a new file must not take the place of: a device, a directory, a link."""
+    if path.exists() and not path.is_file():
+        raise Failure(f"cannot write {path}: it is there and no regular file; {instead}")
+    if path.is_symlink():
+        raise Failure(f"cannot write {path}: it is a symbolic link to {path.readlink()}; name the file behind it")
 
 
 def print_problem(text: str) -> None:

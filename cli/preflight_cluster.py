@@ -13,6 +13,7 @@ from pathlib import Path
 from cli.backups.places import read_raw_config
 from cli.cluster import Cluster
 from cli.preflight_machine import busy_ports, listening, wanted_ports
+from control_plane.manifest_files import waiting_problem
 from control_plane.settings import COMPONENTS, PORTS, Places
 
 NODE_API_PORT = 10250
@@ -58,5 +59,7 @@ def file_obstacles(places: Places, made: Mapping[Path, object]) -> Iterator[str]
         path = places.manifest(component)
         if path.exists() and path not in made:
             yield f"{path}: there already, and not by longshore; move it away, or end the control plane it belongs to"
+    if places.manifests_aside.exists():
+        yield waiting_problem(places)
     if places.etcd_data.exists() and places.etcd_data not in made:
         yield f"{places.etcd_data}: holds the data of another etcd; move it away, or choose another --etcd-dir"

@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from agent.state_dir import LAYOUT_VERSION
-from cli.backups.archive import Inventory
+from cli.backups.archive import ControlPlane, Inventory
+from cli.backups.control_plane import RESTORE, held_back
 from cli.backups.install import Report, install
 from cli.backups.show import ARCHIVE, print_inventory, read_archive
 from cli.failure import Failure
@@ -52,7 +53,10 @@ def restore(file: str, root: Path, only_list: bool, force: bool, node_name: str 
     if not force:
         _check_version(inventory)
         _check_node(inventory, node_name or _host_name(root))
+    inventory, contents, waiting = held_back(inventory, contents, root)
     _report(install(inventory, contents, root, os.path.basename(file)), inventory, root)
+    if waiting is not None:
+        _report_waiting(waiting)
 
 
 def _check_layout(inventory: Inventory) -> None:
@@ -95,3 +99,11 @@ def _report(report: Report, inventory: Inventory, root: Path) -> None:
     click.echo(f"node {inventory.node}: {len(report.written)} files restored, {len(report.unchanged)} were the same")
     if root == Path("/"):
         click.echo("now: systemctl daemon-reload; systemctl restart longshore-agent longshore-proxy")
+
+
+def _report_waiting(plane: ControlPlane) -> None:
+    click.echo(f"etcd has no data here, so the control plane's manifests wait in {plane.aside}")
+    if plane.snapshot:
+        click.echo(f"then: {RESTORE} {plane.snapshot}")
+    else:
+        click.echo(f"then: {RESTORE} with a snapshot of etcd; the backup has none")

@@ -24,7 +24,6 @@ from cli.target import Target, pass_target
 from cli.units import booted_by_systemd, command_lines, drop_ins, proxy_config, proxy_file, start
 from control_plane.bootstrap import joining_objects
 from control_plane.kubeconfigs import anonymous_kubeconfig
-from control_plane.upgrade import step_problem
 from control_plane.x509 import certificate_pem
 
 _DIRECTORY = click.Path(path_type=Path)
@@ -86,9 +85,6 @@ def up(
     cluster = open_cluster(target, values)
     if found := list(obstacles(cluster, config_dir, os.geteuid())):
         raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
-    before = str(cluster.files.record.settings.get("kubernetes_version") or cluster.settings.kubernetes_version)
-    if problem := step_problem(before, cluster.settings.kubernetes_version):
-        raise Failure(f"cannot bring the control plane up: {problem}; see longshore control-plane upgrade plan")
     deadline_s = time.monotonic() + timeout_s
     cluster.remember()
     click.echo("certificates")

@@ -21,7 +21,7 @@ from cli.failure import FAILED, NOT_FOUND, Failure
 from cli.output import format_option, print_table, print_value
 from control_plane.manifest_files import render_manifest
 from control_plane.manifests import MORE_TRUSTED, manifests
-from control_plane.settings import COMPONENTS, ClusterSettings, check_settings
+from control_plane.settings import COMPONENTS, ClusterSettings, SettingsError, check_settings
 from control_plane.upgrade import Plan, plan
 
 HEADER = ("COMPONENT", "NOW", "THEN", "MANIFEST")
@@ -47,7 +47,10 @@ def show_plan(context: click.Context, options: ClusterOptions, wanted: str, outp
             f"cannot plan an upgrade: no control plane was made here ({cluster.files.record.path})", NOT_FOUND
         )
     after = dataclasses.replace(cluster.settings, kubernetes_version=wanted)
-    check_settings(after)
+    try:
+        check_settings(after)
+    except SettingsError as error:
+        raise Failure(str(error).replace("--kubernetes-version", "--to")) from None
     server, nodes = _running(cluster)
     found = plan(cluster.settings.kubernetes_version, wanted, server, nodes)
     rows = list(_changes(cluster, after))

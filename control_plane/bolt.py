@@ -20,7 +20,6 @@ _META_PAGE = struct.Struct("<IIIIQQQQQQ")
 _BRANCH_ELEMENT = struct.Struct("<IIQ")
 _LEAF_ELEMENT = struct.Struct("<IIII")
 _ROOT = struct.Struct("<QQ")
-_DEEPEST = 64
 _PAGE_SIZES = (1024, 65536)
 
 
@@ -71,16 +70,20 @@ class Bolt:
                 key = self._leaf(page, count - 1)[0]
         return key
 
-    def _leaves(self, start: int, depth: int = 0) -> Iterator[int]:
-        flags, count = self._head(start)
-        if flags & _LEAF:
-            yield start
-            return
-        if not flags & _BRANCH or depth > _DEEPEST:
-            raise BoltError(f"what lies at {start} is neither branch nor leaf")
-        for index in range(count):
-            place = start + _PAGE.size + index * _BRANCH_ELEMENT.size
-            yield from self._leaves(self._start(self._unpack(_BRANCH_ELEMENT, place)[2]), depth + 1)
+    def _leaves(self, start: int) -> Iterator[int]:
+        """In order; a tree has each branch once."""
+        waiting, seen = [start], set[int]()
+        while waiting:
+            page = waiting.pop()
+            flags, count = self._head(page)
+            if flags & _LEAF:
+                yield page
+                continue
+            if not flags & _BRANCH or page in seen:
+                raise BoltError(f"what lies at {page} is neither branch nor leaf, or a branch that leads to itself")
+            seen.add(page)
+            places = (page + _PAGE.size + index * _BRANCH_ELEMENT.size for index in reversed(range(count)))
+            waiting += [self._start(self._unpack(_BRANCH_ELEMENT, place)[2]) for place in places]
 
     def _leaf(self, start: int, index: int) -> tuple[bytes, int, int, int]:
         """The key, where its value lies, the value's size, flags."""

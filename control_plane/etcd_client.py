@@ -6,40 +6,37 @@ service Maintenance, rpc Snapshot.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from control_plane.errors import ControlPlaneError
-from daemonkit.files import sync_directory
+from daemonkit.files import replacing
 
+T = TypeVar("T")
 _SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 _NAME = "healthcheck-client"
 _SILENCE_S = 60.0
 
 
-def save_snapshot(server: str, pki: Path, file: Path) -> None:
-    """Write etcd's snapshot to the file, mode 0600, whole or not at all; `server` is host:port.
+def save_snapshot(server: str, pki: Path, file: Path, check: Callable[[int], T]) -> T:
+    """Write etcd's snapshot to the file, mode 0600, whole or not at all; `server` is host:port.  What `check` says of
+    its descriptor; where that raises, the file stays as it was.
 
     Raises ControlPlaneError.
     """
-    unfinished = file.with_name(f".{file.name}.unfinished")
     try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as output:
-            output.writelines(_parts(server, pki))
-            output.flush()
-            os.fsync(output.fileno())
-        os.replace(unfinished, file)
-        sync_directory(file.parent)
+        with replacing(file) as descriptor:
+            with open(descriptor, "wb", closefd=False) as output:
+                output.writelines(snapshot_parts(server, pki))
+            return check(descriptor)
     except OSError as error:
-        raise ControlPlaneError(f"cannot write {file}: {error.strerror}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise ControlPlaneError(f"cannot write {file}: {error.strerror}; nothing was changed") from None
 
 
-def _parts(server: str, pki: Path) -> Iterator[bytes]:
+def snapshot_parts(server: str, pki: Path) -> Iterator[bytes]:
+    """The bytes of a snapshot as they come.  Raises ControlPlaneError."""
     import grpc  # late: 10 MB
 
     try:

@@ -18,12 +18,12 @@ from control_plane.errors import ControlPlaneError
 from control_plane.files import Content, Files
 from control_plane.manifest_files import render_manifest
 from control_plane.manifests import Json
+from control_plane.record import Record
 from control_plane.settings import COMPONENTS, ETCD, ETCD_PEER_PORT, ClusterSettings, Places, url
 from daemonkit.files import remove_durably, sync_directory, write_atomic
 
 POD = "etcd-restore"
 _SNAPSHOT_PLACE = "/snapshot.db"
-_ASIDE = "manifests-of-restore"
 # Watchers that have seen more of the lost history than the snapshot has must not take what comes now for old news.
 _BUMP = 1_000_000_000
 
@@ -69,7 +69,7 @@ class Restore:
     def __init__(self, places: Places, files: Files) -> None:
         self._places = places
         self._files = files
-        self._aside = places.kubernetes_dir / _ASIDE
+        self._aside = places.manifests_aside
 
     @property
     def manifest(self) -> Path:
@@ -85,18 +85,22 @@ class Restore:
         """The agent ends the control plane's pods."""
         with _errors("put the manifests aside"):
             self._aside.mkdir(mode=0o700, exist_ok=True)
+            note_waiting(self._places, self._files.record)
             for path in self._manifests(self._places.manifest_dir):
                 write_atomic(self._aside / path.name, path.read_bytes(), 0o600)
                 remove_durably(path)
 
     def put_manifests_back(self) -> None:
-        """The agent starts them again."""
+        """The agent starts them again; not without data, as an empty etcd would be another cluster."""
+        if not self._places.etcd_data.exists():
+            return
         with _errors("put the manifests back"):
             for path in self._manifests(self._aside) if self.was_cut_off else ():
                 write_atomic(self._places.manifest_dir / path.name, path.read_bytes(), 0o600)
                 remove_durably(path)
             if self.was_cut_off:
                 self._aside.rmdir()
+                self._files.record.forget(self._aside)
 
     def begin(self, settings: ClusterSettings, snapshot: Path) -> None:
         """Have the agent run etcdutl."""
@@ -148,6 +152,22 @@ def outcome(entry: Mapping[str, object] | None) -> tuple[bool, str]:
         said = str(ended.get("message") or status.get("message") or ended.get("reason") or "it gave no reason")
         return True, said.strip()
     return phase == "Succeeded", ""
+
+
+def delay(entry: Mapping[str, object] | None) -> str:
+    """Why the pod does not begin, "" where its status says nothing.  Pure."""
+    lines = (entry or {}).get("containerStatuses")
+    first = lines[0] if isinstance(lines, list) and lines else {}
+    waiting = first.get("state", {}).get("waiting") or {}
+    return ": ".join(str(waiting[field]) for field in ("reason", "message") if waiting.get(field))
+
+
+def note_waiting(places: Places, record: Record) -> None:
+    """What a restore of the node has brought for a restore of etcd is ours too.  Raises ControlPlaneError."""
+    files = [path for path in (places.snapshot,) if path.exists()]
+    trees = [path for path in (places.manifests_aside,) if path.exists()]
+    with _errors(f"write {record.path}"):
+        record.note({}, files, trees)
 
 
 def _free_name(data: Path) -> Path:

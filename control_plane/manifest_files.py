@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from control_plane.errors import ControlPlaneError
 from control_plane.files import Content, Files
 from control_plane.manifests import MORE_TRUSTED, Json, manifests
 from control_plane.settings import ClusterSettings, Places
@@ -24,7 +25,9 @@ class Written:
 
 
 def write_manifests(settings: ClusterSettings, places: Places, files: Files) -> Written:
-    """Make the four files so. Raises ControlPlaneError where one is somebody else's."""
+    """Make the four files so. Raises ControlPlaneError where one is somebody else's, or etcd waits for its data."""
+    if places.manifests_aside.exists():
+        raise ControlPlaneError(f"cannot write the static pods: {waiting_problem(places)}")
     trusted = [path for path in MORE_TRUSTED if path.is_dir()]
     wanted: dict[Path, Content] = {}
     edited = []
@@ -38,6 +41,14 @@ def write_manifests(settings: ClusterSettings, places: Places, files: Files) -> 
             edited.append(path)
     files.make_data_directory(places.etcd_dir, places.etcd_data)
     return Written(files.write(wanted), tuple(edited))
+
+
+def waiting_problem(places: Places) -> str:
+    """What to say where the manifests wait for a restore of etcd."""
+    aside = places.manifests_aside
+    fix = "longshore control-plane etcd snapshot restore FILE completes it"
+    without = f"to begin with what {places.etcd_dir} holds, move the manifests from there back and remove the directory"
+    return f"{aside} holds those of a restore of etcd that is not through; {fix}; {without}"
 
 
 def render_manifest(pod: Json) -> bytes:

@@ -78,6 +78,16 @@ class Places:
         """What etcd itself makes below its directory."""
         return self.etcd_dir / "member"
 
+    @property
+    def manifests_aside(self) -> Path:
+        """Where the manifests of the control plane wait while etcd has no data, or gets others."""
+        return self.kubernetes_dir / "manifests-of-restore"
+
+    @property
+    def snapshot(self) -> Path:
+        """Where a backup of the node brings etcd's snapshot."""
+        return self.kubernetes_dir / "etcd.snapshot"
+
     def manifest(self, component: str) -> Path:
         """The static pod's file."""
         return self.manifest_dir / f"{component}.yaml"

@@ -27,7 +27,8 @@ _TAG = re.compile(r":v?(\d+)\.(\d+)\.")
 class Snapshot:
     """`revision`: etcd's newest in it; `keys`: revisions of keys that it holds; `size` in bytes, without the digest.
 
-    `version` is that of the storage, such as 3.6. `of_cluster`: it holds the authority that was asked for.
+    `version` is that of the storage, such as 3.6. `of_cluster`: it holds the authority that was asked for; None where
+    none was.
     """
 
     revision: int
@@ -35,10 +36,10 @@ class Snapshot:
     size: int
     version: str
     sha256: str
-    of_cluster: bool
+    of_cluster: bool | None
 
 
-def read_snapshot(data: bytes | mmap.mmap, authority_pem: bytes) -> Snapshot:
+def read_snapshot(data: bytes | mmap.mmap, authority_pem: bytes | None) -> Snapshot:
     """Check all of it. Raises ControlPlaneError for a file that is cut off, damaged, or no snapshot.
 
     Each namespace holds the cluster's authority (ConfigMap kube-root-ca.crt), and so does the database.
@@ -62,7 +63,7 @@ def read_snapshot(data: bytes | mmap.mmap, authority_pem: bytes) -> Snapshot:
             size=size,
             version=".".join(version.split(".")[:2]),
             sha256=digest.hex(),
-            of_cluster=data.find(authority_pem.strip()) >= 0,
+            of_cluster=None if authority_pem is None else data.find(authority_pem.strip()) >= 0,
         )
     finally:
         view.release()

@@ -72,5 +72,7 @@ def _nodes_too_new(wanted: str, nodes: Mapping[str, str]) -> Iterator[str]:
     after = release_of(wanted)
     for name, text in sorted(nodes.items()):
         node = release_of(text)
-        if after and node and node[:2] > after[:2]:
+        if node is None:
+            yield f"node {name} says that it is of {text!r}, which is no release: look yourself"
+        elif after and node[:2] > after[:2]:
             yield f"node {name} is of {text}, newer than {wanted}: a node should not be newer than the API server"

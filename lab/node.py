@@ -140,6 +140,12 @@ class LabNode:
         argv = [daemon("longshore"), *sockets, *arguments]
         return self.machine.run(argv, check=check, stdin=stdin, timeout_s=timeout_s).stdout
 
+    def back_up(self, archive: Path, *options: str) -> None:
+        """`longshore backup` of all that is the node's."""
+        places = [f"--root-dir={self.root_dir}", f"--manifest-dir={self.manifests}", f"--service-dir={self.services}"]
+        files = [f"--agent-config={self.base / 'agent.yaml'}", f"--proxy-config={self.base / 'proxy.yaml'}"]
+        self.longshore(*places, "backup", str(archive), f"--config-dir={self.base / 'etc'}", *files, *options)
+
     # Manifests.
 
     def put_pod(self, manifest: Mapping[str, Any] | str, file_name: str | None = None) -> Path:

@@ -56,6 +56,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     target: str = ""
 
 
+class ControlPlane(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Of a node that runs one. `manifests` must not be the agent's without data in `etcd_data`, and wait in `aside`.
+
+    `snapshot` is the path of etcd's, "" where none could be made.
+    """
+
+    etcd_data: str
+    aside: str
+    manifests: list[str]
+    snapshot: str = ""
+
+
 class Inventory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """What an archive holds. `roots`: the directories and files that were looked at, `manifest_dirs` those of them that
     a daemon reads manifests from; `absent`: what was looked for and is not there; `notes`: what was left out.
@@ -73,6 +85,7 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     manifest_dirs: list[str] = []
     absent: list[str] = []
     notes: list[str] = []
+    control_plane: ControlPlane | None = None
     entries: list[Entry]
 
 
@@ -180,6 +193,8 @@ def _check_entries(inventory: Inventory) -> None:
         raise ArchiveError(f"its files are larger than {MAX_TOTAL_BYTES >> 20} MiB together")
     for path in (inventory.root_dir, *inventory.roots, *inventory.manifest_dirs):
         _check_path(path)
+    if inventory.control_plane is not None:
+        _check_control_plane(inventory.control_plane, inventory.roots)
     kinds: dict[str, str] = {}
     for entry in inventory.entries:
         _check_entry(entry, inventory.roots)
@@ -209,6 +224,13 @@ def _check_entry(entry: Entry, roots: Iterable[str]) -> None:
     }
     if not sound[entry.kind]:
         raise ArchiveError(f"what it says of {entry.path} cannot be")
+
+
+def _check_control_plane(plane: ControlPlane, roots: Iterable[str]) -> None:
+    for path in (plane.etcd_data, plane.aside, *plane.manifests):
+        _check_path(path)
+    if not any(is_within(plane.aside, root) for root in roots):
+        raise ArchiveError(f"{plane.aside} is in none of its directories")
 
 
 def _check_path(path: str) -> None:

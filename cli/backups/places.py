@@ -42,16 +42,21 @@ def read_places(
     agent_config: Path | None,
     proxy_config: Path | None,
     node_name: str | None,
+    kubernetes_dir: Path,
     units: Path = _UNITS,
 ) -> NodePlaces:
-    """Find the node's places. Raises Failure for a configuration file that cannot be read."""
+    """Find the node's places; a node that stands alone has no `kubernetes_dir`.
+
+    Raises Failure for a configuration file that cannot be read.
+    """
     agent_file = agent_config or config_dir / "agent.yaml"
     proxy_file = proxy_config or config_dir / "proxy.yaml"
     status = target.agent_status()
+    of_cluster = (kubernetes_dir,) if kubernetes_dir.exists() else ()
     return NodePlaces(
         node=node_name or str(status.get("nodeName") or socket.gethostname().strip().lower()),
         root_dir=_plain(target.root_dir),
-        config=tuple(_plain(path) for path in (config_dir, agent_file, proxy_file, *_drop_ins(units))),
+        config=tuple(_plain(path) for path in (config_dir, agent_file, proxy_file, *of_cluster, *_drop_ins(units))),
         pod_manifests=_plain(pod_manifests(target, read_raw_config(agent_file))),
         service_manifests=_plain(target.services_dir()),
     )

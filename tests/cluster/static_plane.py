@@ -5,6 +5,7 @@ Before: tests make hosts and runtimes. Next: `longshore` commands on them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +29,39 @@ class StaticPlane:
     host: LabHost
     node: LabNode
     kubernetes: Path
+    known_as: Path | None = None
+    """How the machine itself calls its base directory, where that is not as others do."""
 
     @property
     def options(self) -> tuple[str, ...]:
-        places = (f"--kubernetes-dir={self.kubernetes}", f"--etcd-dir={self.host.base / 'etcd'}")
+        base = self.known_as or self.host.base
+        places = (f"--kubernetes-dir={base / self.kubernetes.name}", f"--etcd-dir={base / 'etcd'}")
         return (*places, f"--node-name={NODE_NAME}", f"--advertise-address={LAN}.1", *OPTIONS)
 
+    @property
+    def _manifests(self) -> str:
+        return f"--manifest-dir={(self.known_as or self.host.base) / 'node' / self.node.manifests.name}"
+
     def phase(self, *arguments: str) -> str:
-        return self.node.longshore(f"--manifest-dir={self.node.manifests}", "control-plane", *self.options, *arguments)
+        return self.node.longshore(self._manifests, "control-plane", *self.options, *arguments)
 
     def up(self) -> str:
         network = f"--cni-conf-dir={self.node.containerd.cni_conf_dir}"
         arguments = ("up", "--control-plane", *self.options, network, "--timeout=240")
-        return self.node.longshore(f"--manifest-dir={self.node.manifests}", *arguments, timeout_s=280.0)
+        return self.node.longshore(self._manifests, *arguments, timeout_s=280.0)
+
+    def back_up(self) -> Path:
+        """Where the archive is."""
+        archive = self.host.base / "node.tgz"
+        self.node.back_up(archive, f"--kubernetes-dir={self.kubernetes}")
+        return archive
+
+    def take_place_of(self, gone: StaticPlane, archive: Path) -> None:
+        """As an empty machine with the directories of another, on which that one's archive lies."""
+        shutil.rmtree(self.kubernetes)
+        self.host.run(["mount", "--bind", str(self.host.base), str(gone.host.base)])
+        shutil.copy(archive, self.host.base)
+        self.known_as = gone.host.base
 
     def phases(self) -> str:
         return "".join(self.phase(name) for name in ("certs", "kubeconfigs", "manifests"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import ssl
 import sys
 from collections.abc import Iterator, Sequence
@@ -110,6 +109,7 @@ def test_a_snapshot_brings_the_cluster_back_on_an_empty_machine(plane: StaticPla
     file = plane.host.base / "cluster.snapshot"
     assert f"in {file}" in plane.phase("etcd", "snapshot", "save", str(file))
     assert file.stat().st_mode & 0o777 == 0o600
+    archive = plane.back_up()
     plane.kubectl("create", "configmap", "after", "--from-literal=key=value")
     told = json.loads(plane.phase("etcd", "snapshot", "status", str(file), "--output=json"))
     assert told["of_cluster"]
@@ -130,15 +130,14 @@ def test_a_snapshot_brings_the_cluster_back_on_an_empty_machine(plane: StaticPla
             other.phase("certs")
             with pytest.raises(LabError, match="it is of another cluster"):
                 other.phase("etcd", "snapshot", "restore", str(file))
-            shutil.rmtree(other.kubernetes / "pki")
-            shutil.copytree(plane.kubernetes / "pki", other.kubernetes / "pki")
+            other.take_place_of(plane, archive)
+            assert "etcd has no data here" in other.node.longshore("restore", str(archive), f"--node-name={NODE_NAME}")
+            assert not list(other.node.manifests.glob("*.yaml"))
+            saved = str(plane.kubernetes / "etcd.snapshot")
             with pytest.raises(LabError, match="the agent does not run"):
-                other.phase("etcd", "snapshot", "restore", str(file))
-            other.node.start_agent()
-            assert "restored" in other.phase("etcd", "snapshot", "restore", str(file))
-            other.up()
-            other.node.stop_agent()
+                other.phase("etcd", "snapshot", "restore", saved)
             other.start_agent()
+            assert "restored" in other.phase("etcd", "snapshot", "restore", saved)
             assert f"node {NODE_NAME} is ready" in other.up()
             assert other.kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}") == uid
             assert other.kubectl("get", "configmap", "before", "--output=jsonpath={.data.key}") == "value"

@@ -27,16 +27,6 @@ def once_pod(name: str) -> Json:
     return pod
 
 
-def places(node: LabNode) -> list[str]:
-    """Global options."""
-    return [f"--root-dir={node.root_dir}", f"--manifest-dir={node.manifests}", f"--service-dir={node.services}"]
-
-
-def back_up(node: LabNode, archive: Path) -> None:
-    files = [f"--agent-config={node.base / 'agent.yaml'}", f"--proxy-config={node.base / 'proxy.yaml'}"]
-    node.longshore(*places(node), "backup", str(archive), f"--config-dir={node.base / 'etc'}", *files)
-
-
 def restore(node: LabNode, archive: Path) -> str:
     return node.longshore("restore", str(archive), f"--node-name={node.name}")
 
@@ -94,7 +84,7 @@ def test_a_node_comes_back_as_itself(node: LabNode) -> None:
     node.wait(lambda: end_of(node, "done")[0] == "Failed", "the pod to be over")
     with Churn(node):
         node.wait(lambda: node.pod("churn"), "pods to change")
-        back_up(node, archive)
+        node.back_up(archive)
     with pytest.raises(LabError, match="stop it first"):
         restore(node, archive)
     ended, uid = end_of(node, "done"), node.pod("web")["metadata"]["uid"]

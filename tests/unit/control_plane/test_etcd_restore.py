@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import yaml
 
 from agent.sources.manifest import parse_static_pod
 from control_plane.errors import ControlPlaneError
-from control_plane.etcd_restore import POD, Restore, made_data, outcome, restore_pod
+from control_plane.etcd_restore import POD, Restore, delay, made_data, outcome, restore_pod
 from control_plane.files import Files
+from control_plane.manifest_files import write_manifests
 from control_plane.record import Record
+from control_plane.removal import remove_all
 from control_plane.settings import COMPONENTS, ClusterSettings, Places
 
 SETTINGS = ClusterSettings(node_name="plane-1", advertise_address="192.0.2.1")
@@ -71,6 +74,19 @@ def test_a_restore_from_beginning_to_end(machine: Machine) -> None:
     assert machine.places.manifest("etcd").read_text() == "# etcd"
     assert {path.name for path in machine.places.etcd_dir.iterdir()} == {"member", kept.name}
     assert not work.was_cut_off
+
+
+def test_without_data_the_manifests_wait_and_nobody_writes_others(machine: Machine) -> None:
+    work = machine.restore()
+    work.put_manifests_aside()
+    shutil.rmtree(machine.places.etcd_data)
+    work.put_manifests_back()
+    assert machine.names() == {"other.yaml"}
+    with pytest.raises(ControlPlaneError, match=r"holds those of a restore of etcd that is not through"):
+        write_manifests(SETTINGS, machine.places, Files(Record(machine.places.kubernetes_dir)))
+    assert machine.names() == {"other.yaml"}
+    removed = remove_all(Record(machine.places.kubernetes_dir), frozenset())
+    assert machine.places.manifests_aside in removed
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -134,3 +150,10 @@ def test_our_own_agent_takes_the_pod(machine: Machine) -> None:
 )
 def test_what_the_pods_status_says_of_the_restore(status: dict[str, object] | None, found: tuple[bool, str]) -> None:
     assert outcome(status) == found
+
+
+def test_why_the_pod_does_not_begin() -> None:
+    waiting = {"reason": "ImagePullBackOff", "message": "no such host"}
+    assert delay({"containerStatuses": [{"state": {"waiting": waiting}}]}) == "ImagePullBackOff: no such host"
+    assert delay({"containerStatuses": [{"state": {"running": {}}}]}) == ""
+    assert delay(None) == ""

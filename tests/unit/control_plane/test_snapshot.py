@@ -9,7 +9,7 @@ import pytest
 from control_plane.bolt import Bolt, BoltError
 from control_plane.errors import ControlPlaneError
 from control_plane.snapshot import read_snapshot, version_problem
-from tests.unit.control_plane.bolt_files import SIZE, database, fnv1a, meta, revision, with_digest
+from tests.unit.control_plane.bolt_files import LEAF, SIZE, branch, database, fnv1a, meta, page, revision, with_digest
 
 AUTHORITY = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 KEYS = [revision(number) for number in (2, 5, 9)]
@@ -20,7 +20,8 @@ def test_what_a_snapshot_holds() -> None:
     found = read_snapshot(with_digest(DATA), AUTHORITY)
     assert (found.revision, found.keys, found.size, found.version) == (9, 3, len(DATA), "3.6")
     assert found.of_cluster
-    assert not read_snapshot(with_digest(DATA), AUTHORITY.replace(b"MIIB", b"MIIC")).of_cluster
+    assert read_snapshot(with_digest(DATA), AUTHORITY.replace(b"MIIB", b"MIIC")).of_cluster is False
+    assert read_snapshot(with_digest(DATA), None).of_cluster is None
     assert read_snapshot(with_digest(database(KEYS, version="")), AUTHORITY).version == "3.5"
 
 
@@ -60,7 +61,18 @@ def test_what_is_no_database_of_etcd_is_refused() -> None:
 def test_a_page_that_names_itself_is_no_endless_loop() -> None:
     branch = struct.pack("<QHHI", 4, 1, 1, 0) + struct.pack("<IIQ", 0, 0, 4)
     data = DATA[: 4 * SIZE] + branch.ljust(SIZE, b"\0") + DATA[5 * SIZE :]
-    with pytest.raises(BoltError, match="neither branch nor leaf"):
+    with pytest.raises(BoltError, match="a branch that leads to itself"):
+        Bolt(data).count(Bolt(data).bucket(b"key") or 0)
+
+
+def test_branches_that_share_their_children_are_not_walked_for_ever() -> None:
+    """60 pages, each with the next one twice: 2 ** 60 ways."""
+    first = len(DATA) // SIZE
+    chain = [branch(first + index, [first + index + 1] * 2) for index in range(60)]
+    last = page(first + 60, LEAF, [])
+    data = DATA[: 4 * SIZE] + branch(4, [first]).ljust(SIZE, b"\0") + DATA[5 * SIZE :]
+    data += b"".join(one.ljust(SIZE, b"\0") for one in (*chain, last))
+    with pytest.raises(BoltError, match="a branch that leads to itself"):
         Bolt(data).count(Bolt(data).bucket(b"key") or 0)
 
 

@@ -34,7 +34,7 @@ def test_nodes_may_be_three_minor_releases_older_and_should_not_be_newer() -> No
     nodes = {"old": "v1.33.9", "too-old": "v1.32.1+k3s", "same": "v1.36.0", "new": "v1.37.0", "odd": "unknown"}
     found = plan("v1.35.2", "v1.36.3", "v1.35.2", nodes)
     assert [problem.split()[1] for problem in found.problems] == ["too-old"]
-    assert [note.split()[1] for note in found.notes] == ["new"]
+    assert [note.split()[1] for note in found.notes] == ["new", "odd"]
     assert "the last change is not through" in plan("v1.36.3", "v1.36.3", "v1.36.2", {}).notes[0]
 
 
@@ -67,6 +67,22 @@ def test_the_plan_names_what_changes_and_the_commands(tmp_path: Path) -> None:
     code, said = run(tmp_path, "upgrade", "plan", "--to=v1.34.1")
     assert code == 1
     assert "in the way: v1.34.1 is older than v1.35.2" in said
+
+
+@pytest.mark.parametrize("phase", ["certs", "kubeconfigs", "manifests"])
+def test_no_phase_remembers_a_release_that_may_not_follow(tmp_path: Path, phase: str) -> None:
+    """Or the next `up` would begin from there."""
+    assert run(tmp_path, "--kubernetes-version=v1.35.2", "certs")[0] == 0
+    before = (tmp_path / "kubernetes" / "longshore.json").read_bytes()
+    code, said = run(tmp_path, "--kubernetes-version=v1.34.9", phase)
+    assert (code, "cannot take v1.34.9: v1.34.9 is older than v1.35.2" in said) == (1, True), said
+    assert (tmp_path / "kubernetes" / "longshore.json").read_bytes() == before
+
+
+def test_the_plan_names_its_own_option(tmp_path: Path) -> None:
+    run(tmp_path, "certs")
+    code, said = run(tmp_path, "upgrade", "plan", "--to=latest")
+    assert (code, "--to: 'latest' is not a release" in said) == (1, True), said
 
 
 def test_up_refuses_what_the_plan_refuses(tmp_path: Path) -> None:
