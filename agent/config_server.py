@@ -45,6 +45,8 @@ class ServerConfig:
     allowed_ttl_s: float = 300.0
     denied_ttl_s: float = 30.0
     debugging_handlers: bool = True
+    system_logs: bool = True
+    log_queries: bool = False
     stream_idle_s: float = 4 * 3600.0
 
 
@@ -72,6 +74,9 @@ def read_server_config(get: ConfigReader) -> ServerConfig:
         suites = parse_ciphers(get.typed("tlsCipherSuites", tuple), tls13_only=tls13)
     except ValueError as error:
         raise get.setting("tlsCipherSuites").error(str(error)) from None
+    query = get.setting("enableSystemLogQuery")
+    if query.value and not get.typed("enableSystemLogHandler", bool):
+        raise query.error("enableSystemLogHandler is required for enableSystemLogQuery")
     return ServerConfig(
         enabled=get.typed("enableServer", bool),
         address=get.address("address"),
@@ -88,5 +93,7 @@ def read_server_config(get: ConfigReader) -> ServerConfig:
         allowed_ttl_s=get.typed("authorization.webhook.cacheAuthorizedTTL", float),
         denied_ttl_s=get.typed("authorization.webhook.cacheUnauthorizedTTL", float),
         debugging_handlers=get.typed("enableDebuggingHandlers", bool),
+        system_logs=get.typed("enableSystemLogHandler", bool),
+        log_queries=bool(query.value),
         stream_idle_s=get.typed("streamingConnectionIdleTimeout", float),
     )

@@ -80,6 +80,13 @@ SERVER = (
         "enable-debugging-handlers",
         note="logs, exec, attach, port-forward, run, runningpods, configz",
     ),
+    joined("enableSystemLogHandler", "bool", True, note="/logs: files below /var/log"),
+    joined(
+        "enableSystemLogQuery",
+        "bool",
+        False,
+        note="/logs/?query=: the journal of services; needs enableSystemLogHandler",
+    ),
     joined(
         "streamingConnectionIdleTimeout",
         "duration",

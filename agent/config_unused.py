@@ -22,7 +22,6 @@ IDLE = (
     *idle(
         "the API on the node has no such handler",
         ("enableContentionProfiling", "bool", False, "contention-profiling"),
-        ("enableSystemLogHandler", "bool", True, ""),
         ("enableProfilingHandler", "bool", True, ""),
         ("enableDebugFlagsHandler", "bool", True, ""),
     ),
@@ -85,7 +84,6 @@ REFUSED = (
         ("reservedSystemCPUs", "string", "", "reserved-cpus"),
         ("showHiddenMetricsForVersion", "string", "", ""),
         ("kernelMemcgNotification", "bool", False, "kernel-memcg-notification"),
-        ("enableSystemLogQuery", "bool", False, ""),
         ("tlsCurvePreferences", "list", (), ""),
         ("reservedMemory", "list", (), "reserved-memory"),
         ("tracing", "object", None, ""),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -86,6 +87,16 @@ def test_numbers(talks: Member) -> None:
     (pod,) = (one for one in summary["pods"] if one["podRef"]["name"] == POD)
     assert {one["name"] for one in pod["containers"]} == {"web", "again"}
     assert all(one["memory"]["workingSetBytes"] > 0 for one in pod["containers"])
+
+
+def test_logs_of_the_system(talks: Member) -> None:
+    """The API server asks for the directory with a slash and without; it is given, not redirected, either way."""
+    at = "/api/v1/nodes/member-a/proxy/logs"
+    there = {path.name for path in Path("/var/log").iterdir()}
+    for path in (at, f"{at}/"):
+        listed = talks.cluster.kubectl("get", "--raw", path)
+        assert all(f'"{quote(name)}' in listed for name in there)
+    assert "enableSystemLogQuery" in refused(talks, "get", "--raw", f"{at}/?query=ssh")
 
 
 def test_logs(talks: Member) -> None:

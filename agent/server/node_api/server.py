@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +30,7 @@ from agent.server.node_api.paths import PathError, need_of, split_path
 from agent.server.node_api.pod_lists import pod_list, running_pod_list
 from agent.server.node_api.reviews import Reviewer, ReviewError, Reviews
 from agent.server.node_api.streams import Streams
+from agent.server.node_api.system_logs import SystemLogs
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.tls import ServerTls, TlsError
 from cri_client.operations import Operations
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 << 10
 _RETRY_S = 5.0
 _JSON = "application/json"
+_SYSTEM_LOGS = Path("/var/log")
+_ANY_DEPTH = tuple(range(20))
 _log = logging.getLogger(__name__)
 _Answer = Callable[[web.BaseRequest, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
@@ -77,6 +81,7 @@ class NodeApi:
         self._tls = ServerTls(self._config, config.cluster.cert_dir, config.node_name)
         self.logs = ContainerLogs(workers, config.pod_logs_dir)
         self.streams = Streams(runtime, workers, self._config.stream_idle_s)
+        self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
         self._runtime = runtime
         self._operations = operations
@@ -119,6 +124,7 @@ class NodeApi:
             "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, debugging=True),
             "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, debugging=True),
             "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, debugging=True),
+            **({"logs": _Verb(self.system_logs.get, _ANY_DEPTH, debugging=True)} if self._config.system_logs else {}),
             "run": _Verb(lambda r, p: streams.run(r, *_names(p)), (3, 4), ("POST",), debugging=True),
         }
 

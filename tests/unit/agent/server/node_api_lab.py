@@ -238,19 +238,32 @@ class ServedApi:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.api.port, ssl=self.tls())
         return reader, writer, f"Host: x\r\nAuthorization: Bearer {token}\r\n".encode()
 
+    async def ask_raw(self, path: str) -> tuple[int, str]:
+        """The administrator's GET of the path as it stands, which no client has made another of: status and body."""
+        reader, writer, headers = await self.raw(ADMIN)
+        writer.write(f"GET {path} HTTP/1.0\r\n".encode() + headers + b"\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), body.decode()
+
 
 ADMIN = "admin-token"
 
 
 @contextlib.asynccontextmanager
-async def served(tmp_path: Path, *flags: str, operations: Operations | None = None) -> AsyncIterator[ServedApi]:
-    """The user of the token ADMIN may do everything."""
+async def served(
+    tmp_path: Path, *flags: str, operations: Operations | None = None, **fields: object
+) -> AsyncIterator[ServedApi]:
+    """The user of the token ADMIN may do everything; `fields` are the KubeletConfiguration's."""
     authority = Authority(tmp_path / "pki")
     pair = authority.issue("node-1", addresses=("127.0.0.1",))
     logs = tmp_path / "logs"
+    kind = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+    file = tmp_path / "agent.yaml"
+    file.write_text(json.dumps({**kind, **fields}))
     config = load_config(
         [
-            "--hostname-override=node-1", f"--kubeconfig={tmp_path / 'none'}",
+            f"--config={file}", "--hostname-override=node-1", f"--kubeconfig={tmp_path / 'none'}",
             f"--client-ca-file={authority.certificate}",
             f"--tls-cert-file={pair.certificate}", f"--tls-private-key-file={pair.key}", "--address=127.0.0.1", *flags,
         ]
