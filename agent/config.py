@@ -71,6 +71,7 @@ class AgentConfig:
     cluster_domain: str
     resolv_conf: str
     memory_qos: MemoryQos | None
+    cluster_trust_bundles: bool
     serialize_image_pulls: bool
     max_parallel_image_pulls: int | None
     registry_pull_qps: int
@@ -155,6 +156,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         cluster_domain=get.domain("clusterDomain"),
         resolv_conf=get.file("resolvConf"),
         memory_qos=rules.memory_qos(get),
+        cluster_trust_bundles=rules.cluster_trust_bundles(get),
         serialize_image_pulls=rules.serialize_image_pulls(get),
         registry_pull_qps=get.typed("registryPullQPS", int),
         registry_burst=get.typed("registryBurst", int),

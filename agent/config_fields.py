@@ -120,7 +120,7 @@ _USED = (
         None,
         "feature-gates",
         zero_is_default=False,
-        note="all of 1.36 at their defaults; of what differs only MemoryQoS is supported",
+        note="all of 1.36 at their defaults; only MemoryQoS and ClusterTrustBundleProjection may differ",
     ),
     used(
         "memoryThrottlingFactor",

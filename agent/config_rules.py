@@ -16,7 +16,7 @@ from agent.config_reader import ConfigReader
 from agent.config_server import read_server_config
 from agent.config_values import ConfigError, Setting
 from agent.container_spec.facts import MemoryQos
-from agent.feature_gates import MEMORY_QOS, resolve_gates
+from agent.feature_gates import MEMORY_QOS, TRUST_BUNDLES, resolve_gates
 from agent.images.pull_policy import NEVER_VERIFY_ALLOWLISTED, VerificationPolicy, allowlist_problem
 from agent.logs.policy import LogPolicy
 from agent.shutdown.schedule import GroupPeriod, parse_periods, resolve_periods
@@ -151,6 +151,11 @@ def memory_qos(get: ConfigReader) -> MemoryQos | None:
     if tiered:
         raise get.setting("memoryReservationPolicy").error(f"needs the feature gate {MEMORY_QOS}")
     return None
+
+
+def cluster_trust_bundles(get: ConfigReader) -> bool:
+    """Whether volumes may have certificates of ClusterTrustBundles."""
+    return TRUST_BUNDLES in _gates(get)
 
 
 def image_verification(get: ConfigReader) -> VerificationPolicy:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MEMORY_QOS = "MemoryQoS"
-SUPPORTED = frozenset({MEMORY_QOS})
+TRUST_BUNDLES = "ClusterTrustBundleProjection"
+SUPPORTED = frozenset({MEMORY_QOS, TRUST_BUNDLES})
 """What may differ from its default."""
 
 _ON = """

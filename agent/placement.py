@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from lightkube.models import core_v1
+from lightkube.models import core_v1, meta_v1
 
 Taint: TypeAlias = tuple[str, str, str]
 """Key, value, effect."""
@@ -41,10 +41,11 @@ def _fits(term: core_v1.NodeSelectorTerm, name: str, labels: Mapping[str, str]) 
     """All of it; a term that asks for nothing fits no node."""
     asked = [(one, labels) for one in term.matchExpressions or ()]
     asked += [(one, {"metadata.name": name}) for one in term.matchFields or ()]
-    return bool(asked) and all(_holds(one, known) for one, known in asked)
+    return bool(asked) and all(holds(one, known) for one, known in asked)
 
 
-def _holds(one: core_v1.NodeSelectorRequirement, known: Mapping[str, str]) -> bool:
+def holds(one: core_v1.NodeSelectorRequirement | meta_v1.LabelSelectorRequirement, known: Mapping[str, str]) -> bool:
+    """Whether labels are as one requirement of a selector wants them."""
     found, values = known.get(one.key), one.values or []
     match one.operator:
         case "In":

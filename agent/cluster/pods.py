@@ -25,9 +25,11 @@ from agent.cluster.pod_source import PodSource
 from agent.cluster.services import Services
 from agent.cluster.status_writer import StatusWriter
 from agent.cluster.tokens import TokenKeeper
+from agent.cluster.trust_keeper import TrustKeeper
 from agent.container_spec.facts import TokenKey
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, config_source
 from agent.container_spec.references import config_references
+from agent.container_spec.trust_bundles import TrustBundles
 from agent.pods.happenings import Happening
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers, uid_of
@@ -74,6 +76,7 @@ class ClusterPods:
         self._workers = workers
         self._services = Services(self._take_pods, stream_of(record, "services"))
         self._tokens = TokenKeeper(client, workers.volumes_changed, stream_of(record, "tokens"))
+        self._trust = TrustKeeper(client, workers.volumes_changed, stream_of(record, "trust-bundles"))
         self._claims = ClaimKeeper(client, lambda: (node.name, node.labels), self._take_claims)
         self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE), record)
         shared.executor.sources.cluster = self
@@ -93,6 +96,7 @@ class ClusterPods:
         spawn_eternal(group, self._services.run(self._client), name="api services")
         spawn_eternal(group, self._objects.run(), name="api objects")
         spawn_eternal(group, self._claims.run(), name="api claims")
+        spawn_eternal(group, self._trust.run(), name="api trust bundles")
         spawn_eternal(group, self._writer.run(), name="pod statuses")
         spawn_eternal(group, self._mirrors.run(), name="mirror pods")
         spawn_eternal(group, self._events.run(), name="events")
@@ -109,6 +113,10 @@ class ClusterPods:
         """What tells its containers of the Services around it."""
         return self._services.variables(pod)
 
+    def trust_bundles_of(self, pod: Pod) -> TrustBundles:
+        """Those that the pod's volumes may choose from."""
+        return self._trust.bundles_of(pod)
+
     def _take_node(self) -> None:
         self._mirrors.poke()
         if not self._began:
@@ -120,7 +128,9 @@ class ClusterPods:
         if not self._began:
             return
         wanted = self._claims.bound(self._source.wanted())
-        self._tokens.keep_only({uid_of(one.pod) for one in wanted})
+        uids = {uid_of(one.pod) for one in wanted}
+        self._tokens.keep_only(uids)
+        self._trust.keep_only(uids)
         live = [one.pod for one in wanted if not is_over(one.pod)]
         self._objects.want(frozenset(key for pod in live for key in config_references(pod)))
         self._workers.want(wanted, API_SOURCE)

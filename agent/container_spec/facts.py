@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from agent.container_spec.trust_bundles import TrustBundles
 from kube_objects.config_data import ConfigObjects
 
 
@@ -101,7 +102,8 @@ class SpecFacts:
     `volume_images` what the container's image volumes were found to be, by volume.
     `user_range` is the machine's id of the pod's user 0 where the pod has users of its own; `handler` is what the
     handler of its sandbox can do.  `tokens` are those of the pod's service account, as str why there is none;
-    `service_variables` what tells of the Services around it.
+    `service_variables` what tells of the Services around it; `trust_bundles` are the ClusterTrustBundles where its
+    volumes want some.
     """
 
     node: NodeFacts
@@ -125,6 +127,7 @@ class SpecFacts:
     handler: HandlerFacts = HandlerFacts()
     tokens: Mapping[TokenKey, bytes | str] = field(default_factory=dict, repr=False)
     service_variables: Mapping[str, str] = field(default_factory=dict)
+    trust_bundles: TrustBundles = ()
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,12 @@ from agent.container_spec.facts import HandlerFacts, NodeFacts, SpecFacts, Token
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
+from agent.container_spec.trust_bundles import TrustBundles
 from agent.pods.user_ranges import UserRanges
 from agent.sources.runtime_class import handler_of
 from kube_objects.config_data import ConfigObjects, ObjectKey, ObjectPending
+
+_NO_TRUST_BUNDLES = "ClusterTrustBundle projection needs the feature gate ClusterTrustBundleProjection, which is off"
 
 
 class Cluster(Protocol):
@@ -35,6 +38,10 @@ class Cluster(Protocol):
 
     def service_variables(self, pod: Pod) -> Mapping[str, str]:
         """What tells its containers of the Services around it."""
+        ...
+
+    def trust_bundles_of(self, pod: Pod) -> TrustBundles:
+        """Those that its volumes may choose from."""
         ...
 
 
@@ -104,11 +111,12 @@ class SpecSources:
                 self.objects_of(pod).find(*key)
 
     async def facts_of_volumes(self, pod: Pod) -> SpecFacts:
-        """The same with the tokens that its volumes hold."""
+        """The same with the tokens and the trust bundles that its volumes hold."""
         facts = self.facts(pod)
         if self.cluster is None or not is_from_api(pod):
             return facts
-        return dataclasses.replace(facts, tokens=await self.cluster.tokens_of(pod))
+        trust = self.cluster.trust_bundles_of(pod) if self.config.cluster_trust_bundles else _NO_TRUST_BUNDLES
+        return dataclasses.replace(facts, tokens=await self.cluster.tokens_of(pod), trust_bundles=trust)
 
     def _user_range(self, pod: Pod) -> int | None:
         if pod.spec is None or pod.spec.hostUsers is not False:

@@ -226,7 +226,7 @@ API_RULES: Mapping[str, Rule] = {
             **_refused(_NOT_YET, "containers[].resources.claims", "initContainers[].resources.claims"),
             **_used("volumes[].persistentVolumeClaim", "volumes[].ephemeral", "securityContext.fsGroupChangePolicy"),
             **_refused(_NOT_YET, "volumes[].csi"),
-            **_refused(_NOT_YET, "volumes[].projected.sources[].clusterTrustBundle"),
+            **_used("volumes[].projected.sources[].clusterTrustBundle"),
             **_refused(_NOT_YET, "volumes[].projected.sources[].podCertificate"),
         },
     ),

@@ -16,7 +16,8 @@ from lightkube.models import core_v1
 from agent.container_spec.env import field_value, resource_field_value
 from agent.container_spec.facts import SpecError, SpecFacts
 from agent.container_spec.pod_resources import all_containers
-from kube_objects.config_data import CONFIG_MAP, SECRET, ConfigData, ObjectMissing
+from agent.container_spec.trust_bundles import TrustError, trust_anchors
+from kube_objects.config_data import CONFIG_MAP, SECRET, ConfigData, ObjectMissing, ObjectPending
 
 DEFAULT_MODE = 0o644
 TOKEN_S = 3600
@@ -83,19 +84,37 @@ def _of_part(pod: core_v1.Pod, part: core_v1.VolumeProjection, mode: int, facts:
         return _of_object(pod, SECRET, secret.name, secret.optional, secret.items, mode, facts)
     if part.serviceAccountToken is not None:
         return _token(pod, part.serviceAccountToken, mode, facts)
+    if part.clusterTrustBundle is not None:
+        return _trust(pod, part.clusterTrustBundle, mode, facts)
     return _of_pod(pod, (part.downwardAPI.items if part.downwardAPI else None) or (), mode, facts)
 
 
 def _token(pod: core_v1.Pod, source: core_v1.ServiceAccountTokenProjection, mode: int, facts: SpecFacts) -> Payload:
-    """A file that only the pod's user may read where it is known who that is, else with the volume's mode."""
     key = source.audience or "", source.expirationSeconds or TOKEN_S
     found = facts.tokens.get(key, "failed to fetch token: no API server is asked for tokens of this pod")
     if isinstance(found, str):
         raise PayloadError(found)
+    return {source.path: _private(pod, found, mode)}
+
+
+def _trust(pod: core_v1.Pod, source: core_v1.ClusterTrustBundleProjection, mode: int, facts: SpecFacts) -> Payload:
+    bundles = facts.trust_bundles
+    if bundles is None:
+        raise ObjectPending("the ClusterTrustBundles have not come from the API server yet")
+    if isinstance(bundles, str):
+        raise PayloadError(bundles)
+    try:
+        return {source.path: _private(pod, trust_anchors(source, bundles), mode)}
+    except TrustError as error:
+        raise PayloadError(str(error)) from None
+
+
+def _private(pod: core_v1.Pod, data: bytes, mode: int) -> ProjectedFile:
+    """A file that only the pod's user may read where it is known who that is, else with the volume's mode."""
     security = pod.spec.securityContext if pod.spec else None
     user_id = _only_user(pod)
     private = user_id is not None or (security is not None and security.fsGroup is not None)
-    return {source.path: ProjectedFile(found, 0o600 if private else mode, user_id)}
+    return ProjectedFile(data, 0o600 if private else mode, user_id)
 
 
 def _only_user(pod: core_v1.Pod) -> int | None:

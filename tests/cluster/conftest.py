@@ -138,6 +138,7 @@ def member(cluster: Cluster) -> Iterator[Member]:
             )
             config = cluster.plane.kubeconfig("system:node:member-a", ("system:nodes",), server=relay.url)
             node.agent_flags += [f"--kubeconfig={config}", f"--cert-dir={node.base / 'pki'}"]
+            node.agent_config["featureGates"] = {"ClusterTrustBundleProjection": True}
             authority = str(cluster.plane.client_authority)
             node.agent_config["authentication"] = {"x509": {"clientCAFile": authority}}
             road = cluster.do(lambda: Road(namespace, cluster.plane.nodes_socket))

@@ -76,6 +76,12 @@ def test_feature_gates_at_their_defaults_change_nothing_and_memory_qos_may_be_on
     assert "must be true or false, not 'maybe'" in refusal(["--feature-gates=MemoryQoS=maybe"])
 
 
+def test_trust_bundles_may_be_projected_where_the_gate_is_on() -> None:
+    assert not load_config([], host_name=lambda: "host1").cluster_trust_bundles
+    flags = ["--feature-gates=ClusterTrustBundleProjection=true"]
+    assert load_config(flags, host_name=lambda: "host1").cluster_trust_bundles
+
+
 def test_everything_used_can_be_set_in_the_file(tmp_path: Path) -> None:
     config = load(
         tmp_path,
