@@ -12,7 +12,7 @@ KEEP ?=
 MODE ?= iptables
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test test-vm test-cluster unit lint docs bench bench-kubelet bench-cluster bench-kube-proxy deb clean venv deps lock
+.PHONY: help demo demo-cluster test test-vm test-cluster unit lint docs bench bench-kubelet bench-cluster bench-node-api bench-kube-proxy deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ bench-kubelet: deps venv ## Beside the real kubelet, built from its Go modules a
 bench-cluster: deps venv ## Beside the real kubelet once more, as nodes of a real control plane.
 	@$(BIN)/python -m lab.control_plane_build
 	@$(BIN)/python -m bench.cluster $(ARGS)
+
+bench-node-api: deps venv ## The API on port 10250 beside the kubelet's; ARGS="--pods 10 --sessions 200" is the short way.
+	@$(BIN)/python -m lab.control_plane_build
+	@$(BIN)/python -m bench.node_api $(ARGS)
 
 bench-kube-proxy: deps venv ## Beside the real kube-proxy, built likewise; ARGS="--services 1000" is the short way.
 	@$(BIN)/python -m bench.kube_proxy $(ARGS)

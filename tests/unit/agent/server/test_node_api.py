@@ -184,7 +184,7 @@ async def test_get_on_nodes_proxy_opens_no_websocket(tmp_path: Path, verb: str) 
         assert api.runtime.calls == []
 
 
-async def test_no_answer_is_a_redirect(tmp_path: Path) -> None:
+async def test_cve_2018_1002102_no_answer_is_a_redirect(tmp_path: Path) -> None:
     """CVE-2018-1002102, CVE-2020-8559: whatever is asked, and whatever the runtime says."""
     paths = ("/", "//", "/pods/", "/pods/..", "/exec", EXEC, "/logs/../../etc", "/run/default/web/main", "/metrics/",
              "/containerLogs/default/web/main/", "/%2e%2e/pods", "/portForward/default/web")  # fmt: skip
@@ -457,8 +457,10 @@ async def test_huge_headers_bodies_and_slow_clients(tmp_path: Path, monkeypatch:
 
 def test_for_a_stranger_too_many_the_oldest_of_the_most_goes() -> None:
     ended: list[str] = []
-    strangers = listener.Strangers(per_address=3, total=5)
+    clock = [0.0]
+    strangers = listener.Strangers(per_address=3, total=5, grace_s=2.0, now_s=lambda: clock[0])
     leave = {name: strangers.take(name[0], functools.partial(ended.append, name)) for name in ("a1", "a2", "a3", "b1")}
+    clock[0] = 2.0
     strangers.take("a", lambda: ended.append("a4"))
     assert (ended, len(strangers)) == (["a1"], 4)
     leave["a1"]()  # once more counts nothing
@@ -467,9 +469,20 @@ def test_for_a_stranger_too_many_the_oldest_of_the_most_goes() -> None:
     for number in range(3):
         strangers.take(f"c{number}", lambda: ended.append("c"))
     assert (ended, len(strangers)) == (["a1", "a3"], 5)
+    burst = listener.Strangers(per_address=3, total=5, grace_s=2.0, now_s=lambda: clock[0])
+    for number in range(6):
+        burst.take("a", functools.partial(ended.append, f"burst {number}"))
+    assert (ended[2:], len(burst)) == (["burst 0"], 5), "who has just come goes only for want of any room"
 
 
-async def test_strangers_are_few_and_lock_nobody_out(tmp_path: Path) -> None:
+async def test_a_burst_of_those_who_may_be_here_is_taken(tmp_path: Path) -> None:
+    async with served(tmp_path) as api:
+        statuses = await asyncio.gather(*(status_of(api, "/healthz", {}) for _ in range(200)))
+        assert set(statuses) == {200}
+
+
+async def test_strangers_are_few_and_lock_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "GRACE_S", 0.0)
     async with served(tmp_path) as api:
         streams = [await opened(api) for _ in range(listener.STRANGERS_PER_ADDRESS + 5)]
         first, *quiet = [await api.raw() for _ in range(2)]
