@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-_BLOCK_BYTES = 64 * 1024
+_BLOCK_BYTES = 256 * 1024
 PACKED = ".gz"
 _STAMP = re.compile(r"\d{8}-\d{6}")
 _LOG = re.compile(r"(\d+)\.log(\.\d{8}-\d{6}(\.gz)?)?\Z")

@@ -31,6 +31,7 @@ class LogText:
         self._left = limit_bytes
         self._streams = streams
         self._wanted = since_ns is None
+        self._plain = not timestamps and since_ns is None and set(streams) == {"stdout", "stderr"}
 
     @property
     def full(self) -> bool:
@@ -39,14 +40,17 @@ class LogText:
 
     def feed(self, data: bytes) -> bytes:
         """The text of the lines that are whole by now."""
-        return self._texts(self._parser.feed(data))
+        text = self._parser.feed_whole(data) if self._plain else None
+        return self._limited(text) if text is not None else self._texts(self._parser.feed(data))
 
     def close(self) -> bytes:
         """The text of a last line that has no end."""
         return self._texts(self._parser.close())
 
     def _texts(self, lines: list[LogLine | GarbageLine]) -> bytes:
-        text = b"".join(self._text(line) for line in lines if self._is_wanted(line))
+        return self._limited(b"".join(self._text(line) for line in lines if self._is_wanted(line)))
+
+    def _limited(self, text: bytes) -> bytes:
         if self._left is not None:
             text = text[: self._left]
             self._left -= len(text)

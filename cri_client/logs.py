@@ -17,6 +17,13 @@ _ENTRY = re.compile(
     rb" (stdout|stderr) ([^ ]+) ?(.*)",
     re.DOTALL,
 )
+_WHOLE = re.compile(
+    rb"^(?!0000)\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"
+    rb"|02-(?:0[1-9]|1\d|2[0-8]))T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)"
+    rb" std(?:out|err) F(?::[^ \n]*)?(?: |$)",
+    re.MULTILINE,
+)
+"""The front of an entry that is a whole line, at a time that every month has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,23 @@ class LogParser:
             self._take(self._cut(line, result), result)
         self._rest = self._cut(rest, result)
         return result
+
+    def feed_whole(self, data: bytes) -> bytes | None:
+        """As `feed`, but only the contents, each with its newline, and many times as fast.
+
+        Only where every entry is a line of its own; else None, and nothing is taken.
+        """
+        if self._pending:
+            return None
+        given = self._rest + data
+        end = given.rfind(b"\n") + 1
+        if len(given) > self._limit_bytes:
+            return None
+        contents, count = _WHOLE.subn(b"", given[:end])
+        if count != given.count(b"\n"):
+            return None
+        self._rest = given[end:]
+        return contents
 
     def close(self) -> list[LogLine | GarbageLine]:
         """Return what is left at the end of the file: a last line without newline, pieces whose end never came."""

@@ -15,6 +15,7 @@ import logging
 import socket
 import ssl
 import time
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -35,6 +36,8 @@ _BACKLOG = 128
 _SERVER_ERROR = 500
 _PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
+# asyncio writes zeroes over so much for each TLS connection: of its 256 KiB hundreds of strangers would make 100 MB.
+sslproto.SSLProtocol.max_size = 32 << 10
 
 
 class Tunnel(Protocol):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cri_client.log_text import LogText
 from cri_client.logs import GarbageLine, LogLine, LogParser, parse_line
 
 NOON_NS = int(datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()) * 10**9
@@ -112,3 +113,28 @@ def test_any_chunking_gives_the_same_lines(data: bytes, cuts: list[int], join: b
         found += parser.feed(data[start:end])
     assert [*found, *parser.close()] == expected
     assert parser.garbage == whole.garbage
+
+
+@pytest.mark.parametrize("piece", [1, 7, 50, 1 << 20])
+@pytest.mark.parametrize("entries", [
+    [b"2026-11-30T23:59:60.1Z stdout F a", b"2026-11-30T00:00:00Z stderr F:x b", b"2024-02-28T00:00:00+01:00 stdout F"],
+    [b"2024-02-29T00:00:00Z stdout F leap day", b"2026-02-30T00:00:00Z stdout F no day", b"2026-01-01T00:00:00Z std"],
+    [b"2026-01-01T00:00:00Z stdout F one", b"2026-01-01T00:00:00Z stdout P two", b"2026-01-01T00:00:00Z stdout F -end"],
+    [b"2026-01-01T00:00:00Z stdout Fx tag", b"garbage", b"", b"2026-01-01T00:00:00Z stdout F  two spaces "],
+    [b"2026-01-01T00:00:00Z stdout F 2026-01-01T00:00:00Z stdout F twice", b"0000-01-01T00:00:00Z stdout F no year"],
+])  # fmt: skip
+def test_text_is_the_same_whichever_way_it_is_made(entries: list[bytes], piece: int) -> None:
+    """Whole lines at once, or one by one as where one of the streams is wanted."""
+    data = b"".join(entry + b"\n" for entry in entries)
+    quick, slow = LogText(), LogText(streams=("stdout", "stderr", "another"))
+    texts = []
+    for one in (quick, slow):
+        pieces = [one.feed(data[start : start + piece]) for start in range(0, len(data), piece)]
+        texts.append(b"".join((*pieces, one.close())))
+    assert texts[0] == texts[1]
+
+
+def test_limit_counts_in_whole_lines_too() -> None:
+    text = LogText(limit_bytes=5)
+    assert text.feed(b"2026-01-01T00:00:00Z stdout F abc\n2026-01-01T00:00:00Z stdout F def\n") == b"abc\nd"
+    assert text.full
