@@ -136,7 +136,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         node_ip=",".join(node_ips) or None,
         node_ips=node_ips,
         node_labels=get.labels("node-labels"),
-        static_pod_path=get.directory("staticPodPath"),
+        static_pod_path=get.manifest_directory("staticPodPath"),
         file_check_frequency_s=get.typed("fileCheckFrequency", float),
         runtime_endpoint=get.endpoint("containerRuntimeEndpoint"),
         image_endpoint=get.endpoint("imageServiceEndpoint"),

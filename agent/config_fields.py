@@ -20,7 +20,13 @@ KIND = "KubeletConfiguration"
 
 
 _USED = (
-    used("staticPodPath", "string", "", "pod-manifest-path", note="a directory that exists; empty for none"),
+    used(
+        "staticPodPath",
+        "string",
+        "",
+        "pod-manifest-path",
+        note="a directory that exists, or, with --kubeconfig, may later; empty for none",
+    ),
     used("podLogsDir", "string", "/var/log/pods"),
     used("fileCheckFrequency", "duration", "20s", "file-check-frequency", minimum=0.1, note="the slow rescan"),
     used("healthzPort", "int", 10248, "healthz-port", zero_is_default=False, minimum=0, maximum=65535, note="0 is off"),

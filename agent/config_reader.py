@@ -74,13 +74,17 @@ class ConfigReader:
             raise self.setting(name).error(f"file {text} does not exist")
         return Path(text) if text else None
 
-    def directory(self, name: str) -> Path | None:
-        """A directory that exists, None for none."""
+    def manifest_directory(self, name: str) -> Path | None:
+        """A directory that exists, None for none. A node that joins a cluster may get its static pods later, or none:
+        there one that is missing is empty, as for the kubelet.
+        """
         text = self.absolute(name)
         if not text:
             return None
         path = Path(text)
         if not path.exists():
+            if self.text("kubeconfig"):
+                return path
             raise self.setting(name).error(f"directory {text} does not exist")
         if not path.is_dir():
             raise self.setting(name).error(f"{text} is not a directory")

@@ -10,21 +10,27 @@ import time
 from pathlib import Path
 
 from lab.cache import cache_directory, cached
-from lab.kubernetes_build import KUBERNETES_VERSION, GoModule, build_kubernetes
+from lab.kubernetes_build import KUBERNETES_VERSION, GoModule, build_kubernetes, kubernetes_binary
 
 ETCD_VERSION = "3.6.6"
 _ETCD_MODULE = "go.etcd.io/etcd/server/v3"
 _ETCDUTL_MODULE = "go.etcd.io/etcd/etcdutl/v3"
 _KEY = f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}"
-_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubeadm")
 
 
 def control_plane_directory() -> Path:
-    """Directory with etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl.
+    """Directory with etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kubeadm.
 
     They are built first when the cache has none. LabError carries the end of what the compiler said.
     """
     return cached("control-plane", _KEY, _build)
+
+
+def kubeadm_binary() -> Path:
+    """Path of kubeadm; alone it takes minutes, with the others, whose packages it shares, seconds.  Raises LabError."""
+    beside = control_plane_directory() / "kubeadm"  # a cache from before it was one of them has none
+    return beside if beside.exists() else kubernetes_binary("kubeadm")
 
 
 def etcdutl_binary() -> Path:

@@ -119,6 +119,14 @@ logging: {{verbosity: 4}}
     assert config.verbosity == 4
 
 
+def test_a_node_of_a_cluster_may_get_its_static_pods_later(tmp_path: Path) -> None:
+    later = tmp_path / "manifests"
+    flags = [f"--pod-manifest-path={later}", "--resolv-conf="]
+    with pytest.raises(ConfigError, match=f"directory {later} does not exist"):
+        load_config(flags)
+    assert load_config([*flags, f"--kubeconfig={tmp_path / 'kubelet.conf'}"]).static_pod_path == later
+
+
 def test_a_file_of_kubeadm_is_accepted_and_says_what_has_no_effect(tmp_path: Path) -> None:
     config = load(
         tmp_path,
