@@ -64,8 +64,8 @@ node_ip_option = click.option(
 _OPTIONS = (
     _remembered("node_name", "This node's name.", default="as the agent says, else the host's"),
     _remembered("advertise_address", "Where others reach the API server.", default="that of the default route"),
-    _remembered("service_cidr", "Addresses of Services."),
-    _remembered("pod_cidr", "Addresses of pods; each node gets a part."),
+    _remembered("service_cidr", "Addresses of Services; of both families with a comma between."),
+    _remembered("pod_cidr", "Addresses of pods, of the same families; each node gets a part."),
     _remembered("dns_domain", "The cluster's domain."),
     _remembered("kubernetes_version", "Tag of the control plane's images."),
     _remembered("image_repository", "Where the images come from."),

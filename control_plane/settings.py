@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ PORTS = {
 DEFAULT_KUBERNETES_DIR = "/etc/kubernetes"
 DEFAULT_ETCD_DIR = "/var/lib/etcd"
 _ETCD_TAG = "3.6.8-0"  # what kubeadm 1.36 runs
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _VERSION = re.compile(r"v1\.(\d+)\.\d+(-[0-9A-Za-z.-]+)?\Z")
 _MINORS = (34, 36)
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\Z")
@@ -125,7 +127,7 @@ class ClusterSettings:
     @property
     def first_service_ip(self) -> str:
         """The address of the Service `kubernetes`."""
-        return str(ipaddress.ip_network(self.service_cidr)[1])
+        return str(ipaddress.ip_network(self.service_cidr.partition(",")[0])[1])
 
     def image(self, component: str) -> str:
         """What the static pod of a component runs."""
@@ -143,12 +145,15 @@ def check_settings(settings: ClusterSettings) -> None:
     """Raises SettingsError for what no control plane could run with."""
     _match(_NAME, settings.node_name, "--node-name", "a DNS subdomain such as node-1")
     _check_address(settings.advertise_address)
-    services = _network(settings.service_cidr, "--service-cidr", most=108, least4=12)
-    pods = _network(settings.pod_cidr, "--pod-cidr", most=64, least4=0)
-    if services.version == pods.version and services.overlaps(pods):
-        raise SettingsError(f"--pod-cidr: {pods} overlaps --service-cidr {services}")
-    if services.version != ipaddress.ip_address(settings.advertise_address).version:
-        raise SettingsError(f"--service-cidr: {services} is not of the family of {settings.advertise_address}")
+    services = _networks(settings.service_cidr, "--service-cidr", {4: (12, 24), 6: (108, 112)})
+    pods = _networks(settings.pod_cidr, "--pod-cidr", {4: (0, 24), 6: (48, 64)})
+    for one, other in ((one, other) for one in services for other in pods if one.version == other.version):
+        if one.overlaps(other):
+            raise SettingsError(f"--pod-cidr: {other} overlaps --service-cidr {one}")
+    if services[0].version != ipaddress.ip_address(settings.advertise_address).version:
+        raise SettingsError(f"--service-cidr: {services[0]} is not of the family of {settings.advertise_address}")
+    if {one.version for one in services} != {one.version for one in pods}:
+        raise SettingsError(f"--pod-cidr: {settings.pod_cidr} is not of the families of {settings.service_cidr}")
     _match(_NAME, settings.dns_domain, "--dns-domain", "a DNS subdomain such as cluster.local")
     version = _VERSION.match(settings.kubernetes_version)
     if version is None or not _MINORS[0] <= int(version[1]) <= _MINORS[1]:
@@ -184,16 +189,19 @@ def _check_address(text: str) -> None:
         raise SettingsError(f"--advertise-address: {text} is not an address that other machines could reach")
 
 
-def _network(text: str, option: str, *, most: int, least4: int) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """`least4` and `most`: the shortest prefix of an IPv4 and of an IPv6 network (the API server's own bounds)."""
+def _networks(text: str, option: str, bounds: Mapping[int, tuple[int, int]]) -> tuple[_Network, ...]:
+    """One, or one of each family; `bounds`: the shortest and longest prefix by family (the programs' own)."""
     try:
-        network = ipaddress.ip_network(text)
+        networks = tuple(map(ipaddress.ip_network, text.split(",")))
     except ValueError as error:
         raise SettingsError(f"{option}: {error}") from None
-    shortest, longest = (least4, 24) if network.version == 4 else (most if most > 64 else 0, 112 if most > 64 else 64)
-    if not shortest <= network.prefixlen <= longest:
-        raise SettingsError(f"{option}: the prefix of {text} must be from /{shortest} to /{longest}")
-    return network
+    if len({one.version for one in networks}) != len(networks):
+        raise SettingsError(f"{option}: {text} has two networks of one family")
+    for one in networks:
+        shortest, longest = bounds[one.version]
+        if not shortest <= one.prefixlen <= longest:
+            raise SettingsError(f"{option}: the prefix of {one} must be from /{shortest} to /{longest}")
+    return networks
 
 
 def _is_address(text: str) -> bool:

@@ -76,11 +76,24 @@ def test_images_as_asked() -> None:
 
 
 def test_an_ipv6_control_plane() -> None:
-    settings = dataclasses.replace(SETTINGS, advertise_address="2001:db8::1", service_cidr="fd00:1::/112")
+    settings = dataclasses.replace(
+        SETTINGS, advertise_address="2001:db8::1", service_cidr="fd00:1::/112", pod_cidr="fd00:2::/56"
+    )
     check_settings(settings)
     etcd = _flags(_pods(settings)["etcd"])
     assert etcd["listen-client-urls"] == "https://[::1]:2379,https://[2001:db8::1]:2379"
     assert settings.first_service_ip == "fd00:1::1"
+
+
+def test_a_control_plane_of_both_families() -> None:
+    services, pods = "10.96.0.0/12,fd00:1::/112", "10.244.0.0/16,fd00:2::/56"
+    settings = dataclasses.replace(SETTINGS, service_cidr=services, pod_cidr=pods)
+    check_settings(settings)
+    made = _pods(settings)
+    assert _flags(made["kube-apiserver"])["service-cluster-ip-range"] == services
+    controllers = _flags(made["kube-controller-manager"])
+    assert (controllers["service-cluster-ip-range"], controllers["cluster-cidr"]) == (services, pods)
+    assert settings.first_service_ip == "10.96.0.1"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +106,10 @@ def test_an_ipv6_control_plane() -> None:
         ({"service_cidr": "10.0.0.0/8"}, "--service-cidr"),
         ({"service_cidr": "fd00:1::/112"}, "--service-cidr"),
         ({"pod_cidr": "10.100.0.0/16"}, "--pod-cidr"),
+        ({"service_cidr": "10.96.0.0/12,10.112.0.0/12"}, "--service-cidr"),
+        ({"service_cidr": "10.96.0.0/12,fd00:1::/112"}, "--pod-cidr"),
+        ({"service_cidr": "10.96.0.0/12,fd00:1::/64"}, "--service-cidr"),
+        ({"pod_cidr": "10.244.0.0/16,fd00:2::/32"}, "--pod-cidr"),
         ({"dns_domain": ".local"}, "--dns-domain"),
         ({"kubernetes_version": "1.36.3"}, "--kubernetes-version"),
         ({"kubernetes_version": "v1.20.0"}, "--kubernetes-version"),
