@@ -16,6 +16,7 @@ from cli.failure import FAILED, Failure
 from cli.output import format_option, print_table, print_value
 from cli.preflight import Finding, Places, host_findings
 from cli.target import DEFAULT_POD_LOGS_DIR, Target, pass_target
+from control_plane.settings import DEFAULT_KUBERNETES_DIR
 
 _DIRECTORY = click.Path(path_type=Path)
 
@@ -34,6 +35,14 @@ _DIRECTORY = click.Path(path_type=Path)
 @click.option(
     "--cni-bin-dir", type=_DIRECTORY, multiple=True, default=("/opt/cni/bin", "/usr/lib/cni"), show_default=True
 )
+@click.option(
+    "--kubernetes-dir",
+    type=_DIRECTORY,
+    default=DEFAULT_KUBERNETES_DIR,
+    envvar="LONGSHORE_KUBERNETES_DIR",
+    show_default=True,
+    help="Directory of a control plane's certificates.",
+)
 @format_option("table", "json", "yaml")
 @pass_target
 @click.pass_context
@@ -44,9 +53,11 @@ def check(
     config_dir: Path,
     cni_conf_dir: Path,
     cni_bin_dir: tuple[Path, ...],
+    kubernetes_dir: Path,
     output: str,
 ) -> None:
     """Check whether this machine is fit to be a node, and say how to repair what is not."""
+    from cli.preflight_certificates import certificate_findings
     from cli.preflight_machine import Machine, machine_findings
     from cli.preflight_runtime import runtime_findings
     from cli.preflight_systemd import systemd_findings
@@ -69,6 +80,7 @@ def check(
     if places.systemd.is_dir():
         findings += systemd_findings(agent_config or {})
     findings += runtime_findings(endpoint, driver)
+    findings += certificate_findings(target, kubernetes_dir)
     if output == "table":
         print_table(("CHECK", "RESULT", "DETAILS"), [_row(one) for one in findings])
     else:

@@ -18,6 +18,7 @@ from cli.cluster import SOON, Cluster, ClusterOptions, all_states, cluster_optio
 from cli.etcd import etcd
 from cli.failure import FAILED, NOT_FOUND, Failure
 from cli.output import format_option, print_table, print_value
+from cli.renewal import restart, still_to_start
 from cli.target import Target, pass_target
 from cli.token import token
 from cli.upgrade import upgrade
@@ -78,13 +79,14 @@ def show(context: click.Context, options: ClusterOptions, output: str) -> None:
 
 @certs.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--restart", "starts_again", is_flag=True, help="Also start again who reads a renewed one only then.")
 @pass_options
 @shows_failures
-def renew(options: ClusterOptions, names: tuple[str, ...]) -> None:
+def renew(options: ClusterOptions, names: tuple[str, ...], starts_again: bool) -> None:
     """Issue certificates anew, for a year; without a NAME all but the authorities.
 
     NAME is as `certs show` has it: apiserver, etcd/server, admin.conf. Keys stay. API server and etcd read theirs again
-    by themselves; controller manager, scheduler, agent and proxy when they start.
+    by themselves; controller manager, scheduler, agent and proxy when they start. The pods of this node run on.
     """
     cluster = options.open()
     known = [one.file for one in certificates(cluster.settings)]
@@ -96,6 +98,8 @@ def renew(options: ClusterOptions, names: tuple[str, ...]) -> None:
     wanted = names or tuple(known)
     print_made(cluster.pki.renew(cluster.settings, wanted))
     print_made(cluster.kubeconfigs.renew(cluster.settings, wanted))
+    for line in restart(cluster, options.target, wanted) if starts_again else still_to_start(wanted):
+        click.echo(line)
 
 
 @control_plane.command()

@@ -92,6 +92,19 @@ def test_a_renewed_certificate_is_served_without_a_restart(plane: StaticPlane) -
     assert plane.pod_process("kube-apiserver") == running
 
 
+def test_who_reads_a_certificate_only_at_its_start_is_started_again(plane: StaticPlane) -> None:
+    old = {name: plane.pod_process(name) for name in COMPONENTS}
+    assert "kube-scheduler: starts again" in plane.phase("certs", "renew", "scheduler.conf", "--restart")
+
+    def started() -> bool:
+        return plane.pod_process("kube-scheduler") not in (old["kube-scheduler"], (0, 0))
+
+    plane.until(started, "another scheduler")
+    assert {name: plane.pod_process(name) for name in COMPONENTS if name != "kube-scheduler"} == {
+        name: process for name, process in old.items() if name != "kube-scheduler"
+    }
+
+
 @pytest.fixture(scope="module")
 def workers(plane: StaticPlane) -> Iterator[list[Worker]]:
     with contextlib.ExitStack() as stack:
