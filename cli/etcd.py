@@ -110,7 +110,6 @@ def restore(options: ClusterOptions, file: Path, force: bool, timeout_s: int) ->
             raise Failure(f"cannot restore {file}: etcd has data in {cluster.places.etcd_data}; {fix}")
         if not target.agent_status():
             raise Failure(f"cannot restore {file}: the agent does not run, and etcdutl is run by it", UNREACHABLE)
-        cluster.remember(any_release=True)
         wait = Waiter(target, cluster.settings.node_name, time.monotonic() + timeout_s)
         try:
             kept = _make_data(cluster, work, file, wait)
@@ -125,15 +124,19 @@ def restore(options: ClusterOptions, file: Path, force: bool, timeout_s: int) ->
 
 def _make_data(cluster: Cluster, work: Restore, file: Path, wait: Waiter) -> Path | None:
     """Where the data are kept that were there.  Raises Failure, ControlPlaneError."""
-    work.put_manifests_aside()
     work.end()
-    wait("the control plane's pods to be gone", lambda pods: not pods)
+    work.put_manifests_aside(COMPONENTS[1:])
+    wait("the API server and its clients to be gone", lambda pods: not pods.keys() - {ETCD})  # quick while it has etcd
+    work.put_manifests_aside(COMPONENTS)
+    wait("etcd to be gone", lambda pods: not pods)
     for line in port_obstacles(listening(), runs_ours=False):
         if f" of {ETCD}:" in line:
             raise Failure(f"cannot restore {file}: {line}")
     work.begin(cluster.settings, file)
     wait("etcdutl to make the data", _is_made)
-    return work.put_in_place()
+    kept = work.put_in_place()
+    cluster.remember(any_release=True)  # not before: they may not be the cluster's
+    return kept
 
 
 @contextlib.contextmanager

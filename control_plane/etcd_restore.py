@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from control_plane.errors import ControlPlaneError
@@ -81,12 +81,12 @@ class Restore:
         """Whether manifests wait to be put back."""
         return self._aside.is_dir()
 
-    def put_manifests_aside(self) -> None:
-        """The agent ends the control plane's pods."""
+    def put_manifests_aside(self, components: Collection[str]) -> None:
+        """The agent ends these pods."""
         with _errors("put the manifests aside"):
             self._aside.mkdir(mode=0o700, exist_ok=True)
             note_waiting(self._places, self._files.record)
-            for path in self._manifests(self._places.manifest_dir):
+            for path in self._manifests(self._places.manifest_dir, components):
                 write_atomic(self._aside / path.name, path.read_bytes(), 0o600)
                 remove_durably(path)
 
@@ -95,7 +95,7 @@ class Restore:
         if not self._places.etcd_data.exists():
             return
         with _errors("put the manifests back"):
-            for path in self._manifests(self._aside) if self.was_cut_off else ():
+            for path in self._manifests(self._aside, COMPONENTS) if self.was_cut_off else ():
                 write_atomic(self._places.manifest_dir / path.name, path.read_bytes(), 0o600)
                 remove_durably(path)
             if self.was_cut_off:
@@ -135,9 +135,8 @@ class Restore:
             shutil.rmtree(made)
         return kept
 
-    def _manifests(self, directory: Path) -> list[Path]:
-        """API server last to go and first to be back: it does no harm without etcd."""
-        places = [directory / self._places.manifest(component).name for component in COMPONENTS]
+    def _manifests(self, directory: Path, components: Collection[str]) -> list[Path]:
+        places = [directory / self._places.manifest(component).name for component in components]
         return [path for path in places if path.is_file()]
 
 
