@@ -6,6 +6,7 @@ the API server knows the node's pod CIDR.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,13 +43,20 @@ class Watcher:
         self._said = ""
 
     def api_server(self) -> None:
-        """Until /readyz says ok. Raises Failure."""
+        """Until /readyz says ok, here and at the endpoint. Raises Failure."""
 
         def problem() -> str:
-            answer = self._ask("/readyz")
+            answer = self._ask_local("/readyz")
             return "" if answer == b"ok" else self._waiting_pods()
 
         self._until(problem, "the API server")
+        settings = self._cluster.settings
+        if settings.server != settings.local_server:
+
+            def unreached() -> str:
+                return "" if self._ask("/readyz") == b"ok" else "no API server answers there"
+
+            self._until(unreached, f"the endpoint {settings.control_plane_endpoint}")
 
     def node(self, cni_conf: Path) -> None:
         """Until the Node is Ready; writes the pod network on the way where there is none. Raises Failure."""
@@ -85,6 +93,13 @@ class Watcher:
 
     def _ask(self, path: str) -> bytes | None:
         return api.look(api.access(self._kubeconfig), path) if self._kubeconfig.exists() else None
+
+    def _ask_local(self, path: str) -> bytes | None:
+        """Of this machine's API server, whoever else may stand behind the endpoint."""
+        if not self._kubeconfig.exists():
+            return None
+        here = (self._cluster.settings.local_server,)
+        return api.look(dataclasses.replace(api.access(self._kubeconfig), servers=here), path)
 
     def _waiting_pods(self) -> str:
         """What the agent says of the static pods."""

@@ -71,6 +71,7 @@ _OPTIONS = (
     _remembered("image_repository", "Where the images come from."),
     _remembered("etcd_image", "The whole name of etcd's image.", default="IMAGE_REPOSITORY/etcd:3.6.8-0"),
     node_ip_option,
+    _remembered("control_plane_endpoint", "HOST:PORT of all API servers together.", default="none"),
     click.option("--cert-san", "cert_sans", multiple=True, help="One more name or address of the API server."),
     click.option("--etcd-dir", type=_PATH, help=f"Directory of etcd's data.  [default: {DEFAULT_ETCD_DIR}]"),
     kubernetes_dir_option,
@@ -93,6 +94,10 @@ class Cluster:
     files: Files
     pki: Pki
     kubeconfigs: Kubeconfigs
+
+    def with_settings(self, **changed: Any) -> Cluster:
+        """The same with other settings."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changed))
 
     def remember(self, *, any_release: bool = False) -> None:
         """The settings are from now on those of the cluster. Raises ControlPlaneError, also for a release that may not

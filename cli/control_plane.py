@@ -7,23 +7,24 @@ kubernetes directory and the manifest directory; prints what was made.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from cli.ages import short_duration
-from cli.cluster import SOON, Cluster, ClusterOptions, all_states, cluster_options, pass_options, shows_failures
+from cli.cluster import SOON, ClusterOptions, all_states, cluster_options, pass_options, shows_failures
+from cli.control_plane_output import print_made, print_manifests
 from cli.etcd import etcd
 from cli.failure import FAILED, NOT_FOUND, Failure
+from cli.load_balancer import load_balancer
 from cli.output import format_option, print_table, print_value
 from cli.renewal import restart, still_to_start
+from cli.share import upload_certs
 from cli.target import Target, pass_target
 from cli.token import token
 from cli.upgrade import upgrade
 from control_plane.certificates import certificates, users
-from control_plane.manifest_files import write_manifests
 from control_plane.pki import CertificateState
 
 HEADER = ("CERTIFICATE", "EXPIRES", "LEFT", "AUTHORITY", "PROBLEM")
@@ -44,6 +45,8 @@ def control_plane(context: click.Context, target: Target, /, **values: Any) -> N
 control_plane.add_command(etcd)
 control_plane.add_command(token)
 control_plane.add_command(upgrade)
+control_plane.add_command(upload_certs)
+control_plane.add_command(load_balancer)
 
 
 @control_plane.group(invoke_without_command=True)
@@ -126,20 +129,6 @@ def manifests(options: ClusterOptions) -> None:
     cluster = options.open()
     cluster.remember()
     print_manifests(cluster)
-
-
-def print_manifests(cluster: Cluster) -> None:
-    """Write them, and say so. Raises ControlPlaneError."""
-    written = write_manifests(cluster.settings, cluster.places, cluster.files)
-    print_made(written.files)
-    for path in written.edited:
-        click.echo(f"{path}: stays as it was edited; remove it and run this again to have it made anew")
-
-
-def print_made(paths: Iterable[Path]) -> None:
-    """A line a file."""
-    for path in paths:
-        click.echo(f"made {path}")
 
 
 def _print_states(states: Sequence[CertificateState], output: str) -> None:

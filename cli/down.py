@@ -16,6 +16,7 @@ import click
 
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, kubernetes_dir_option, open_cluster, shows_failures
+from cli.etcd_members import leave
 from cli.failure import Failure
 from cli.preflight_cluster import port_obstacles
 from cli.preflight_machine import listening
@@ -26,7 +27,7 @@ from cli.up import unit_dir_option
 from control_plane.etcd_restore import note_waiting
 from control_plane.network import BRIDGE, FILE_NAME, LEASES
 from control_plane.removal import remove_all, remove_file
-from control_plane.settings import COMPONENTS
+from control_plane.settings import COMPONENTS, ETCD
 from cri_client.errors import CriError
 
 _EVERY_S = 0.5
@@ -80,6 +81,8 @@ def _take_away(cluster: Cluster, target: Target, unit_dir: Path, deadline_s: flo
     has_network = LEASES in record.made
     if has_network:
         _until(partial(_network_users, sandboxes, but_api=True), deadline_s)
+    if cluster.places.manifest(ETCD) in record.made and (left := leave(cluster)):
+        click.echo(left)
     _alone_again(cluster, unit_dir)
     _end_pods(cluster, target, sandboxes, deadline_s)
     if has_network:

@@ -20,6 +20,7 @@ import click
 
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
+from cli.etcd_members import members
 from cli.failure import FAILED, UNREACHABLE, Failure
 from cli.output import check_replaceable, format_option, print_table, print_value
 from cli.preflight_cluster import port_obstacles
@@ -43,6 +44,9 @@ HEADER = ("REVISION", "KEYS", "SIZE", "ETCD", "THIS CLUSTER", "SHA-256")
 @click.group()
 def etcd() -> None:
     """The cluster's state, which etcd keeps."""
+
+
+etcd.add_command(members)
 
 
 @etcd.group()

@@ -8,33 +8,28 @@ https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrappin
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
-from cli import api
 from cli.backups.places import read_raw_config
-from cli.bring_up import Watcher, not_ready
+from cli.bring_up import Watcher
 from cli.cluster import Cluster, kubernetes_dir_option, node_ip_option, open_cluster, shows_failures
-from cli.control_plane import print_made
+from cli.control_plane_output import print_made
+from cli.discovery import Discovered, credentials, discover, refuse_taken_name, urls
 from cli.failure import Failure
+from cli.join_control_plane import join_control_plane
 from cli.target import Target, pass_target
 from cli.units import AGENT, PROXY, booted_by_systemd, drop_ins, join_lines, proxy_config, proxy_file, start
 from cli.up import cni_dir_option, config_dir_option, timeout_option, unit_dir_option
-from control_plane.bootstrap import CLUSTER_INFO, UnsignedError, authority_pin, check_cluster_info, parse_token
+from control_plane.bootstrap import authority_pin
 from control_plane.errors import ControlPlaneError
 from control_plane.files import PUBLIC, Content
 from control_plane.kubeconfigs import read_cluster, user_kubeconfig
 from control_plane.removal import remove_file
-from control_plane.x509 import MaterialError, day, parse_certificate, time_problem
-from kube_client.config import ApiConfig, ConfigError, Material
-from kube_client.kubeconfig import server_urls
-
-_EVERY_S, _SIGNED_S = 1.0, 15.0
+from control_plane.x509 import MaterialError, parse_certificate, time_problem
 
 
 @click.command()
@@ -48,6 +43,12 @@ _EVERY_S, _SIGNED_S = 1.0, 15.0
 @click.option(
     "--discovery-token-unsafe-skip-ca-verification", "unsafe", is_flag=True, help="Believe whoever knows the token."
 )
+@click.option("--control-plane", is_flag=True, help="As one more control plane; see upload-certs.")
+@click.option(
+    "--certificate-key", envvar="LONGSHORE_CERTIFICATE_KEY", show_envvar=True, help="With --control-plane: as printed."
+)
+@click.option("--advertise-address", help="With --control-plane: where others reach this machine's API server.")
+@click.option("--etcd-dir", type=click.Path(path_type=Path), help="With --control-plane: directory of etcd's data.")
 @click.option("--node-name", help="This node's name.  [default: as the agent says, else the host's]")
 @node_ip_option
 @kubernetes_dir_option
@@ -63,6 +64,10 @@ def join(
     token: str | None,
     pins: tuple[str, ...],
     unsafe: bool,
+    control_plane: bool,
+    certificate_key: str | None,
+    advertise_address: str | None,
+    etcd_dir: Path | None,
     node_name: str | None,
     node_ip: str | None,
     kubernetes_dir: Path,
@@ -75,8 +80,23 @@ def join(
 
     The token proves the cluster to this machine and this machine to the cluster; the agent then asks for a certificate
     of its own and renews it. A second run changes nothing and needs no token. `longshore down` makes the machine a node
-    by itself again; delete its Node with kubectl.
+    by itself again; delete its Node with kubectl. Of several SERVERs, separated by commas, agent and proxy use the one
+    that answers.
+
+    With --control-plane, and the command that longshore control-plane upload-certs has printed, it becomes one more
+    control plane of the cluster, with a member of etcd. Cut off in the middle, run it again.
     """
+    if control_plane:
+        own = {"kubernetes_dir": kubernetes_dir, "node_name": node_name, "node_ip": node_ip}
+        options = {**own, "advertise_address": advertise_address, "etcd_dir": etcd_dir}
+        trusted, directories = bool(pins) or unsafe, (config_dir, unit_dir, cni_conf_dir)
+        join_control_plane(
+            target, server, token, certificate_key, options,
+            pins=pins, trusted=trusted, directories=directories, timeout_s=timeout_s,
+        )  # fmt: skip
+        return
+    if certificate_key or advertise_address or etcd_dir:
+        raise click.UsageError("say --control-plane beside --certificate-key, --advertise-address and --etcd-dir")
     cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name, "node_ip": node_ip})
     _refuse(cluster)
     if cluster.places.kubeconfig("kubelet").exists():
@@ -84,9 +104,9 @@ def join(
     deadline_s = time.monotonic() + timeout_s
     joins = not _has_joined(cluster)
     if joins:
-        token = _credentials(token, trusted=bool(pins) or unsafe)
-        text = _discover(server, token, deadline_s)
-        print_made(_write(cluster, text, token, pins, config_dir))
+        token = credentials(token, trusted=bool(pins) or unsafe)
+        found = discover(server, token, pins, cluster.pki.now, deadline_s)
+        print_made(_write(cluster, found, token, config_dir))
         cluster.remember()
     commands = join_lines(cluster.places, config_dir, cluster.settings.node_name, cluster.settings.node_ip)
     if booted_by_systemd():
@@ -120,7 +140,7 @@ def _check_same_cluster(cluster: Cluster, server: str, pins: tuple[str, ...]) ->
         pin = authority_pin(parse_certificate(ca))
     except MaterialError as error:
         raise ControlPlaneError(f"cannot join: {path} {error}; longshore down first") from None
-    if pin in pins if pins else present in _urls(server):
+    if pin in pins if pins else set(present.split(",")) & set(urls(server)):
         return
     raise ControlPlaneError(
         f"cannot join: this machine is a node of {present} already, whose authority is {pin}; longshore down first"
@@ -137,68 +157,10 @@ def _has_joined(cluster: Cluster) -> bool:
     return good and cluster.places.kubeconfig("kubelet").exists()
 
 
-def _credentials(token: str | None, *, trusted: bool) -> str:
-    """The token, if what only the first run needs was said. Raises ControlPlaneError, UsageError."""
-    if not token:
-        raise click.UsageError("say --token: this machine has not joined yet")
-    parse_token(token)
-    if not trusted:
-        raise click.UsageError("say --discovery-token-ca-cert-hash, or --discovery-token-unsafe-skip-ca-verification")
-    return token
-
-
-def _refuse_taken_name(joining: ApiConfig, name: str) -> None:
-    """As kubeadm: two agents of one name would write one Node. A cluster that does not let us look is not asked again.
-
-    Raises ControlPlaneError.
-    """
-    node = json.loads(api.look(joining, f"/api/v1/nodes/{quote(name, safe='')}") or b"{}")
-    if node and not not_ready(node):
-        fix = f"kubectl delete node {name}, or say another --node-name"
-        raise ControlPlaneError(f"cannot join: the cluster has a node {name} already, and it is Ready; {fix}")
-
-
-def _urls(server: str) -> tuple[str, ...]:
-    """Raises Failure."""
-    try:
-        return server_urls(server, "SERVER")
-    except ConfigError as error:
-        raise Failure(str(error)) from None
-
-
-def _discover(server: str, token: str, deadline_s: float) -> str:
-    """The cluster's own kubeconfig without a user, proved by the token. Raises Failure, ControlPlaneError."""
-    anybody = ApiConfig(servers=_urls(server), insecure=True)
-    deadline_s = min(deadline_s, time.monotonic() + _SIGNED_S)
-    while True:
-        try:
-            found = json.loads(api.get(anybody, CLUSTER_INFO))
-            return check_cluster_info(found.get("data") or {}, token)
-        except (Failure, UnsignedError):
-            # A new token is signed with in a moment, and a server that has just begun may not answer yet.
-            if time.monotonic() > deadline_s:
-                raise
-        time.sleep(_EVERY_S)
-
-
-def _write(cluster: Cluster, text: str, token: str, pins: tuple[str, ...], config_dir: Path) -> tuple[Path, ...]:
+def _write(cluster: Cluster, found: Discovered, token: str, config_dir: Path) -> tuple[Path, ...]:
     """Everything but the drop-ins; what was made. Raises ControlPlaneError."""
-    try:
-        server, ca = read_cluster(text.encode())
-        authority = parse_certificate(ca)
-        pin = authority_pin(authority)
-    except MaterialError as error:
-        raise ControlPlaneError(f"cannot join: what the cluster says of itself {error}") from None
-    if pins and pin not in pins:
-        raise ControlPlaneError(f"cannot join: the authority of {server} is {pin}, not {', '.join(pins)}")
-    if problem := time_problem(authority, cluster.pki.now):
-        clock = f"this machine's clock says {day(cluster.pki.now)} (timedatectl set-ntp true)"
-        raise ControlPlaneError(f"cannot join: the authority of {server} {problem}; {clock}")
-    answer = api.get(ApiConfig(servers=(server,), ca=Material("cluster-info", data=ca)), CLUSTER_INFO)
-    if check_cluster_info(json.loads(answer).get("data") or {}, token) != text:
-        raise ControlPlaneError(f"cannot join: {server} has another authority than it said before it was asked by it")
-    joining = ApiConfig(servers=(server,), ca=Material("cluster-info", data=ca), token=token)
-    _refuse_taken_name(joining, cluster.settings.node_name)
+    server, ca = found.server, found.ca
+    refuse_taken_name(found.access(token), cluster.settings.node_name)
     places = cluster.places
     current = str(places.kubelet_certificate)
     own = {"client-certificate": current, "client-key": current}

@@ -50,11 +50,7 @@ def token(context: click.Context, options: ClusterOptions, ttl: str) -> None:
         valid = datetime.timedelta(seconds=parse_duration(ttl))
     except ValueError as error:
         raise Failure(f"cannot make a token: --ttl: {error}") from None
-    made = ".".join("".join(secrets.choice(_LETTERS) for _ in range(length)) for length in (6, 16))
-    secret = token_secret(made, datetime.datetime.now(datetime.UTC) + valid)
-    api.apply(_admin(cluster), token_path(parse_token(made)[0]), secret)
-    pin = authority_pin(cluster.pki.authority().certificate)
-    click.echo(f"longshore join {cluster.settings.server} --token {made} --discovery-token-ca-cert-hash {pin}")
+    click.echo(join_command(cluster, make_token(cluster, valid)[0]))
 
 
 @token.command("list")
@@ -88,6 +84,21 @@ def delete(options: ClusterOptions, tokens: tuple[str, ...]) -> None:
                 raise
             raise Failure(f"cannot delete token {name}: there is none of that name", NOT_FOUND) from None
         click.echo(f"token {name} deleted")
+
+
+def make_token(cluster: Cluster, valid: datetime.timedelta) -> tuple[str, api.Json]:
+    """A token and its Secret as the API server has it.  Raises Failure."""
+    made = ".".join("".join(secrets.choice(_LETTERS) for _ in range(length)) for length in (6, 16))
+    secret = token_secret(made, datetime.datetime.now(datetime.UTC) + valid)
+    path = token_path(parse_token(made)[0])
+    api.apply(_admin(cluster), path, secret)
+    return made, json.loads(api.get(_admin(cluster), path))
+
+
+def join_command(cluster: Cluster, made: str) -> str:
+    """For another machine, with this token.  Raises ControlPlaneError."""
+    pin = authority_pin(cluster.pki.authority().certificate)
+    return f"longshore join {cluster.settings.server} --token {made} --discovery-token-ca-cert-hash {pin}"
 
 
 def _admin(cluster: Cluster) -> ApiConfig:

@@ -17,13 +17,15 @@ from cli import api
 from cli.backups.places import DEFAULT_CONFIG_DIR, read_raw_config
 from cli.bring_up import Watcher
 from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
-from cli.control_plane import print_made, print_manifests
+from cli.control_plane_output import print_made, print_manifests
+from cli.etcd_members import announce, promote
 from cli.failure import Failure
 from cli.preflight_cluster import obstacles
 from cli.target import Target, pass_target
 from cli.units import booted_by_systemd, command_lines, drop_ins, proxy_config, proxy_file, start
 from control_plane.bootstrap import joining_objects
 from control_plane.kubeconfigs import anonymous_kubeconfig
+from control_plane.settings import ETCD, JOINING
 from control_plane.x509 import certificate_pem
 
 _DIRECTORY = click.Path(path_type=Path)
@@ -85,21 +87,50 @@ def up(
     cluster = open_cluster(target, values)
     if found := list(obstacles(cluster, config_dir, os.geteuid())):
         raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
+    if lacks_certificates(cluster):
+        raise Failure("cannot bring the control plane up: longshore join --control-plane was cut off; give it again")
     deadline_s = time.monotonic() + timeout_s
     cluster.remember()
+    bring_up(cluster, target, config_dir, unit_dir, cni_conf_dir, deadline_s)
+
+
+def bring_up(
+    cluster: Cluster, target: Target, config_dir: Path, unit_dir: Path, cni_conf_dir: Path, deadline_s: float
+) -> None:
+    """Everything, where it is missing; `deadline_s` on the monotonic clock.  Raises Failure, ControlPlaneError."""
+    joins = bool(cluster.settings.etcd_cluster)
     click.echo("certificates")
     print_made(cluster.pki.ensure(cluster.settings))
     click.echo("kubeconfigs")
     print_made(cluster.kubeconfigs.ensure(cluster.settings))
-    click.echo("static pods")
-    print_manifests(cluster)
+    if not joins:
+        click.echo("static pods")
+        print_manifests(cluster)
     if not _start_daemons(cluster, target, config_dir, unit_dir):
         return
+    if joins:
+        cluster = _join_etcd(cluster, deadline_s)
     watcher = Watcher(cluster, target, deadline_s)
     watcher.api_server()
     let_others_join(cluster)
     watcher.node(cni_conf_dir)
     click.echo(f"kubectl --kubeconfig {cluster.places.kubeconfig('admin')} get nodes")
+
+
+def lacks_certificates(cluster: Cluster) -> bool:
+    """Whether it is to join others, and has not taken over what they share."""
+    return cluster.settings.etcd_cluster == JOINING and not cluster.places.kubeconfig("admin").exists()
+
+
+def _join_etcd(cluster: Cluster, deadline_s: float) -> Cluster:
+    """Beside others: they know of it before it starts, and the API server follows once it votes."""
+    if not cluster.places.etcd_data.exists():
+        cluster = announce(cluster, deadline_s)
+    click.echo("static pods")
+    print_manifests(cluster, {ETCD})
+    promote(cluster, deadline_s)
+    print_manifests(cluster)
+    return cluster
 
 
 def let_others_join(cluster: Cluster) -> None:

@@ -28,9 +28,10 @@ TOKEN_SECRETS = "/api/v1/namespaces/kube-system/secrets"  # noqa: S105 - a path
 TOKEN_TYPE = "bootstrap.kubernetes.io/token"  # noqa: S105
 _USAGE = "usage-bootstrap-"
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})\Z")
-_JOINING = "system:bootstrappers:kubeadm:default-node-token"
+JOINING = "system:bootstrappers:kubeadm:default-node-token"
+"""The group of machines that join."""
 _LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.UTC)
-_RBAC = "rbac.authorization.k8s.io"
+RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def token_secret(token: str, expires: datetime.datetime) -> Json:
         "expiration": expires.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "usage-bootstrap-authentication": "true",
         "usage-bootstrap-signing": "true",
-        "auth-extra-groups": _JOINING,
+        "auth-extra-groups": JOINING,
         "description": "made by longshore control-plane token",
     }
     metadata = {"name": f"bootstrap-token-{identifier}", "namespace": "kube-system"}
@@ -103,28 +104,28 @@ def joining_objects(kubeconfig: str) -> dict[str, Json]:
     """Path -> object. `kubeconfig`: where the cluster is and its authority, for anybody to read."""
     csr = "system:certificates.k8s.io:certificatesigningrequests"
     bindings = {
-        "kubeadm:get-nodes": ("kubeadm:get-nodes", _JOINING),
-        "kubeadm:kubelet-bootstrap": ("system:node-bootstrapper", _JOINING),
-        "kubeadm:node-autoapprove-bootstrap": (f"{csr}:nodeclient", _JOINING),
+        "kubeadm:get-nodes": ("kubeadm:get-nodes", JOINING),
+        "kubeadm:kubelet-bootstrap": ("system:node-bootstrapper", JOINING),
+        "kubeadm:node-autoapprove-bootstrap": (f"{csr}:nodeclient", JOINING),
         "kubeadm:node-autoapprove-certificate-rotation": (f"{csr}:selfnodeclient", "system:nodes"),
         # A worker's proxy uses the certificate of its agent, and agents route to the pods of other Nodes.
         "longshore:node-proxier": ("system:node-proxier", "system:nodes"),
     }
-    found = {f"/apis/{_RBAC}/v1/clusterrolebindings/{name}": _binding(name, *who) for name, who in bindings.items()}
+    found = {f"/apis/{RBAC}/v1/clusterrolebindings/{name}": _binding(name, *who) for name, who in bindings.items()}
     # Who joins asks whether its name is taken.
     reads = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
     name = "kubeadm:get-nodes"
-    reader = {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": reads}
-    found[f"/apis/{_RBAC}/v1/clusterroles/{name}"] = reader
+    reader = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": reads}
+    found[f"/apis/{RBAC}/v1/clusterroles/{name}"] = reader
     name, rules = "kubeadm:bootstrap-signer-clusterinfo", {"apiGroups": [""], "resources": ["configmaps"]}
     public = {"name": name, "namespace": "kube-public"}
     rule = {**rules, "resourceNames": ["cluster-info"], "verbs": ["get"]}
-    role = {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": public, "rules": [rule]}
-    anybody = {"kind": "User", "apiGroup": _RBAC, "name": "system:anonymous"}
-    reference = {"kind": "Role", "apiGroup": _RBAC, "name": name}
-    binding = {"apiVersion": f"{_RBAC}/v1", "kind": "RoleBinding", "metadata": public}
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": public, "rules": [rule]}
+    anybody = {"kind": "User", "apiGroup": RBAC, "name": "system:anonymous"}
+    reference = {"kind": "Role", "apiGroup": RBAC, "name": name}
+    binding = {"apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": public}
     info = {"name": "cluster-info", "namespace": "kube-public"}
-    below = f"/apis/{_RBAC}/v1/namespaces/kube-public"
+    below = f"/apis/{RBAC}/v1/namespaces/kube-public"
     return {
         **found,
         f"{below}/roles/{name}": role,
@@ -161,9 +162,9 @@ def authority_pin(certificate: x509.Certificate) -> str:
 
 def _binding(name: str, role: str, group: str) -> Json:
     return {
-        "apiVersion": f"{_RBAC}/v1",
+        "apiVersion": f"{RBAC}/v1",
         "kind": "ClusterRoleBinding",
         "metadata": {"name": name},
-        "roleRef": {"kind": "ClusterRole", "apiGroup": _RBAC, "name": role},
-        "subjects": [{"kind": "Group", "apiGroup": _RBAC, "name": group}],
+        "roleRef": {"kind": "ClusterRole", "apiGroup": RBAC, "name": role},
+        "subjects": [{"kind": "Group", "apiGroup": RBAC, "name": group}],
     }

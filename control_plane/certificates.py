@@ -41,7 +41,8 @@ def certificates(settings: ClusterSettings) -> tuple[Certificate, ...]:
     domain = settings.dns_domain
     services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain}")
     # The API server is asked by its static pod's probe and by `kubectl` on this machine, by loopback too.
-    api = (node, *services, settings.first_service_ip, address, "localhost", settings.loopback, *settings.cert_sans)
+    own = (address, "localhost", settings.loopback, *filter(None, [settings.endpoint_host]))
+    api = (node, *services, settings.first_service_ip, *own, *settings.cert_sans)
     etcd = (node, "localhost", address, "127.0.0.1", "::1")
     return (
         Certificate("apiserver", CLUSTER_CA, Subject(name="kube-apiserver", addresses=api, client=False)),
@@ -54,6 +55,17 @@ def certificates(settings: ClusterSettings) -> tuple[Certificate, ...]:
         Certificate("etcd/healthcheck-client", _ETCD_CA, Subject(name="kube-etcd-healthcheck-client")),
         Certificate("apiserver-etcd-client", _ETCD_CA, Subject(name="kube-apiserver-etcd-client")),
     )
+
+
+def server_of(name: str, settings: ClusterSettings) -> str:
+    """Whom the kubeconfig asks: the parts of a control plane their own API server, as kubeadm's; its agent and proxy
+    the cluster's where that is away.
+    """
+    if name == "admin":
+        return settings.server
+    if name in ("kubelet", "proxy"):
+        return ",".join(dict.fromkeys((settings.local_server, settings.server)))
+    return settings.local_server
 
 
 def users(settings: ClusterSettings) -> dict[str, Subject]:

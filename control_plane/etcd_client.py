@@ -35,16 +35,24 @@ def save_snapshot(server: str, pki: Path, file: Path, check: Callable[[int], T])
         raise ControlPlaneError(f"cannot write {file}: {error.strerror}; nothing was changed") from None
 
 
-def snapshot_parts(server: str, pki: Path) -> Iterator[bytes]:
-    """The bytes of a snapshot as they come.  Raises ControlPlaneError."""
+def open_channel(server: str, pki: Path) -> Any:
+    """A gRPC channel, to be used in a `with` block; connects when it is used.  Raises ControlPlaneError."""
     import grpc  # late: 10 MB
 
     try:
         pair = [(pki / "etcd" / name).read_bytes() for name in ("ca.crt", f"{_NAME}.key", f"{_NAME}.crt")]
     except OSError as error:
         raise ControlPlaneError(f"cannot read {error.filename}: {error.strerror}") from None
+    options = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
+    return grpc.secure_channel(server, grpc.ssl_channel_credentials(*pair), options=options)
+
+
+def snapshot_parts(server: str, pki: Path) -> Iterator[bytes]:
+    """The bytes of a snapshot as they come.  Raises ControlPlaneError."""
+    import grpc  # late: 10 MB
+
     received = _received()
-    with grpc.secure_channel(server, grpc.ssl_channel_credentials(*pair)) as channel:
+    with open_channel(server, pki) as channel:
         call = channel.unary_stream(_SNAPSHOT, lambda _: b"", received.FromString)
         try:
             for answer in call(None, timeout=_SILENCE_S * 10):

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from control_plane.certificates import AUTHORITIES, CERTIFICATE_VALID, CLUSTER_CA, users
+from control_plane.certificates import AUTHORITIES, CERTIFICATE_VALID, CLUSTER_CA, server_of, users
 from control_plane.errors import ControlPlaneError
 from control_plane.files import Content, Files
 from control_plane.pki import COMMAND as CERTS
@@ -96,8 +96,8 @@ class Kubeconfigs:
     def _problem(self, name: str, parts: _Parts, settings: ClusterSettings, authority: Authority) -> str | None:
         if parse_certificate(parts.ca) != authority.certificate:
             return f"it trusts another authority than {self._places.pki}/ca.crt"
-        if parts.server != settings.server:
-            return f"it names the server {parts.server}, not {settings.server}"
+        if parts.server != server_of(name, settings):
+            return f"it names the server {parts.server}, not {server_of(name, settings)}"
         certificate, key = parse_certificate(parts.certificate), parse_key(parts.key)
         return problem_of(certificate, key, authority.certificate, users(settings)[name], self._pki.now)
 
@@ -109,7 +109,8 @@ class Kubeconfigs:
             pair = {"certificate": certificate_pem(certificate), "key": key_pem(key)}
             who = {f"client-{kind}-data": _base64(data) for kind, data in pair.items()}
             ca = certificate_pem(authority.certificate)
-            wanted[self._places.kubeconfig(name)] = Content(user_kubeconfig(settings.server, ca, subject.name, who))
+            server = server_of(name, settings)
+            wanted[self._places.kubeconfig(name)] = Content(user_kubeconfig(server, ca, subject.name, who))
         return self._files.write(wanted)
 
 

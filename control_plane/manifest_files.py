@@ -5,6 +5,7 @@ Before: the table `control_plane.manifests`. Next: the agent sees the files and 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from control_plane.errors import ControlPlaneError
 from control_plane.files import Content, Files
 from control_plane.manifests import MORE_TRUSTED, Json, manifests
-from control_plane.settings import ClusterSettings, Places
+from control_plane.settings import COMPONENTS, ETCD, JOINING, ClusterSettings, Places
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,23 @@ class Written:
     edited: tuple[Path, ...]
 
 
-def write_manifests(settings: ClusterSettings, places: Places, files: Files) -> Written:
-    """Make the four files so. Raises ControlPlaneError where one is somebody else's, or etcd waits for its data."""
+def write_manifests(
+    settings: ClusterSettings, places: Places, files: Files, only: Collection[str] = COMPONENTS
+) -> Written:
+    """Make the files of these components so. Raises ControlPlaneError where one is somebody else's, or etcd waits for
+    its data or for other members.
+    """
     if places.manifests_aside.exists():
         raise ControlPlaneError(f"cannot write the static pods: {waiting_problem(places)}")
+    if ETCD in only and settings.etcd_cluster == JOINING:
+        fix = "longshore up --control-plane goes on with that"
+        raise ControlPlaneError(f"cannot write {places.manifest(ETCD)}: etcd has not joined the others yet; {fix}")
     trusted = [path for path in MORE_TRUSTED if path.is_dir()]
     wanted: dict[Path, Content] = {}
     edited = []
     for component, pod in manifests(settings, places, trusted).items():
+        if component not in only:
+            continue
         path, content = places.manifest(component), Content(render_manifest(pod))
         files.check_free(path, content.data)
         there = files.read(path)

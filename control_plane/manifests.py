@@ -19,7 +19,6 @@ from control_plane.settings import (
     ETCD,
     ETCD_CLIENT_PORT,
     ETCD_METRICS_PORT,
-    ETCD_PEER_PORT,
     SCHEDULER,
     SCHEDULER_PORT,
     ClusterSettings,
@@ -129,7 +128,8 @@ def _probe(component: _Component, path: str, *, delay_s: int, period_s: int, fai
 
 def _etcd(settings: ClusterSettings, places: Places) -> _Component:
     client = url("https", settings.advertise_address, ETCD_CLIENT_PORT)
-    peer = url("https", settings.advertise_address, ETCD_PEER_PORT)
+    peer = settings.etcd_peer
+    joins = {"initial-cluster-state": "existing"} if settings.etcd_cluster else {}
     pki = places.pki / "etcd"
     return _Component(
         name=ETCD,
@@ -150,7 +150,8 @@ def _etcd(settings: ClusterSettings, places: Places) -> _Component:
             "data-dir": str(places.etcd_dir),
             "feature-gates": "InitialCorruptCheck=true",
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"{settings.node_name}={peer}",
+            "initial-cluster": settings.etcd_cluster or f"{settings.node_name}={peer}",
+            **joins,
             "key-file": str(pki / "server.key"),
             "listen-client-urls": f"{url('https', settings.loopback, ETCD_CLIENT_PORT)},{client}",
             "listen-metrics-urls": url("http", settings.loopback, ETCD_METRICS_PORT),
@@ -176,7 +177,9 @@ def _api_server(settings: ClusterSettings, places: Places, trusted: Sequence[Pat
         probe_scheme="HTTPS",
         requests={"cpu": "250m"},
         annotations={
-            "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": settings.server.removeprefix("https://")
+            "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": settings.local_server.removeprefix(
+                "https://"
+            )
         },
         mounts=(_Mount("k8s-certs", pki), *_trusted(trusted)),
         flags={

@@ -48,6 +48,10 @@ _REPOSITORY = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
 _IMAGE = re.compile(_REPOSITORY + r"(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?\Z", re.ASCII)
 
 
+JOINING = "joining"
+"""As `etcd_cluster`: this machine is to join others', and has not told them yet."""
+
+
 class SettingsError(ValueError):
     """A setting cannot be used; the text names its option."""
 
@@ -101,7 +105,7 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """The choices of a cluster; a field of this name is an option of the commands."""
+    """The choices of a cluster; but for the last a field is an option of that name."""
 
     node_name: str
     advertise_address: str
@@ -111,8 +115,11 @@ class ClusterSettings:
     kubernetes_version: str = "v1.36.3"
     image_repository: str = "registry.k8s.io"
     etcd_image: str = ""
+    control_plane_endpoint: str = ""
     cert_sans: tuple[str, ...] = ()
     node_ip: str = ""
+    etcd_cluster: str = ""
+    """As in --initial-cluster, where etcd has joined others; no option, but found."""
 
     @property
     def loopback(self) -> str:
@@ -121,8 +128,23 @@ class ClusterSettings:
 
     @property
     def server(self) -> str:
-        """The API server's URL."""
+        """The cluster's URL: the endpoint that all its API servers are behind, else the one of this machine."""
+        return f"https://{self.control_plane_endpoint}" if self.control_plane_endpoint else self.local_server
+
+    @property
+    def local_server(self) -> str:
+        """The URL of this machine's API server."""
         return url("https", self.advertise_address, API_SERVER_PORT)
+
+    @property
+    def etcd_peer(self) -> str:
+        """The URL by which other members of etcd reach this machine's."""
+        return url("https", self.advertise_address, ETCD_PEER_PORT)
+
+    @property
+    def endpoint_host(self) -> str:
+        """Of the endpoint, without brackets; "" where there is none."""
+        return self.control_plane_endpoint.rpartition(":")[0].strip("[]")
 
     @property
     def first_service_ip(self) -> str:
@@ -170,6 +192,8 @@ def check_settings(settings: ClusterSettings) -> None:
     for text in settings.node_ip.split(",") if settings.node_ip else ():
         if not _is_address(text):
             raise SettingsError(f"--node-ip: {text!r} is not an IP address")
+    if settings.control_plane_endpoint:
+        _check_endpoint(settings.control_plane_endpoint, settings.endpoint_host)
     for name in settings.cert_sans:
         if not _is_address(name):
             _match(_NAME, name, "--cert-san", "an IP address or a DNS name")
@@ -187,6 +211,14 @@ def _check_address(text: str) -> None:
         raise SettingsError(f"--advertise-address: {text!r} is not an IP address") from None
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
         raise SettingsError(f"--advertise-address: {text} is not an address that other machines could reach")
+
+
+def _check_endpoint(text: str, host: str) -> None:
+    port = text.rpartition(":")[2]
+    bracketed = text.startswith("[") and text[: -len(port)].endswith("]:")
+    good = (_is_address(host) and (":" in host) == bracketed) or (not bracketed and bool(_NAME.match(host)))
+    if not (good and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise SettingsError(f"--control-plane-endpoint: {text!r} is not HOST:PORT such as api.example.com:6443")
 
 
 def _networks(text: str, option: str, bounds: Mapping[int, tuple[int, int]]) -> tuple[_Network, ...]:

@@ -46,7 +46,7 @@ def main() -> int:
     if arguments.clean:
         before = noted_inventory()
         return 0 if before is None else _prove(console, before)
-    with _signals_interrupt():
+    with signals_interrupt():
         return _demo(console, arguments)
 
 
@@ -133,7 +133,7 @@ def _tell_how_to_look_around(console: Console, machine: DemoMachine, hints: tupl
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """SIGTERM and a closed terminal are Ctrl-C for us: the cleanup runs."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

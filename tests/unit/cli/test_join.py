@@ -99,7 +99,7 @@ def test_an_agent_that_has_not_joined_starts_again_to_read_the_token(
     begun: list[tuple[list[str], bool]] = []
     monkeypatch.setattr("cli.join.booted_by_systemd", lambda: True)
     monkeypatch.setattr("cli.join._has_joined", lambda _cluster: has_joined)
-    monkeypatch.setattr("cli.join._discover", lambda *_: "what the cluster says of itself")
+    monkeypatch.setattr("cli.join.discover", lambda *_: "what the cluster says of itself")
     monkeypatch.setattr("cli.join._write", lambda *_: ())  # the same token, noted before a crash
     monkeypatch.setattr("cli.join.start", start)
     options = ("--token=abcdef.0123456789abcdef", f"--discovery-token-ca-cert-hash={OTHER_PIN}")

@@ -1,0 +1,162 @@
+"""How this machine's etcd comes to the members of a cluster's, and leaves them; `longshore control-plane etcd members`.
+I/O: gRPC to etcd, the API server.
+
+Before: `cli.up.bring_up` has certificates and kubeconfigs, and the agent runs; or `longshore down` begins.  Next: the
+manifest of etcd comes or goes.  Every step may be cut off and done again: what etcd itself says is where the next run
+goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from cli import api
+from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
+from cli.failure import UNREACHABLE, Failure
+from cli.output import format_option, print_table, print_value
+from control_plane.errors import ControlPlaneError
+from control_plane.etcd_cluster import cluster_peers, initial_cluster, own_member, quorum_problem
+from control_plane.etcd_members import EtcdMembers, Member, answers, first_answer
+from control_plane.settings import ETCD, ETCD_CLIENT_PORT, JOINING, url
+
+T = TypeVar("T")
+_EVERY_S = 1.0
+_PODS = f"/api/v1/namespaces/kube-system/pods?labelSelector=component%3D{ETCD}"
+_CLIENTS = "kubeadm.kubernetes.io/etcd.advertise-client-urls"
+HEADER = ("ID", "NAME", "PEER", "STATE")
+
+
+@click.command()
+@format_option("table", "json", "yaml")
+@pass_options
+@shows_failures
+def members(options: ClusterOptions, output: str) -> None:
+    """Show who the members of etcd are: leader, follower, learner (which has no vote yet), or away."""
+    cluster = options.open()
+    rows = [_row(cluster, one) for one in _ask(cluster, EtcdMembers.members, _own_client(cluster))]
+    if output == "table":
+        print_table(HEADER, rows)
+    else:
+        print_value([dict(zip(("id", "name", "peer", "state"), row, strict=True)) for row in rows], output)
+
+
+def announce(cluster: Cluster, deadline_s: float) -> Cluster:
+    """Have etcd know this machine as a learner, before etcd starts here; the settings to start it with.
+
+    A member of this address that had data, and has none any more, is replaced: etcd must never see it without them.
+    Raises Failure.
+    """
+    peer, name = cluster.settings.etcd_peer, cluster.settings.node_name
+    servers = _others(cluster)
+
+    def add(etcd: EtcdMembers) -> tuple[Member, ...]:
+        found = etcd.members()
+        own = own_member(found, peer)
+        if own is not None and own.name:
+            etcd.remove(own)
+            own = None
+        return found if own is not None else etcd.add_learner(peer)
+
+    found = _until("etcd to take this machine", lambda: _ask(cluster, add, servers), deadline_s)
+    cluster = cluster.with_settings(etcd_cluster=initial_cluster(found, peer, name))
+    cluster.remember()
+    return cluster
+
+
+def promote(cluster: Cluster, deadline_s: float) -> None:
+    """Have this machine's etcd vote, as soon as it has what the others have.  Raises Failure."""
+    servers, peer = _others(cluster), cluster.settings.etcd_peer
+
+    def ask(etcd: EtcdMembers) -> tuple[Member, ...]:
+        found = etcd.members()
+        own = own_member(found, peer)
+        if own is None:
+            raise ControlPlaneError(f"it has no member at {peer}; longshore down, and join again")
+        return etcd.promote(own) if own.learner else found
+
+    _until("etcd to let this machine vote", lambda: _ask(cluster, ask, servers), deadline_s)
+
+
+def leave(cluster: Cluster) -> str:
+    """Take this machine's member out of etcd, unless it is the only one; what a person should know, or "".
+
+    Raises ControlPlaneError where the others could not work without it.
+    """
+    peer, pki = cluster.settings.etcd_peer, cluster.places.pki
+    servers = [*_own_client(cluster), *_peers_clients(cluster)]
+    try:
+        found = _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
+    except ControlPlaneError as error:
+        alone = not cluster.settings.etcd_cluster
+        return "" if alone else f"its member of etcd was not removed ({error}); etcdctl member remove does it"
+    own = own_member(found, peer)
+    others = [one for one in found if one != own]
+    if own is None or not others:
+        return ""
+    working = {one.identifier for one in others if one.clients and answers(one.clients[0], pki)}
+    if problem := quorum_problem(found, own, working):
+        raise ControlPlaneError(f"cannot take the control plane away: {problem}; nothing was removed")
+    clients = [one.clients[0] for one in others if one.identifier in working] or _own_client(cluster)
+    _ask(cluster, lambda etcd: etcd.remove(own), clients)
+    return ""
+
+
+def _row(cluster: Cluster, one: Member) -> tuple[str, ...]:
+    state = "learner" if one.learner else "away"
+    if one.clients and not one.learner:
+        try:
+            leader = first_answer(one.clients, cluster.places.pki, EtcdMembers.leader)
+            state = "leader" if leader == one.identifier else "follower" if leader else "away"
+        except ControlPlaneError:
+            pass
+    return (f"{one.identifier:x}", one.name, ",".join(one.peers), state)
+
+
+def _ask(cluster: Cluster, what: Callable[[EtcdMembers], T], servers: Sequence[str]) -> T:
+    """Of the first that answers.  Raises ControlPlaneError."""
+    found: T = first_answer(servers, cluster.places.pki, what)
+    return found
+
+
+def _own_client(cluster: Cluster) -> list[str]:
+    return [url("https", cluster.settings.loopback, ETCD_CLIENT_PORT)]
+
+
+def _others(cluster: Cluster) -> list[str]:
+    """Where other members serve clients: as this machine remembers, else as their pods say.  Raises Failure."""
+    if remembered := _peers_clients(cluster):
+        return remembered
+    pods = json.loads(api.get(api.access(cluster.places.kubeconfig("admin")), _PODS)).get("items") or ()
+    found = [(pod["metadata"].get("annotations") or {}).get(_CLIENTS, "") for pod in pods]
+    own = url("https", cluster.settings.advertise_address, ETCD_CLIENT_PORT)
+    if others := [one for one in found if one and one != own]:
+        return others
+    raise Failure("cannot find etcd: the API server knows no pod of it in kube-system", UNREACHABLE)
+
+
+def _peers_clients(cluster: Cluster) -> list[str]:
+    initial = cluster.settings.etcd_cluster
+    peers = cluster_peers(initial) if initial != JOINING else ()
+    hosts = [urlsplit(one).hostname or "" for one in peers if one != cluster.settings.etcd_peer]
+    return [url("https", host, ETCD_CLIENT_PORT) for host in hosts]
+
+
+def _until(what: str, action: Callable[[], T], deadline_s: float) -> T:
+    """What it gives once etcd does not refuse.  Raises Failure."""
+    said = ""
+    while True:
+        try:
+            return action()
+        except ControlPlaneError as error:
+            if str(error) != said:
+                said = str(error)
+                click.echo(f"waiting for {what}: {said}")
+        if time.monotonic() > deadline_s:
+            raise Failure(f"cannot wait for {what} any longer: {said}; see longshore pods", UNREACHABLE)
+        time.sleep(_EVERY_S)
