@@ -81,8 +81,8 @@ def _take_away(cluster: Cluster, target: Target, unit_dir: Path, deadline_s: flo
     has_network = LEASES in record.made
     if has_network:
         _until(partial(_network_users, sandboxes, but_api=True), deadline_s)
-    if cluster.places.manifest(ETCD) in record.made and (left := leave(cluster)):
-        click.echo(left)
+    if cluster.places.manifest(ETCD) in record.made:
+        leave(cluster, only_look=True)
     _alone_again(cluster, unit_dir)
     _end_pods(cluster, target, sandboxes, deadline_s)
     if has_network:
@@ -110,6 +110,9 @@ def _end_pods(cluster: Cluster, target: Target, sandboxes: Sandboxes, deadline_s
     _until(partial(_api_pods, sandboxes), deadline_s)
     for component in reversed(COMPONENTS):
         manifest = cluster.places.manifest(component)
+        # After the API server, which would wait for etcd as long as it may.
+        if component == ETCD and manifest in cluster.files.record.made and (left := leave(cluster)):
+            click.echo(left)
         remove_file(cluster.files.record, manifest)
         if manifest.exists():
             continue  # a pod of somebody else by that name, which stays

@@ -83,7 +83,7 @@ def promote(cluster: Cluster, deadline_s: float) -> None:
     _until("etcd to let this machine vote", lambda: _ask(cluster, ask, servers), deadline_s)
 
 
-def leave(cluster: Cluster) -> str:
+def leave(cluster: Cluster, *, only_look: bool = False) -> str:
     """Take this machine's member out of etcd, unless it is the only one; what a person should know, or "".
 
     Raises ControlPlaneError where the others could not work without it.
@@ -101,7 +101,9 @@ def leave(cluster: Cluster) -> str:
         return ""
     working = {one.identifier for one in others if one.clients and answers(one.clients[0], pki)}
     if problem := quorum_problem(found, own, working):
-        raise ControlPlaneError(f"cannot take the control plane away: {problem}; nothing was removed")
+        raise ControlPlaneError(f"cannot take the control plane away: {problem}")
+    if only_look:
+        return ""
     clients = [one.clients[0] for one in others if one.identifier in working] or _own_client(cluster)
     _ask(cluster, lambda etcd: etcd.remove(own), clients)
     return ""

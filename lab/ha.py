@@ -176,14 +176,20 @@ class HaLab:
         first.start_plane_agent()
         first.up()
 
-    def join_plane(self, plane: HaMachine) -> None:
-        """One more control plane."""
+    def join_others(self) -> None:
+        """Two more control planes and the node, all at once."""
         command = self.planes[0].control_plane("upload-certs").strip()
+        with ThreadPoolExecutor(len(self.machines)) as at_once:
+            joining = [at_once.submit(self._join_plane, plane, command) for plane in self.planes[1:]]
+            for done in (*joining, at_once.submit(self._join_worker)):
+                done.result()
+
+    def _join_plane(self, plane: HaMachine, command: str) -> None:
         plane.join(command)
         plane.start_plane_agent()
         plane.join(command)
 
-    def join_worker(self) -> None:
+    def _join_worker(self) -> None:
         """The node, which knows all three API servers and not the load balancer."""
         command = self.planes[0].control_plane("token").split()
         command[2] = ",".join(_SERVERS)

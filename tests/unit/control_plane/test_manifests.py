@@ -96,6 +96,22 @@ def test_a_control_plane_of_both_families() -> None:
     assert settings.first_service_ip == "10.96.0.1"
 
 
+def test_one_more_control_plane_joins_etcd_and_asks_its_own() -> None:
+    members = "node-0=https://192.0.2.9:2380,node-1=https://192.0.2.10:2380"
+    settings = dataclasses.replace(SETTINGS, etcd_cluster=members, control_plane_endpoint="api.example.com:443")
+    etcd, api = _flags(_pods(settings)["etcd"]), _flags(_pods(settings)["kube-apiserver"])
+    assert (etcd["initial-cluster"], etcd["initial-cluster-state"]) == (members, "existing")
+    assert api["etcd-servers"] == "https://127.0.0.1:2379"
+    assert api["advertise-address"] == "192.0.2.10"
+    first = _flags(_pods()["etcd"])
+    assert (first["initial-cluster"], first.get("initial-cluster-state")) == ("node-1=https://192.0.2.10:2380", None)
+
+
+@pytest.mark.parametrize("endpoint", ["api.example.com:6443", "192.0.2.1:443", "[2001:db8::1]:6443"])
+def test_an_endpoint(endpoint: str) -> None:
+    check_settings(dataclasses.replace(SETTINGS, control_plane_endpoint=endpoint))
+
+
 @pytest.mark.parametrize(
     ("change", "option"),
     [
@@ -116,6 +132,10 @@ def test_a_control_plane_of_both_families() -> None:
         ({"image_repository": "https://registry.k8s.io"}, "--image-repository"),
         ({"etcd_image": "etcd latest"}, "--etcd-image"),
         ({"cert_sans": ("a b",)}, "--cert-san"),
+        ({"control_plane_endpoint": "api.example.com"}, "--control-plane-endpoint"),
+        ({"control_plane_endpoint": "api.example.com:0"}, "--control-plane-endpoint"),
+        ({"control_plane_endpoint": "https://api.example.com:6443"}, "--control-plane-endpoint"),
+        ({"control_plane_endpoint": "2001:db8::1:6443"}, "--control-plane-endpoint"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(change: dict[str, Any], option: str) -> None:

@@ -46,6 +46,20 @@ def test_who_is_in_them(made: Plane) -> None:
     assert identity(parse_certificate(node.certificate.data)) == ("system:node:node-1", ("system:nodes",))
 
 
+def test_an_endpoint_is_in_the_certificate_and_whom_each_asks(plane: Plane) -> None:
+    settings = dataclasses.replace(SETTINGS, control_plane_endpoint="[2001:db8::1]:8443")
+    plane.pki.ensure(settings)
+    plane.kubeconfigs.ensure(settings)
+    certificate = parse_certificate((plane.places.pki / "apiserver.crt").read_bytes())
+    assert missing_addresses(certificate, ("2001:db8::1", "192.0.2.10")) == ()
+    own, all_of_them = "https://192.0.2.10:6443", "https://[2001:db8::1]:8443"
+    asks = {"admin": (all_of_them,), "scheduler": (own,), "controller-manager": (own,), "kubelet": (own, all_of_them)}
+    for name, servers in asks.items():
+        assert read_kubeconfig(plane.places.kubeconfig(name)).servers == servers
+    with pytest.raises(ControlPlaneError, match=r"it is not for api.example.com; run .* certs renew apiserver"):
+        plane.pki.ensure(dataclasses.replace(SETTINGS, control_plane_endpoint="api.example.com:6443"))
+
+
 def test_openssl_trusts_them(made: Plane) -> None:
     pki = made.places.pki
     for name in ("apiserver", "apiserver-kubelet-client"):

@@ -1,0 +1,158 @@
+"""How etcd's members come and go, cut off anywhere; with real members it is tests/cluster/test_ha.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cli.etcd_members as module
+from cli.cluster import Cluster, open_cluster
+from cli.failure import Failure
+from cli.target import Target
+from control_plane.errors import ControlPlaneError
+from control_plane.etcd_members import EtcdRefusedError, Member
+from control_plane.settings import JOINING
+from tests.unit.cli.conftest import Node
+
+PEERS = {f"plane-{number}": f"https://192.0.2.{number}:2380" for number in (1, 2, 3)}
+CLUSTER = ",".join(f"{name}={peer}" for name, peer in PEERS.items())
+
+
+def member(name: str, *, learner: bool = False, started: bool = True) -> Member:
+    number = int(name[-1])
+    clients = (f"https://192.0.2.{number}:2379",) if started else ()
+    return Member(number, name if started else "", (PEERS[name],), clients, learner)
+
+
+@dataclass
+class Etcd:
+    """All members as one, which does what it is told; `refusals` are said first."""
+
+    found: list[Member]
+    refusals: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+    def members(self, *, agreed: bool = True) -> tuple[Member, ...]:
+        return tuple(self.found)
+
+    def add_learner(self, peer: str) -> tuple[Member, ...]:
+        self._may("add")
+        self.found.append(Member(9, "", (peer,), (), learner=True))
+        return tuple(self.found)
+
+    def promote(self, one: Member) -> tuple[Member, ...]:
+        self._may("promote")
+        self.found = [dataclasses.replace(each, learner=False) if each == one else each for each in self.found]
+        return tuple(self.found)
+
+    def remove(self, one: Member) -> tuple[Member, ...]:
+        self._may(f"remove {one.name}")
+        self.found.remove(one)
+        return tuple(self.found)
+
+    def _may(self, what: str) -> None:
+        if self.refusals:
+            raise EtcdRefusedError(self.refusals.pop(0))
+        self.done.append(what)
+
+
+@pytest.fixture
+def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
+    made = Etcd([member("plane-1"), member("plane-2")])
+
+    def ask(servers: Sequence[str], _pki: Path, what: Callable[[Any], Any]) -> Any:
+        assert servers
+        return what(made)
+
+    monkeypatch.setattr(module, "first_answer", ask)
+    monkeypatch.setattr(module, "answers", lambda server, _pki: server != "https://192.0.2.2:2379")
+    monkeypatch.setattr(module, "_EVERY_S", 0.0)
+    return made
+
+
+def plane(node: Node, etcd_cluster: str | None) -> Cluster:
+    target = Target(
+        root_dir=node.base, agent_socket=node.base / "a", proxy_socket=node.base / "p", manifest_dir=node.manifests
+    )
+    options = {"kubernetes_dir": node.base / "kubernetes", "node_name": "plane-3", "advertise_address": "192.0.2.3"}
+    return open_cluster(target, {**options, "etcd_cluster": etcd_cluster})
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+def test_a_machine_comes_as_a_learner_and_then_votes(node: Node, etcd: Etcd) -> None:
+    etcd.refusals = ["too many learner members in cluster"]
+    cluster = module.announce(plane(node, CLUSTER), soon())
+    assert cluster.settings.etcd_cluster == CLUSTER
+    assert plane(node, None).settings.etcd_cluster == CLUSTER, "it is not remembered"
+    etcd.refusals = ["can only promote a learner member which is in sync with leader"]
+    module.promote(cluster, soon())
+    module.promote(cluster, soon())
+    assert etcd.done == ["add", "promote"]
+
+
+def test_a_join_that_was_cut_off_is_not_announced_twice(node: Node, etcd: Etcd) -> None:
+    module.announce(plane(node, CLUSTER), soon())
+    module.announce(plane(node, CLUSTER), soon())
+    assert etcd.done == ["add"]
+
+
+def test_a_member_whose_data_are_gone_is_replaced(node: Node, etcd: Etcd) -> None:
+    etcd.found.append(member("plane-3"))
+    module.announce(plane(node, CLUSTER), soon())
+    assert etcd.done == ["remove plane-3", "add"]
+
+
+def test_what_etcd_refuses_until_the_end_is_said(node: Node, etcd: Etcd) -> None:
+    etcd.refusals = ["etcdserver: unhealthy cluster"] * 3
+    with pytest.raises(Failure, match="cannot wait for etcd to take this machine any longer: etcdserver: unhealthy"):
+        module.announce(plane(node, CLUSTER), time.monotonic() - 1)
+    with pytest.raises(Failure, match=r"no member at https://192.0.2.3:2380; longshore down, and join again"):
+        module.promote(plane(node, CLUSTER), time.monotonic() - 1)
+
+
+def test_it_leaves_only_where_the_others_can_work_without(node: Node, etcd: Etcd) -> None:
+    etcd.found.append(member("plane-3"))
+    with pytest.raises(
+        ControlPlaneError, match="lose its quorum: of its 2 other members 2 must work, and plane-2 does"
+    ):
+        module.leave(plane(node, CLUSTER))
+    assert etcd.done == []
+    etcd.found[1] = dataclasses.replace(etcd.found[1], clients=("https://192.0.2.22:2379",))
+    assert module.leave(plane(node, CLUSTER)) == ""
+    assert etcd.done == ["remove plane-3"]
+    assert module.leave(plane(node, CLUSTER)) == "", "cut off afterwards"
+    assert etcd.done == ["remove plane-3"]
+
+
+def test_the_only_member_stays_until_its_data_go(node: Node, etcd: Etcd) -> None:
+    etcd.found = [member("plane-3")]
+    assert module.leave(plane(node, "")) == ""
+    assert etcd.done == []
+
+
+def test_where_nobody_answers_it_is_said_what_is_left(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any) -> Any:
+        raise ControlPlaneError("cannot MemberList at etcd 192.0.2.1:2379: no route")
+
+    monkeypatch.setattr(module, "first_answer", nobody)
+    assert "no route); etcdctl member remove does it" in module.leave(plane(node, CLUSTER))
+    assert module.leave(plane(node, "")) == ""
+
+
+def test_no_manifest_of_etcd_before_the_others_know(node: Node) -> None:
+    plane(node, JOINING).remember()
+    kubernetes = f"--kubernetes-dir={node.base / 'kubernetes'}"
+    found = node.run("control-plane", kubernetes, "manifests")
+    assert (found.exit_code, "etcd has not joined the others yet" in found.output) == (1, True), found.output
+    found = node.run("up", "--control-plane", kubernetes)
+    assert "longshore join --control-plane was cut off" in found.output
+    assert not list(node.manifests.iterdir())
