@@ -12,7 +12,7 @@ KEEP ?=
 MODE ?= iptables
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test test-vm test-cluster unit lint docs bench bench-kubelet bench-cluster bench-node-api bench-kube-proxy deb clean venv deps lock
+.PHONY: help demo demo-cluster demo-ha test test-vm test-cluster unit lint docs bench bench-kubelet bench-cluster bench-node-api bench-kube-proxy deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ demo: deps venv ## Three pods, a Service, failures and recovery on this machine;
 demo-cluster: deps venv ## This machine becomes a Kubernetes cluster and is itself again; the first time builds the control plane (six minutes).
 	@$(BIN)/python -m lab.control_plane_build
 	@$(BIN)/python -m lab.demo --cluster --mode $(MODE) $(if $(KEEP),--keep)
+
+demo-ha: deps venv ## Three control planes; the one that leads etcd is killed while a client and kubectl go on, and comes back.
+	@$(BIN)/python -m lab.control_plane_build
+	@$(BIN)/python -m lab.demo_ha
 
 TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
 	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0
@@ -76,7 +80,7 @@ deb: ## The Debian package for this distribution, into dist/ (docs/packaging.md)
 	@debian/make-deb
 
 clean: ## Remove what a killed demo left, and caches.
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m lab.demo --clean; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m lab.demo --clean && $(BIN)/python -m lab.demo_ha --clean; fi
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

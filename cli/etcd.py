@@ -20,7 +20,7 @@ import click
 
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
-from cli.etcd_members import members
+from cli.etcd_members import members, working_others
 from cli.failure import FAILED, UNREACHABLE, Failure
 from cli.output import check_replaceable, format_option, print_table, print_value
 from cli.preflight_cluster import port_obstacles
@@ -107,6 +107,9 @@ def restore(options: ClusterOptions, file: Path, force: bool, timeout_s: int) ->
     """
     cluster, target, file = options.open(), options.target, file.absolute()
     _check(cluster, file)
+    if others := working_others(cluster):
+        fix = "it would be a second cluster; longshore down there first, and join them again afterwards"
+        raise Failure(f"cannot restore {file}: etcd has members that work on {', '.join(others)}: {fix}")
     with _alone(cluster):
         work = Restore(cluster.places, cluster.files)
         if cluster.places.etcd_data.exists() and not (force or work.was_cut_off):

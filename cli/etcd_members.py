@@ -109,6 +109,17 @@ def leave(cluster: Cluster, *, only_look: bool = False) -> str:
     return ""
 
 
+def working_others(cluster: Cluster) -> list[str]:
+    """Members of etcd on other machines that answer, as far as anybody knows of them."""
+    servers = [*_own_client(cluster), *_peers_clients(cluster)]
+    try:
+        found = _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
+    except ControlPlaneError:
+        return []
+    own = own_member(found, cluster.settings.etcd_peer)
+    return [one.name for one in found if one != own and one.clients and answers(one.clients[0], cluster.places.pki)]
+
+
 def _row(cluster: Cluster, one: Member) -> tuple[str, ...]:
     state = "learner" if one.learner else "away"
     if one.clients and not one.learner:

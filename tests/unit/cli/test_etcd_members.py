@@ -133,6 +133,13 @@ def test_it_leaves_only_where_the_others_can_work_without(node: Node, etcd: Etcd
     assert etcd.done == ["remove plane-3"]
 
 
+def test_a_snapshot_is_not_restored_beside_members_that_work(node: Node, etcd: Etcd) -> None:
+    etcd.found.append(member("plane-3"))
+    assert module.working_others(plane(node, CLUSTER)) == ["plane-1"]
+    etcd.found = [member("plane-3")]
+    assert module.working_others(plane(node, CLUSTER)) == []
+
+
 def test_the_only_member_stays_until_its_data_go(node: Node, etcd: Etcd) -> None:
     etcd.found = [member("plane-3")]
     assert module.leave(plane(node, "")) == ""

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from click.testing import Result
 
-from cli.join import _refuse_taken_name
+from cli.discovery import refuse_taken_name
 from control_plane.bootstrap import TOKEN_SECRETS, token_secret
 from control_plane.errors import ControlPlaneError
 from kube_client.config import ApiConfig
@@ -108,13 +108,13 @@ def test_tokens_are_listed_and_deleted(node: Node, server: Server) -> None:
 
 def test_a_name_that_a_ready_node_has_is_refused(server: Server) -> None:
     who = ApiConfig(servers=(server.url,))
-    _refuse_taken_name(who, "worker")  # nobody has it
+    refuse_taken_name(who, "worker")  # nobody has it
     for status in ("False", "Unknown", "True"):
         condition = {"type": "Ready", "status": status, "message": "it does not answer"}
         server.objects["/api/v1/nodes/worker"] = {"status": {"conditions": [condition]}}
         if status != "True":
-            _refuse_taken_name(who, "worker")  # the same machine, made anew
+            refuse_taken_name(who, "worker")  # the same machine, made anew
     with pytest.raises(
         ControlPlaneError, match="has a node worker already, and it is Ready; kubectl delete node worker"
     ):
-        _refuse_taken_name(who, "worker")
+        refuse_taken_name(who, "worker")
