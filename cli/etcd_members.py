@@ -21,8 +21,8 @@ from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
 from cli.failure import UNREACHABLE, Failure
 from cli.output import format_option, print_table, print_value
 from control_plane.errors import ControlPlaneError
-from control_plane.etcd_cluster import cluster_peers, initial_cluster, own_member, quorum_problem
-from control_plane.etcd_members import EtcdMembers, Member, answers, first_answer
+from control_plane.etcd_cluster import Member, cluster_peers, initial_cluster, own_member, quorum_problem
+from control_plane.etcd_members import EtcdMembers, answers, first_answer
 from control_plane.settings import ETCD, ETCD_CLIENT_PORT, JOINING, url
 
 T = TypeVar("T")

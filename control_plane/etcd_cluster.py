@@ -7,8 +7,18 @@ learner, which has no vote, so that one that never starts costs no quorum.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from control_plane.etcd_members import Member
+
+@dataclass(frozen=True)
+class Member:
+    """`name` and `clients` are empty until it has started; a learner has no vote."""
+
+    identifier: int
+    name: str
+    peers: tuple[str, ...]
+    clients: tuple[str, ...]
+    learner: bool
 
 
 def own_member(members: Sequence[Member], peer: str) -> Member | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from control_plane.errors import ControlPlaneError
 from control_plane.etcd_client import open_channel
+from control_plane.etcd_cluster import Member
 
 _CLUSTER = "/etcdserverpb.Cluster/"
 _STATUS = "/etcdserverpb.Maintenance/Status"
@@ -42,17 +42,6 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 
 class EtcdRefusedError(ControlPlaneError):
     """etcd has answered, and does not want to: perhaps not yet."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """`name` and `clients` are empty until it has started; a learner has no vote."""
-
-    identifier: int
-    name: str
-    peers: tuple[str, ...]
-    clients: tuple[str, ...]
-    learner: bool
 
 
 class EtcdMembers:

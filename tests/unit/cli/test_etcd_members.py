@@ -16,7 +16,8 @@ from cli.cluster import Cluster, open_cluster
 from cli.failure import Failure
 from cli.target import Target
 from control_plane.errors import ControlPlaneError
-from control_plane.etcd_members import EtcdRefusedError, Member
+from control_plane.etcd_cluster import Member
+from control_plane.etcd_members import EtcdRefusedError
 from control_plane.settings import JOINING
 from tests.unit.cli.conftest import Node
 

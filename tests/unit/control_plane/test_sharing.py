@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from control_plane.errors import ControlPlaneError
-from control_plane.etcd_cluster import cluster_peers, initial_cluster, own_member, quorum_problem
-from control_plane.etcd_members import Member
+from control_plane.etcd_cluster import Member, cluster_peers, initial_cluster, own_member, quorum_problem
 from control_plane.sharing import (
     CONFIG,
     SECRET,
