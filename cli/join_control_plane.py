@@ -22,9 +22,8 @@ from cli.cluster import Cluster, open_cluster
 from cli.control_plane_output import print_made
 from cli.discovery import Discovered, credentials, discover, refuse_taken_name
 from cli.failure import Failure
-from cli.preflight_cluster import obstacles
 from cli.target import Target
-from cli.up import bring_up, lacks_certificates
+from cli.up import bring_up, lacks_certificates, refuse_obstacles
 from control_plane.errors import ControlPlaneError
 from control_plane.files import PUBLIC, Content
 from control_plane.settings import JOINING
@@ -59,6 +58,9 @@ def join_control_plane(
         key = parse_certificate_key(certificate_key)
         found = discover(server, token, pins, cluster.pki.now, deadline_s)
         cluster = _take_over(cluster, target, options, found, token, key, directories[0])
+    else:
+        refuse_obstacles(cluster, directories[0])
+        cluster.remember()
     bring_up(cluster, target, *directories, deadline_s)
 
 
@@ -96,8 +98,7 @@ def _take_over(
         raise ControlPlaneError(f"cannot join: the shared authority is another than that of {found.server}")
     settings = {**shared_settings(config), **options, "etcd_cluster": JOINING}
     cluster = open_cluster(target, settings)
-    if problems := list(obstacles(cluster, config_dir, os.geteuid())):
-        raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in problems))
+    refuse_obstacles(cluster, config_dir)
     wanted = {}
     for name, data in shared.items():
         public = name.endswith((".crt", ".pub"))

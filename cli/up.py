@@ -85,8 +85,7 @@ def up(
             "say --control-plane: this machine runs the control plane; a worker joins with longshore join"
         )
     cluster = open_cluster(target, values)
-    if found := list(obstacles(cluster, config_dir, os.geteuid())):
-        raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
+    refuse_obstacles(cluster, config_dir)
     if lacks_certificates(cluster):
         raise Failure("cannot bring the control plane up: longshore join --control-plane was cut off; give it again")
     deadline_s = time.monotonic() + timeout_s
@@ -115,6 +114,12 @@ def bring_up(
     let_others_join(cluster)
     watcher.node(cni_conf_dir)
     click.echo(f"kubectl --kubeconfig {cluster.places.kubeconfig('admin')} get nodes")
+
+
+def refuse_obstacles(cluster: Cluster, config_dir: Path) -> None:
+    """Raises Failure with all that stands in the way."""
+    if found := list(obstacles(cluster, config_dir, os.geteuid())):
+        raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
 
 
 def lacks_certificates(cluster: Cluster) -> bool:
