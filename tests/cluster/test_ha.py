@@ -16,6 +16,10 @@ from lab.ha_story import HaStory
 from tests.conftest import need_control_plane
 
 
+# Three control planes begin while other tests run on the same two processors.
+pytestmark = pytest.mark.timeout(600)
+
+
 @pytest.fixture(scope="module")
 def story() -> Iterator[HaStory]:
     if os.geteuid() != 0:
