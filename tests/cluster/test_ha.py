@@ -15,7 +15,6 @@ from lab.ha import HaLab
 from lab.ha_story import HaStory
 from tests.conftest import need_control_plane
 
-
 # Three control planes begin while other tests run on the same two processors.
 pytestmark = pytest.mark.timeout(600)
 
