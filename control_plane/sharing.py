@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +37,7 @@ _KEY_BYTES, _NONCE_BYTES = 32, 12
 
 def new_certificate_key() -> str:
     """Hexadecimal."""
-    return os.urandom(_KEY_BYTES).hex()
+    return secrets.token_bytes(_KEY_BYTES).hex()
 
 
 def parse_certificate_key(text: str) -> bytes:
@@ -60,7 +60,7 @@ def shared_objects(
     cipher = AESGCM(key)
     data = {}
     for name in SHARED:
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = secrets.token_bytes(_NONCE_BYTES)
         data[_entry(name)] = base64.b64encode(nonce + cipher.encrypt(nonce, files[name], None)).decode()
     controller = {"apiVersion": "v1", "kind": "Secret", "controller": True, "blockOwnerDeletion": True, **owner}
     metadata = {"name": _SECRET_NAME, "namespace": "kube-system", "ownerReferences": [controller]}
