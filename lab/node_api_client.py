@@ -1,7 +1,7 @@
 """A client of a node's API on port 10250, the same for both that are measured: logs, commands, numbers. I/O.
 
-Before: `bench.node_api` has a node that serves, and is in its network namespace. Next: its figures. Commands are spoken
-to over WebSocket, as kubectl does.
+Before: bench/node_api.py or a test has a node that serves, and is in its network namespace. Next: its figures.
+Commands are spoken to over WebSocket, as kubectl does.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ _READ_BYTES = 1 << 20
 
 
 class NodeClient:
-    """An asynchronous context manager; `certificate` is one that the node's API knows, `address` where it is."""
+    """An asynchronous context manager; `certificate` is one that the node's API knows, `address` where it is.
 
-    def __init__(self, address: str, certificate: Path, key: Path) -> None:
+    Pods are of the namespace default; what is asked is of their `container`.
+    """
+
+    def __init__(self, address: str, certificate: Path, key: Path, *, container: str = "main") -> None:
+        self._container = container
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.load_cert_chain(certificate, key)
@@ -53,7 +57,7 @@ class NodeClient:
     async def follow(self, pod: str, size: int) -> float:
         """Seconds until a follower of the pod's log has `size` bytes."""
         begun_s, got = time.perf_counter(), 0
-        async with self._session.get(f"/containerLogs/default/{pod}/main?follow=true") as answer:
+        async with self._session.get(f"/containerLogs/default/{pod}/{self._container}?follow=true") as answer:
             while got < size:
                 data = await answer.content.read(_READ_BYTES)
                 if not data:
@@ -93,4 +97,6 @@ class NodeClient:
     def _open(self, pod: str, command: tuple[str, ...], *, stdin: bool) -> aiohttp.client._WSRequestContextManager:
         words = "&".join(f"command={quote(one)}" for one in command)
         query = f"{words}&output=1&error=1{'&input=1' if stdin else ''}"
-        return self._session.ws_connect(f"/exec/default/{pod}/main?{query}", protocols=[_PROTOCOL], max_msg_size=0)
+        return self._session.ws_connect(
+            f"/exec/default/{pod}/{self._container}?{query}", protocols=[_PROTOCOL], max_msg_size=0
+        )

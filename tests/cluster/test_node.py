@@ -331,3 +331,29 @@ def test_a_certificate_that_has_expired_is_named_and_a_kubeconfig_that_is_wrong_
     assert agent.wait(60) == 78
     assert "longshore-agent: cannot read flag --kubeconfig: " in agent.log_text()
     assert "client-certificate: needs client-key" in agent.log_text()
+
+
+def test_a_clouds_controller_gives_the_node_its_addresses_and_takes_the_taint_away(machine: Machine) -> None:
+    """--cloud-provider=external: what a cloud-controller-manager does, done with kubectl."""
+    key = "node.cloudprovider.kubernetes.io/uninitialized"
+    flags = ("--cloud-provider=external", "--provider-id=lab://zone/b", f"--node-ip={NODE_IP}")
+    machine.start(*flags)
+    machine.await_ready()
+    found = machine.object()
+    assert {"key": key, "value": "true", "effect": "NoSchedule"} in found["spec"]["taints"]
+    assert found["spec"]["providerID"] == "lab://zone/b"
+    assert found["metadata"]["annotations"]["alpha.kubernetes.io/provided-node-ip"] == NODE_IP
+
+    kinds = {"InternalIP": NODE_IP, "ExternalIP": "203.0.113.7", "InternalDNS": "b.zone.lab", "Hostname": NAME}
+    addresses = [{"type": kind, "address": address} for kind, address in kinds.items()]
+    patch = json.dumps({"status": {"addresses": addresses}})
+    machine.cluster.kubectl("patch", "node", NAME, "--subresource=status", "--type=merge", f"--patch={patch}")
+    machine.cluster.kubectl("taint", "node", NAME, f"{key}-")
+    machine.node.stop_agent()
+    machine.start(*flags)  # one that comes back is no new one
+    machine.await_renewal()
+    machine.await_renewal()
+    after = machine.object()
+    assert key not in [one["key"] for one in after["spec"].get("taints", ())]
+    assert after["status"]["addresses"] == addresses
+    assert after["spec"]["providerID"] == "lab://zone/b"

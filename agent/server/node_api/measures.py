@@ -21,7 +21,7 @@ from agent.server.node_api.node_use import NodeUse, read_node_use
 from agent.server.node_api.resource_metrics import resource_metrics
 from agent.server.node_api.summary import summary
 from agent.server.node_api.targets import VerbError, Workers
-from agent.server.node_api.usage import PodUse, read_pod_use
+from agent.server.node_api.usage import PodUse, RecentUse
 from cri_client.errors import CriError
 from cri_client.operations import Operation
 from cri_client.protocols import Runtime
@@ -45,7 +45,7 @@ class Measures:
     ) -> None:
         self._node_name = node_name
         self._root_dir = root_dir
-        self._runtime = runtime
+        self._use = RecentUse(runtime)
         self._workers = workers
         self._operations = operations
         self._requests = requests
@@ -61,7 +61,7 @@ class Measures:
         node = pods = None
         try:
             node = await self._node()
-            pods = await read_pod_use(self._runtime)
+            pods = await self._use.get()
         except (CriError, OSError):
             pass  # resource_scrape_error says it
         return _text(resource_metrics(node, pods, self._started_s()))
@@ -96,7 +96,7 @@ class Measures:
 
     async def _pods(self) -> tuple[PodUse, ...]:
         try:
-            return await read_pod_use(self._runtime)
+            return await self._use.get()
         except CriError as error:
             raise VerbError(500, str(error)) from None
 

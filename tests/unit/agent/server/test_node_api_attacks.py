@@ -14,7 +14,10 @@ import pytest
 
 from agent.server.healthz import serve_healthz
 from agent.server.node_api import listener
+from agent.server.node_api.at_once import AtOnce
 from agent.server.node_api.paths import EXEC_CLASS
+from agent.server.node_api.targets import VerbError
+from agent.server.node_api.ttl_cache import TtlCache
 from kube_client.client import KubeClient
 from kube_client.errors import StatusError
 from tests.unit.agent.server.node_api_lab import ADMIN, ServedApi, served
@@ -152,6 +155,27 @@ async def test_a_body_without_end_is_not_read(tmp_path: Path, path: str) -> None
                     await writer.drain()
                     await asyncio.sleep(0.001)
         writer.close()
+
+
+def test_ten_thousand_sessions_leave_nothing_in_the_tables() -> None:
+    clock = [0.0]
+    streams, strangers = AtOnce(8, "streams"), listener.Strangers(now_s=lambda: clock[0])
+    answers: TtlCache[int, int] = TtlCache(100)
+    for number in range(10_000):
+        clock[0] += 1.0
+        leave = strangers.take(f"10.0.{number % 250}.1", lambda: None)
+        with contextlib.suppress(KeyError), streams:
+            answers.put(number, number, clock[0] + 5.0)
+            if number % 3 == 0:
+                raise KeyError  # it ends in the middle
+        leave()
+    assert (streams.open, len(strangers), len(answers)) == (0, 0, 100)
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(streams)
+        with pytest.raises(VerbError, match="8 streams are open"):
+            stack.enter_context(streams)
+    assert streams.open == 0
 
 
 async def test_nothing_a_client_says_is_in_the_log_or_in_what_others_see(

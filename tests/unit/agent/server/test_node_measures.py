@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.server.node_api.usage import FRESH_S, RecentUse
+from cri_client.errors import CriError, NotFound
 from cri_client.operations import Operations, operation_type
-from tests.unit.agent.server.node_api_lab import ADMIN, ServedApi, served
+from cri_client.types import PodSandboxStats
+from tests.unit.agent.server.node_api_lab import ADMIN, FakeStreams, FakeStreamServer, ServedApi, served
 
 POD = {"namespace": "default", "pod": "web"}
 
@@ -25,6 +29,22 @@ async def samples(api: ServedApi, path: str) -> dict[str, list[tuple[dict[str, s
         for one in family.samples:
             found.setdefault(one.name, []).append((one.labels, one.value, float(one.timestamp or 0)))
     return found
+
+
+class Counted(FakeStreams):
+    """It takes a moment to answer."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeStreamServer())
+        self.asked = 0
+        self.fails = False
+
+    async def list_pod_sandbox_stats(self) -> tuple[PodSandboxStats, ...]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.fails:
+            raise NotFound("ListPodSandboxStats", "gone")
+        return await super().list_pod_sandbox_stats()
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -122,3 +142,18 @@ async def test_the_summary(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_operations_have_the_kubelets_names(method: str, said: str) -> None:
     assert operation_type(method) == said
+
+
+async def test_however_many_ask_the_runtime_is_asked_once_in_a_while() -> None:
+    clock, runtime = [0.0], Counted()
+    use = RecentUse(runtime, lambda: clock[0])  # type: ignore[arg-type] # as far as it is used
+    found = await asyncio.gather(*(use.get() for _ in range(9)))
+    assert runtime.asked == 1
+    assert all(one is found[0] for one in found)
+    clock[0] = FRESH_S
+    runtime.fails = True
+    with pytest.raises(CriError):
+        await use.get()
+    runtime.fails = False
+    assert await use.get() is not found[0]
+    assert runtime.asked == 3
