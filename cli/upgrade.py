@@ -54,24 +54,24 @@ def show_plan(context: click.Context, options: ClusterOptions, wanted: str, outp
     server, nodes = _running(cluster)
     found = plan(cluster.settings.kubernetes_version, wanted, server, nodes)
     rows = list(_changes(cluster, after))
-    notes = [*found.notes, *_expiring(cluster)]
+    notes, problems = [*found.notes, *_expiring(cluster)], [*found.problems, *_unusable(cluster)]
     if output == "table":
-        _print(found, rows, notes)
+        _print(found, rows, notes, problems)
     else:
         components = [dict(zip(("component", "now", "then", "manifest"), row, strict=True)) for row in rows]
         value = {"current": found.current, "wanted": found.wanted, "components": components}
-        print_value({**value, "problems": list(found.problems), "notes": notes}, output)
-    if found.problems:
+        print_value({**value, "problems": problems, "notes": notes}, output)
+    if problems:
         context.exit(FAILED)
 
 
-def _print(found: Plan, rows: list[tuple[str, ...]], notes: list[str]) -> None:
+def _print(found: Plan, rows: list[tuple[str, ...]], notes: list[str], problems: list[str]) -> None:
     print_table(HEADER, rows)
     for note in notes:
         click.echo(f"note: {note}")
-    for problem in found.problems:
+    for problem in problems:
         click.echo(f"in the way: {problem}")
-    if not found.problems and found.current != found.wanted:
+    if not problems and found.current != found.wanted:
         click.echo("first: longshore control-plane etcd snapshot save FILE, and a copy of the pki directory")
         click.echo(f"then:  longshore up --control-plane --kubernetes-version {found.wanted}")
         click.echo("nodes: after the control plane, one by one (kubectl drain, upgrade, kubectl uncordon)")
@@ -98,10 +98,15 @@ def _manifest_state(cluster: Cluster, path: Path, wanted: bytes) -> str:
 def _expiring(cluster: Cluster) -> Iterator[str]:
     now = datetime.datetime.now(datetime.UTC)
     for state in all_states(cluster):
-        if state.problem:
-            yield f"certificate {state.name}: {state.problem}"
-        elif state.expires is not None and state.expires - now < SOON:
+        if state.expires is not None and not state.problem and state.expires - now < SOON:
             yield f"certificate {state.name} expires soon; longshore control-plane certs renew {state.name}"
+
+
+def _unusable(cluster: Cluster) -> Iterator[str]:
+    """`longshore up` refuses them; what is only missing it makes."""
+    for state in all_states(cluster):
+        if state.problem and not state.problem.startswith("missing"):
+            yield f"certificate {state.name}: {state.problem}"
 
 
 def _running(cluster: Cluster) -> tuple[str, dict[str, str]]:
@@ -109,8 +114,13 @@ def _running(cluster: Cluster) -> tuple[str, dict[str, str]]:
     kubeconfig = cluster.places.kubeconfig("admin")
     if not kubeconfig.exists():
         return "", {}
-    version = api.look(api.access(kubeconfig), "/version")
-    nodes = api.look(api.access(kubeconfig), "/api/v1/nodes")
+    try:
+        administrator = api.access(kubeconfig)
+    except Failure as failure:
+        click.echo(f"nodes are not looked at: {failure.message}", err=True)
+        return "", {}
+    version = api.look(administrator, "/version")
+    nodes = api.look(administrator, "/api/v1/nodes")
     if version is None or nodes is None:
         click.echo("the API server does not answer: nodes are not looked at", err=True)
         return "", {}

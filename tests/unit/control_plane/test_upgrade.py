@@ -79,6 +79,17 @@ def test_no_phase_remembers_a_release_that_may_not_follow(tmp_path: Path, phase:
     assert (tmp_path / "kubernetes" / "longshore.json").read_bytes() == before
 
 
+def test_what_up_would_refuse_is_in_the_way(tmp_path: Path) -> None:
+    for phase in ("certs", "kubeconfigs", "manifests"):
+        run(tmp_path, phase)
+    (tmp_path / "kubernetes" / "admin.conf").write_text("garbage: [")
+    (tmp_path / "kubernetes" / "proxy.conf").unlink()
+    (tmp_path / "kubernetes" / "pki" / "apiserver.crt").write_text("cut off")
+    code, said = run(tmp_path, "upgrade", "plan")
+    wrong = [line.partition(":")[2].split()[1] for line in said.splitlines() if line.startswith("in the way: ")]
+    assert (code, wrong) == (1, ["apiserver:", "admin.conf:"]), said
+
+
 def test_the_plan_names_its_own_option(tmp_path: Path) -> None:
     run(tmp_path, "certs")
     code, said = run(tmp_path, "upgrade", "plan", "--to=latest")
