@@ -32,10 +32,15 @@ OPTIONS = (
 """What makes `longshore up` and `longshore control-plane` name these images."""
 
 
-def load_control_plane_images(containerd: PrivateContainerd) -> None:
-    """Import them; built first when the cache has none, and the programs too."""
+def image_archives() -> list[Path]:
+    """The files; built first when the cache has none, and the programs too."""
     place = cached("images-control-plane", f"{KUBERNETES_VERSION}-etcd-{ETCD_VERSION}-etcdutl", _make)
-    import_archives(containerd, [place / f"{name}.tar" for name in _IMAGES], _IMAGES.values())
+    return [place / f"{name}.tar" for name in _IMAGES]
+
+
+def load_control_plane_images(containerd: PrivateContainerd) -> None:
+    """Import them."""
+    import_archives(containerd, image_archives(), _IMAGES.values())
 
 
 def _make(place: Path, _: Path) -> None:

@@ -6,37 +6,21 @@ Before: `lab.vm` booted the machine. Next: tests/vm walks it through a node's li
 from __future__ import annotations
 
 import http.client
-import json
-import os
-import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lab.containerd_config import PAUSE_IMAGE
 from lab.local_api import get_json
 from lab.machine import LabError, wait_until
 from lab.manifests import Json, is_ready
 from lab.vm import VirtualMachine
 from lab.vm_image import IMAGES_IN_MACHINE
+from lab.vm_play import Played, play
 
-ROOT = Path(__file__).parents[1]
 SERVICE_NETWORK = "10.96.0.0/12"
 AGENT_SOCKET = "/var/lib/longshore/agent.sock"
-_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """How a playbook ended on the machine, and all that it said."""
-
-    changed: int
-    failed: int
-    text: str
 
 
 class VmNode:
@@ -48,24 +32,7 @@ class VmNode:
 
     def play(self, playbook: str, *arguments: str, check: bool = True, **variables: object) -> Played:
         """Run ansible/playbooks/`playbook`.yml; LabError with what it said when it fails and `check`."""
-        inventory = self.machine.root / "inventory.json"
-        known = {
-            "longshore_deb": str(self.deb),
-            "longshore_pause_image": PAUSE_IMAGE,
-            "longshore_wait_s": 600,
-            **variables,
-        }
-        hosts = {self.machine.name: self.machine.inventory_entry()}
-        inventory.write_text(json.dumps({"longshore_nodes": {"hosts": hosts, "vars": known}}))
-        program = Path(sys.executable).with_name("ansible-playbook")
-        env = [f"ANSIBLE_CONFIG={ROOT / 'ansible' / 'ansible.cfg'}", "ANSIBLE_NOCOLOR=1", f"PATH={os.environ['PATH']}"]
-        env += [f"ANSIBLE_HOME={self.machine.root / 'ansible'}", "LC_ALL=C.UTF-8"]
-        argv = ["env", *env, str(program), "-i", str(inventory), f"{ROOT}/ansible/playbooks/{playbook}.yml"]
-        done = self.machine.host.run([*argv, *arguments], check=False, timeout_s=1200)
-        played = _read_recap(self.machine.name, done.stdout + done.stderr)
-        if check and done.returncode != 0:
-            raise LabError(f"cannot play {playbook}.yml: exit status {done.returncode}\n{played.text[-8000:]}")
-        return played
+        return play([self.machine], self.deb, playbook, *arguments, check=check, variables=variables)[self.machine.name]
 
     def load_images(self) -> None:
         """Import the lab's images, which no registry has."""
@@ -156,10 +123,3 @@ class VmNode:
         units = ["-u", "longshore-*", "-u", "containerd"]
         argv = ["journalctl", "--no-pager", "-o", "short-monotonic", "-n", str(lines), *units]
         return self.machine.run(argv, check=False).stdout
-
-
-def _read_recap(name: str, text: str) -> Played:
-    for host, _, changed, failed in _RECAP.findall(text):
-        if host == name:
-            return Played(int(changed), int(failed), text)
-    return Played(0, 0, text)
