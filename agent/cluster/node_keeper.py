@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import logging
 import random
+from collections.abc import Callable
 
 import msgspec
 
@@ -36,7 +37,18 @@ _NOT_FOUND, _CONFLICT, _FORBIDDEN = 404, 409, 403
 class NodeKeeper:
     """One node; `run` never ends."""
 
-    def __init__(self, client: Api, node: OwnNode, look: Look, config: ClusterConfig, tell: Tell = tell_nobody) -> None:
+    def __init__(
+        self,
+        client: Api,
+        node: OwnNode,
+        look: Look,
+        config: ClusterConfig,
+        tell: Tell = tell_nobody,
+        pod_cidrs: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
+        """`pod_cidrs`: what a Node that is made again has to keep, as its pods have addresses of them."""
+        self._pod_cidrs = pod_cidrs
+        self._kept: tuple[str, ...] = ()
         self._client = client
         self._node = node
         self._look = look
@@ -79,9 +91,12 @@ class NodeKeeper:
         if not self._config.register_node:
             await self._read()
             return
-        body = msgspec.json.encode(new_node(view, _now()))
+        # Once: a cluster that does not take them gives others.
+        self._kept = self._pod_cidrs() if not self._kept else ()
+        body = msgspec.json.encode(new_node(view, _now(), self._kept))
         try:
             self._node.put(await self._client.send("POST", "/api/v1/nodes", body, JSON))
+            self._kept = ()
             _log.info("node %s is registered", self._node.name)
             self._report_at_s = self._began_s + self._spread_s()
             self._tell_what_happened(None, view)

@@ -58,9 +58,9 @@ class NodeView:
     """Where the API on this node listens, 0 while it does not."""
 
 
-def new_node(view: NodeView, now: str) -> Json:
-    """The Node to be made, with its status.  `now` is RFC 3339."""
-    spec: Json = {}
+def new_node(view: NodeView, now: str, pod_cidrs: tuple[str, ...] = ()) -> Json:
+    """The Node to be made, with its status.  `now` is RFC 3339; without `pod_cidrs` the cluster gives it some."""
+    spec: Json = {"podCIDR": pod_cidrs[0], "podCIDRs": list(pod_cidrs)} if pod_cidrs else {}
     taints = [_taint(one.key, one.value, one.effect) for one in view.config.taints]
     if view.config.external_cloud:
         taints.append(_CLOUD_TAINT)

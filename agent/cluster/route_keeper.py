@@ -55,6 +55,8 @@ class RouteKeeper:
         self._begun = False
         self._rules = ""
         self._said: frozenset[str] = frozenset()
+        self.own_cidrs: tuple[str, ...] = ()
+        """Of which this node's pods have addresses, also while its Node is gone; none where the network is another."""
 
     async def run(self) -> None:
         """For ever."""
@@ -93,12 +95,14 @@ class RouteKeeper:
     async def _settle(self, ours: bool | None) -> list[str]:
         """Make everything so; what does not work."""
         if ours is False:
+            self.own_cidrs = ()
             return await self._apply(frozenset(), no_rules())
         if ours is None or not self._nodes.listed:
             return []
         places = {name: place for (_, name), place in self._nodes.objects.items()}
         wanted = wanted_routes(self._own_name, places)
         own = places[self._own_name].pod_cidrs if self._own_name in places else ()
+        self.own_cidrs = tuple(map(str, own)) or self.own_cidrs
         unread = [f"cannot route to node {name}: {why}" for (_, name), why in self._nodes.problems.items()]
         return [
             *wanted.problems,

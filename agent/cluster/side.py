@@ -100,7 +100,8 @@ class ClusterSide:
         heartbeat = clients.heartbeat
         lease = LeaseKeeper(heartbeat, self.node, config.lease_duration_s, own_info, self._take_rival)
         pods = ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared, self._record)
-        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config, pods.tell_of_node)
+        routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)
+        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config, pods.tell_of_node, lambda: routes.own_cidrs)
         followed = self.node.follow(clients.api, stream_of(self._record, "node"))
         spawn_eternal(group, followed, name="api node")
         if self._record is not None:
@@ -123,7 +124,6 @@ class ClusterSide:
                 tell = functools.partial(self._take_waiting, "server")
                 serving = ServingCertificate(self.node, config.cert_dir, tell)
                 spawn_eternal(group, serving.run(clients.api), name="serving certificate")
-        routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)
         spawn_eternal(group, routes.run(), name="pod routes")
         pods.spawn(group)
 

@@ -19,7 +19,8 @@ from lab.machine import LabError, run_captured
 from lab.node import LabNode
 
 NODE_NAME = "plane-1"
-LAN = "198.19.0"
+LAN, LAN6 = "198.19.0", "fd00:19:"
+_CIDRS = ("--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/56")
 
 
 @dataclass
@@ -36,7 +37,7 @@ class StaticPlane:
     def options(self) -> tuple[str, ...]:
         base = self.known_as or self.host.base
         places = (f"--kubernetes-dir={base / self.kubernetes.name}", f"--etcd-dir={base / 'etcd'}")
-        return (*places, f"--node-name={NODE_NAME}", f"--advertise-address={LAN}.1", *OPTIONS)
+        return (*places, f"--node-name={NODE_NAME}", f"--advertise-address={LAN}.1", *_CIDRS, *OPTIONS)
 
     @property
     def _manifests(self) -> str:
@@ -102,8 +103,7 @@ class StaticPlane:
 def new_plane(host: LabHost, containerd: PrivateContainerd) -> StaticPlane:
     """On a host with nothing: a link, images, a node that is not started."""
     host.run(["ip", "link", "add", "lan0", "type", "bridge"])
-    host.run(["ip", "address", "add", f"{LAN}.1/24", "dev", "lan0"])
-    host.run(["ip", "link", "set", "lan0", "up"])
+    _give_addresses(host, 1)
     load_control_plane_images(containerd)
     return StaticPlane(host, new_node(host, containerd, NODE_NAME, 1), host.base / "kubernetes")
 
@@ -113,8 +113,20 @@ def new_node(host: LabHost, containerd: PrivateContainerd, name: str, number: in
     load_images(containerd)
     (containerd.cni_conf_dir / "10-longshore.conflist").unlink()
     node = LabNode(host, containerd, host.base / "node", name=name, cgroup_root=f"{host.cgroup_root}/{name}")
-    node.agent_flags.append(f"--node-ip={LAN}.{number}")
+    node.agent_flags.append(f"--node-ip={LAN}.{number},{LAN6}:{number}")
     return node
+
+
+def _give_addresses(host: LabHost, number: int) -> None:
+    host.run(["ip", "address", "add", f"{LAN}.{number}/24", "dev", "lan0"])
+    host.run(["ip", "address", "add", f"{LAN6}:{number}/64", "dev", "lan0", "nodad"])
+    host.run(["ip", "link", "set", "lan0", "up"])
+
+
+def start_proxy(node: LabNode, kubernetes: Path) -> None:
+    """As a node of the cluster."""
+    node.proxy_config |= {"clientConnection": {"kubeconfig": str(kubernetes / "proxy.conf")}, "mode": "nftables"}
+    node.start_proxy()
 
 
 class Worker:
@@ -128,8 +140,7 @@ class Worker:
         peer = ["peer", "name", "lan0", "netns", str(host.pid)]
         run_captured(["ip", "link", "add", f"lan{number}", "netns", str(plane.host.pid), "type", "veth", *peer])
         plane.host.run(["ip", "link", "set", f"lan{number}", "master", "lan0", "up"])
-        host.run(["ip", "address", "add", f"{LAN}.{number}/24", "dev", "lan0"])
-        host.run(["ip", "link", "set", "lan0", "up"])
+        _give_addresses(host, number)
 
     def join(self, command: str) -> str:
         """`command` as `longshore control-plane token` prints it."""

@@ -39,7 +39,9 @@ class Scene:
         self.eyes = Eyes()
         self.told: list[str] = []
         settings = dataclasses.replace(CONFIG, **config)
-        self.keeper = NodeKeeper(self.api, self.node, self.eyes, settings, lambda one: self.told.append(one.reason))
+        self.kept: tuple[str, ...] = ()
+        tell = lambda one: self.told.append(one.reason)  # noqa: E731
+        self.keeper = NodeKeeper(self.api, self.node, self.eyes, settings, tell, lambda: self.kept)
         self.node.when_changed(lambda: self.keeper.wake() if self.node.object is None else None)
 
     async def __aenter__(self) -> Scene:
@@ -95,6 +97,16 @@ async def test_a_node_that_is_deleted_is_made_again_but_never_without_pause() ->
                 scene.api.delete_node()
             await asyncio.sleep(0.1)
         assert scene.api.requests - before < 60
+
+
+async def test_a_node_that_is_made_again_keeps_what_its_pods_have_addresses_of() -> None:
+    async with Scene() as scene:
+        assert "podCIDRs" not in scene.api.objects[NODE]["spec"], "the cluster gives a new one"
+        scene.kept = ("10.244.3.0/24", "fd00:2:0:3::/64")
+        scene.api.delete_node()
+        await asyncio.sleep(1)
+        spec = scene.api.objects[NODE]["spec"]
+        assert (spec["podCIDR"], spec["podCIDRs"]) == ("10.244.3.0/24", list(scene.kept))
 
 
 async def test_a_node_that_a_status_does_not_find_is_made_again() -> None:
