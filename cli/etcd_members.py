@@ -39,7 +39,8 @@ HEADER = ("ID", "NAME", "PEER", "STATE")
 def members(options: ClusterOptions, output: str) -> None:
     """Show who the members of etcd are: leader, follower, learner (which has no vote yet), or away."""
     cluster = options.open()
-    rows = [_row(cluster, one) for one in _ask(cluster, EtcdMembers.members, _own_client(cluster))]
+    servers = [*_own_client(cluster), *_peers_clients(cluster)]
+    rows = [_row(cluster, one) for one in _ask(cluster, EtcdMembers.members, servers)]
     if output == "table":
         print_table(HEADER, rows)
     else:

@@ -33,8 +33,7 @@ def main() -> int:
     # An output that is not a terminal has no width of its own.
     console = Console(width=None if sys.stdout.isatty() else 120)
     if arguments.clean:
-        remove(HaLab(BASE))
-        return 0
+        return 0 if not BASE.exists() or not remove(HaLab(BASE)) else 1
     if os.geteuid() != 0:
         console.print("cannot run the demo: needs root")
         return 1
@@ -60,16 +59,20 @@ def _demo(console: Console) -> int:
     finally:
         console.print("\n[bold]Cleaning up[/]")
         lab.close()
-        remove(lab)
-    console.print(f"  nothing left, {time.monotonic() - started_s:.0f} s in all", highlight=False)
-    return status
+        left = remove(lab)
+    for path in left:
+        console.print(f"  [red]left:[/] {path}", highlight=False)
+    console.print(f"  {'' if left else 'nothing left, '}{time.monotonic() - started_s:.0f} s in all", highlight=False)
+    return 1 if left and not status else status
 
 
-def remove(lab: HaLab) -> None:
-    """What outlives the machines, which end with the demo however it ends: cgroups and directories."""
+def remove(lab: HaLab) -> list[Path]:
+    """What outlives the machines, which end with the demo however it ends: cgroups and directories; what is left."""
     for machine in lab.machines:
         cgroups.kill_and_remove(machine.host.cgroup_root)
     shutil.rmtree(lab.base, ignore_errors=True)
+    groups = [top / one.host.cgroup_root.lstrip("/") for top in cgroups.hierarchies() for one in lab.machines]
+    return [path for path in (lab.base, *groups) if path.exists()]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from lab.control_plane_images import OPTIONS, load_control_plane_images
 from lab.haproxy import IMAGE, load_haproxy_image
 from lab.host import LabHost
 from lab.images import load_images
-from lab.machine import LabError, run_captured, wait_until
+from lab.machine import LabError, LabProcess, run_captured, wait_until
 from lab.node import LabNode
 
 LAN = "198.19.0"
@@ -95,8 +95,16 @@ class HaMachine:
 
     def join(self, command: str) -> str:
         """`command` as `upload-certs` or `token` has printed it."""
+        return self.longshore(*self._joining(command))
+
+    def begin_to_join(self, command: str) -> LabProcess:
+        """The same as a process, to be killed."""
+        argv = self.node.longshore_command(f"--manifest-dir={self.node.manifests}", *self._joining(command))
+        return self.host.start(argv, log=self.host.base / "join.log")
+
+    def _joining(self, command: str) -> tuple[str, ...]:
         own = self._own() if "--control-plane" in command else self._places()
-        return self.longshore(*command.split()[1:], *own)
+        return (*command.split()[1:], *own)
 
     def start_agent(self, *flags: str) -> None:
         """With the kubeconfig that is there; without flags those of the last time."""
@@ -185,9 +193,15 @@ class HaLab:
                 done.result()
 
     def _join_plane(self, plane: HaMachine, command: str) -> None:
+        """Cut off as soon as etcd knows of it, and run again."""
         plane.join(command)
         plane.start_plane_agent()
-        plane.join(command)
+        cut_off = plane.begin_to_join(command)
+        wait_until(
+            lambda: plane.address in self._etcd_peers(), f"etcd to know {plane.name}", timeout_s=240, every_s=0.5
+        )
+        cut_off.kill()
+        plane.join(command.partition(" --token")[0] + " --control-plane")
 
     def _join_worker(self) -> None:
         """The node, which knows all three API servers and not the load balancer."""
@@ -210,6 +224,9 @@ class HaLab:
     def get(self, *what: str) -> Any:
         """`kubectl get` as JSON."""
         return json.loads(self.kubectl("get", *what, "--output=json"))
+
+    def _etcd_peers(self) -> str:
+        return self.planes[0].control_plane("etcd", "members")
 
     def etcd(self, plane: HaMachine) -> dict[str, str]:
         """Member -> leader, follower, learner or away, as this machine sees it."""

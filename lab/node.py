@@ -136,8 +136,7 @@ class LabNode:
 
     def longshore(self, *arguments: str, check: bool = True, stdin: str = "", timeout_s: float = 60.0) -> str:
         """Run the `longshore` command against this node; stdout."""
-        sockets = [f"--agent-socket={self.agent_socket}", f"--proxy-socket={self.proxy_socket}"]
-        argv = [daemon("longshore"), *sockets, *arguments]
+        argv = self.longshore_command(*arguments)
         return self.machine.run(argv, check=check, stdin=stdin, timeout_s=timeout_s).stdout
 
     def back_up(self, archive: Path, *options: str) -> None:
@@ -145,6 +144,11 @@ class LabNode:
         places = [f"--root-dir={self.root_dir}", f"--manifest-dir={self.manifests}", f"--service-dir={self.services}"]
         files = [f"--agent-config={self.base / 'agent.yaml'}", f"--proxy-config={self.base / 'proxy.yaml'}"]
         self.longshore(*places, "backup", str(archive), f"--config-dir={self.base / 'etc'}", *files, *options)
+
+    def longshore_command(self, *arguments: str) -> list[str]:
+        """How `longshore` is started against this node."""
+        sockets = [f"--agent-socket={self.agent_socket}", f"--proxy-socket={self.proxy_socket}"]
+        return [daemon("longshore"), *sockets, *arguments]
 
     # Manifests.
 

@@ -35,7 +35,7 @@ def story() -> Iterator[HaStory]:
         yield made
     finally:
         lab.close()
-        remove(lab)
+        assert remove(lab) == []
 
 
 def test_the_leader_is_killed_and_nobody_notices_and_it_comes_back(story: HaStory) -> None:
