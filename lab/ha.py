@@ -193,15 +193,18 @@ class HaLab:
                 done.result()
 
     def _join_plane(self, plane: HaMachine, command: str) -> None:
-        """Cut off as soon as etcd knows of it, and run again."""
+        """One more control plane; the last one is cut off as soon as etcd knows of it, and goes on without token."""
         plane.join(command)
         plane.start_plane_agent()
-        cut_off = plane.begin_to_join(command)
-        wait_until(
-            lambda: plane.address in self._etcd_peers(), f"etcd to know {plane.name}", timeout_s=240, every_s=0.5
-        )
-        cut_off.kill()
-        plane.join(command.partition(" --token")[0] + " --control-plane")
+        if plane is self.planes[-1]:
+            cut_off = plane.begin_to_join(command)
+            wait_until(lambda: self._is_known(plane), f"etcd to know {plane.name}", timeout_s=240, every_s=1.0)
+            cut_off.kill()
+            command = f"{command.partition(' --token')[0]} --control-plane"
+        plane.join(command)
+
+    def _is_known(self, plane: HaMachine) -> bool:
+        return f"{plane.address}:" in self.planes[0].control_plane("etcd", "members")
 
     def _join_worker(self) -> None:
         """The node, which knows all three API servers and not the load balancer."""
@@ -224,9 +227,6 @@ class HaLab:
     def get(self, *what: str) -> Any:
         """`kubectl get` as JSON."""
         return json.loads(self.kubectl("get", *what, "--output=json"))
-
-    def _etcd_peers(self) -> str:
-        return self.planes[0].control_plane("etcd", "members")
 
     def etcd(self, plane: HaMachine) -> dict[str, str]:
         """Member -> leader, follower, learner or away, as this machine sees it."""
