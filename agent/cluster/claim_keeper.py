@@ -17,14 +17,17 @@ from typing import TypeVar
 import msgspec
 from lightkube.models import core_v1
 
-from agent.cluster.claims import ClaimError, claim_volumes, is_for_one_pod, storage_of, volume_name
+from agent.cluster.api_pod import is_over
+from agent.cluster.claims import ClaimError, claim_volumes, is_for_one_pod, storage_of, uses_claim, volume_name
 from agent.cluster.protocols import Api
 from agent.container_spec.bound_volume import BoundVolume, Storage
 from agent.pods.workers import Wanted, uid_of
 from daemonkit.pauses import growing_pause_s
 from daemonkit.tasks import spawn
 from kube_client.errors import ApiError
-from kube_client.messages import decode_object
+from kube_client.list_watch import Removed, Stored
+from kube_client.messages import Item, decode_object
+from kube_client.record import StreamRecord
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 20.0
@@ -33,14 +36,29 @@ _log = logging.getLogger(__name__)
 _Answer = Storage | str | None
 
 
+class _Found(msgspec.Struct):
+    """What is written down of a pod: its volumes' storage, and the claims (namespace and name) that it has alone."""
+
+    storage: dict[str, Storage] = {}
+    for_one: list[tuple[str, str]] = []
+
+
 class ClaimKeeper:
-    """`node` gives the node's name and labels; `on_change(uid)` is called when a pod of that UID is another now."""
+    """`node` gives the node's name and labels, `running` the pods of which a process may be alive; `on_change(uid)` is
+    called when a pod of that UID is another now.
+    """
 
     def __init__(
-        self, client: Api, node: Callable[[], tuple[str, Mapping[str, str]]], on_change: Callable[[str], None]
+        self,
+        client: Api,
+        node: Callable[[], tuple[str, Mapping[str, str]]],
+        running: Callable[[], Iterable[core_v1.Pod]],
+        on_change: Callable[[str], None],
+        record: StreamRecord | None = None,
     ) -> None:
         self._client = client
         self._node = node
+        self._running = running
         self._on_change = on_change
         self._pods: dict[str, Wanted] = {}
         self._answers: dict[str, dict[str, _Answer]] = {}
@@ -48,15 +66,24 @@ class ClaimKeeper:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._for_one: dict[tuple[str, str], str] = {}
         self._wake = asyncio.Event()
+        self._record = record
+        last = (record.last() if record is not None else None) or ()
+        self._recalled = {item.uid: msgspec.json.decode(item.raw, type=_Found) for item in last}
 
     def bound(self, wanted: Iterable[Wanted]) -> list[Wanted]:
-        """The pods, those with claims with what these are bound to; who is not among them is forgotten."""
+        """The pods, those with claims with what these are bound to; who is over or not among them is forgotten."""
         pods = {uid_of(one.pod): one for one in wanted}
-        self._pods = {uid: one for uid, one in pods.items() if one.refused is None and any(claim_volumes(one.pod))}
-        for uid in self._answers.keys() - self._pods.keys():
+        self._pods = {
+            uid: one
+            for uid, one in pods.items()
+            if one.refused is None and not is_over(one.pod) and any(claim_volumes(one.pod))
+        }
+        for uid in (self._answers.keys() | self._recalled.keys()) - self._pods.keys():
             self._forget(uid)
         for uid in self._pods.keys() - self._answers.keys():
-            self._answers[uid] = {}
+            known = self._recalled.pop(uid, _Found())
+            self._answers[uid] = dict(known.storage)
+            self._for_one |= dict.fromkeys(known.for_one, uid)
             self._wake.set()
         return [self._with_storage(uid, one) if uid in self._pods else one for uid, one in pods.items()]
 
@@ -73,6 +100,9 @@ class ClaimKeeper:
         self._answers.pop(uid, None)
         self._made.pop(uid, None)
         self._for_one = {claim: user for claim, user in self._for_one.items() if user != uid}
+        if self._record is not None:
+            self._record.take(Removed(Item((uid, ""), uid, "", b"")))
+        self._recalled.pop(uid, None)
         if (task := self._tasks.pop(uid, None)) is not None:
             task.cancel()
 
@@ -102,11 +132,18 @@ class ClaimKeeper:
                     self._answers[uid][volume.name] = await self._answer(one.pod, volume, claim)
             if before != self._answers[uid]:
                 self._made.pop(uid, None)
+                self._write_down(uid)
                 self._on_change(uid)
             if all(isinstance(answer, Storage) for answer in self._answers[uid].values()):
                 return
             failures += 1
             await asyncio.sleep(growing_pause_s(failures, FIRST_PAUSE_S, LONGEST_PAUSE_S))
+
+    def _write_down(self, uid: str) -> None:
+        if self._record is not None:
+            storage = {volume: one for volume, one in self._answers[uid].items() if isinstance(one, Storage)}
+            found = _Found(storage, [claim for claim, user in self._for_one.items() if user == uid])
+            self._record.take(Stored(Item((uid, ""), uid, "", msgspec.json.encode(found))))
 
     async def _answer(self, pod: core_v1.Pod, volume: core_v1.Volume, name: str) -> Storage | str:
         namespace = (pod.metadata.namespace if pod.metadata else None) or ""
@@ -128,9 +165,16 @@ class ClaimKeeper:
         bound_to = volume_name(pod, volume, claim)
         found = await self._read(f"/api/v1/persistentvolumes/{bound_to}", core_v1.PersistentVolume)
         storage = storage_of(pod, volume, claim, found, self._node())
-        if is_for_one_pod(claim) and self._for_one.setdefault((namespace, name), uid_of(pod)) != uid_of(pod):
+        if is_for_one_pod(claim) and not self._takes(pod, namespace, name):
             raise ClaimError("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
         return storage
+
+    def _takes(self, pod: core_v1.Pod, namespace: str, name: str) -> bool:
+        """Whether it is the one pod: a claim is not free before the last process of its user is gone."""
+        uid = uid_of(pod)
+        if any(uid_of(one) != uid and uses_claim(one, namespace, name) for one in self._running()):
+            return False
+        return self._for_one.setdefault((namespace, name), uid) == uid
 
     async def _read(self, path: str, kind: type[_T]) -> _T:
         return decode_object(await self._client.get(path), kind)

@@ -16,6 +16,7 @@ from agent.placement import any_fits
 BOUND = "Bound"
 BLOCK = "Block"
 ONE_POD = "ReadWriteOncePod"
+_OPTIONS_ANNOTATION = "volume.beta.kubernetes.io/mount-options"
 _SOURCES_HERE = "hostPath, local and nfs"
 
 
@@ -36,6 +37,12 @@ def claim_volumes(pod: core_v1.Pod) -> Iterator[tuple[core_v1.Volume, str]]:
     for volume in (pod.spec.volumes if pod.spec else None) or ():
         if claim := claim_of(pod, volume):
             yield volume, claim
+
+
+def uses_claim(pod: core_v1.Pod, namespace: str, name: str) -> bool:
+    """Whether a volume of the pod is this claim."""
+    own = (pod.metadata.namespace if pod.metadata else None) or ""
+    return own == namespace and any(claim == name for _, claim in claim_volumes(pod))
 
 
 def volume_name(pod: core_v1.Pod, volume: core_v1.Volume, claim: core_v1.PersistentVolumeClaim) -> str:
@@ -76,7 +83,7 @@ def storage_of(
     if required is not None and not any_fits(required.nodeSelectorTerms, *node):
         raise ClaimError(f"PV {name}: no matching NodeSelectorTerms")
     asked = volume.persistentVolumeClaim
-    return _storage(name, spec, read_only=bool(asked and asked.readOnly))
+    return _storage(found, spec, read_only=bool(asked and asked.readOnly))
 
 
 def is_for_one_pod(claim: core_v1.PersistentVolumeClaim) -> bool:
@@ -84,10 +91,16 @@ def is_for_one_pod(claim: core_v1.PersistentVolumeClaim) -> bool:
     return ONE_POD in ((claim.spec.accessModes if claim.spec else None) or ())
 
 
-def _storage(name: str, spec: core_v1.PersistentVolumeSpec, *, read_only: bool) -> Storage:
+def _storage(found: core_v1.PersistentVolume, spec: core_v1.PersistentVolumeSpec, *, read_only: bool) -> Storage:
+    name = (found.metadata.name if found.metadata else None) or ""
+    options = _mount_options(found)
     if spec.hostPath is not None:
+        if options:
+            raise ClaimError(f"PV {name}: mount options are not supported for this volume type")
         return Storage(kind=HOST_PATH, path=spec.hostPath.path, path_type=spec.hostPath.type or "", read_only=read_only)
     if spec.local is not None:
+        if options:
+            raise ClaimError(f"PV {name}: mountOptions of a local volume are not supported yet")
         return Storage(kind=LOCAL, path=spec.local.path, read_only=read_only)
     if spec.nfs is not None:
         return Storage(
@@ -95,11 +108,18 @@ def _storage(name: str, spec: core_v1.PersistentVolumeSpec, *, read_only: bool) 
             path=spec.nfs.path,
             server=spec.nfs.server,
             read_only=read_only or bool(spec.nfs.readOnly),
-            mount_options=tuple(spec.mountOptions or ()),
+            mount_options=options,
         )
     kinds = (field for field in _other_sources(spec) if getattr(spec, field) is not None)
     source = next(kinds, "of an unknown kind")
     raise ClaimError(f"PV {name} is {source}: this node mounts {_SOURCES_HERE} only")
+
+
+def _mount_options(found: core_v1.PersistentVolume) -> tuple[str, ...]:
+    """An annotation, older than the field, beats it."""
+    told = ((found.metadata.annotations if found.metadata else None) or {}).get(_OPTIONS_ANNOTATION)
+    given = (found.spec.mountOptions if found.spec else None) or ()
+    return tuple(str(told).split(",")) if told is not None else tuple(given)
 
 
 def _other_sources(spec: core_v1.PersistentVolumeSpec) -> Iterator[str]:

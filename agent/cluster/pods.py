@@ -77,7 +77,13 @@ class ClusterPods:
         self._services = Services(self._take_pods, stream_of(record, "services"))
         self._tokens = TokenKeeper(client, workers.volumes_changed, stream_of(record, "tokens"))
         self._trust = TrustKeeper(client, workers.volumes_changed, stream_of(record, "trust-bundles"))
-        self._claims = ClaimKeeper(client, lambda: (node.name, node.labels), self._take_claims)
+        self._claims = ClaimKeeper(
+            client,
+            lambda: (node.name, node.labels),
+            workers.running_pods,
+            self._take_claims,
+            stream_of(record, "claims"),
+        )
         self._objects = ObjectKeeper(client, lambda objects: workers.learn_objects(objects, API_SOURCE), record)
         shared.executor.sources.cluster = self
         self._events = EventRecorder(events, node.name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod, PodStatus
@@ -222,6 +222,12 @@ class PodWorkers:
             and worker.memory.admitted
             and worker.phase in (Phase.SYNCING, Phase.TERMINATING)
         )
+
+    def running_pods(self) -> Iterator[Pod]:
+        """The pods of which a process may be alive, whether or not somebody wants them still."""
+        for worker in self.workers.values():
+            if worker.wish.pod is not None and worker.seen is not None and not worker.seen.is_down:
+                yield worker.wish.pod
 
     def preempt(self, pod: Pod, node: NodeFacts) -> bool:
         """Have other pods end so that this critical one fits; whether some do."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from agent.pods.workers import Wanted
 from agent.volumes.plan import HostPath, LocalVolume, NfsVolume, Unbound, plan_volumes
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError
+from kube_client.record import Record
 from tests.unit.agent.cluster.fake_pods_api import api_pod
 
 CLAIM = "/api/v1/namespaces/default/persistentvolumeclaims/mine"
@@ -67,17 +69,19 @@ class Api:
 class Keeping:
     """A keeper at work, and the pods as the workers would have them."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, record: Record | None = None) -> None:
         self.changed: list[str] = []
-        self.keeper = ClaimKeeper(api, lambda: ("node1", LABELS), self.changed.append)
+        self.running: list[core_v1.Pod] = []
+        stream = record.stream("claims") if record else None
+        self.keeper = ClaimKeeper(api, lambda: ("node1", LABELS), lambda: self.running, self.changed.append, stream)
 
     def bound(self, *pods: Wanted) -> list[core_v1.Pod]:
         return [one.pod for one in self.keeper.bound(pods)]
 
 
 @contextlib.asynccontextmanager
-async def keeping(api: Api) -> AsyncIterator[Keeping]:
-    made = Keeping(api)
+async def keeping(api: Api, record: Record | None = None) -> AsyncIterator[Keeping]:
+    made = Keeping(api, record)
     async with asyncio.TaskGroup() as group:
         task = spawn(group, made.keeper.run(), name="claims")
         yield made
@@ -99,6 +103,9 @@ async def test_each_kind_of_storage_is_planned_as_the_volume_it_is() -> None:
     nfs = await found(wanted(), claim=claim(), pv=volume(nfs=export, mountOptions=["nfsvers=4", "soft"]))
     assert isinstance(nfs, NfsVolume)
     assert (nfs.export, nfs.read_only, nfs.mount_options) == ("[2001:db8::1]:/x", False, ("nfsvers=4", "soft"))
+    older = volume(nfs=export, mountOptions=["soft"])
+    older["metadata"]["annotations"] = {"volume.beta.kubernetes.io/mount-options": "nfsvers=3,hard"}
+    assert (await found(wanted(), claim=claim(), pv=older)).mount_options == ("nfsvers=3", "hard")
     path = await found(wanted(), claim=claim(), pv=volume(hostPath={"path": "/x", "type": "Directory"}))
     assert path == HostPath("data", "/x", "Directory")
     security = {"fsGroup": 7, "fsGroupChangePolicy": "OnRootMismatch"}
@@ -162,6 +169,16 @@ async def test_what_may_only_be_read_stays_as_it_is() -> None:
                 ),
             },
             "no matching NodeSelectorTerms",
+        ),
+        (
+            wanted(),
+            {"claim": claim(), "pv": volume(hostPath={"path": "/x"}, mountOptions=["ro"])},
+            "PV pv: mount options are not supported for this volume type",
+        ),
+        (
+            wanted(),
+            {"claim": claim(), "pv": volume(local={"path": "/x"}, mountOptions=["noexec"])},
+            "PV pv: mountOptions of a local volume are not supported yet",
         ),
         (wanted("a", {**EPHEMERAL}), {}, "PVC default/a-mine: failed to fetch"),
         (wanted(), {"claim": {"spec": 5}}, "cannot read the claim or its volume"),
@@ -236,6 +253,59 @@ async def test_a_claim_for_one_pod_is_free_again_when_that_pod_is_gone() -> None
         made.bound(two)
         await asyncio.sleep(LONGEST_PAUSE_S)
         assert isinstance(plan_volumes(made.bound(two)[0], "/root")[0], HostPath)
+
+
+@pytest.mark.looptime
+async def test_a_claim_for_one_pod_is_not_free_while_a_process_of_its_user_is_alive() -> None:
+    api = Api({CLAIM: claim(accessModes=["ReadWriteOncePod"]), VOLUME: volume(hostPath={"path": "/x"})})
+    one, two = wanted("b"), wanted("a")
+    async with keeping(api) as made:
+        made.running = [one.pod]  # an agent that begins anew, or a pod deleted by force: nobody wants it any more
+        made.bound(two)
+        await asyncio.sleep(10)
+        assert isinstance(plan_volumes(made.bound(two)[0], "/root")[0], Unbound)
+        made.running = [two.pod]
+        await asyncio.sleep(LONGEST_PAUSE_S)
+        assert isinstance(plan_volumes(made.bound(two)[0], "/root")[0], HostPath)
+
+
+@pytest.mark.looptime
+async def test_a_pod_that_is_over_has_no_claim_and_is_not_asked_about() -> None:
+    api = Api({CLAIM: claim(accessModes=["ReadWriteOncePod"]), VOLUME: volume(hostPath={"path": "/x"})})
+    one, two = wanted("a"), wanted("b")
+    async with keeping(api) as made:
+        made.bound(one)
+        await asyncio.sleep(0.1)
+        over = {**api_pod("a", volumes=[OF_CLAIM]), "status": {"phase": "Succeeded"}}
+        one = Wanted(read_api_pod(json.dumps(over).encode()).pod, API_SOURCE)
+        assert made.bound(one, two)[0] is one.pod
+        await asyncio.sleep(0.1)
+        assert isinstance(plan_volumes(made.bound(one, two)[1], "/root")[0], HostPath)
+        asked = len(api.asked)
+        await asyncio.sleep(600)
+        assert len(api.asked) == asked
+
+
+@pytest.mark.looptime
+async def test_what_was_found_counts_after_a_start_without_the_server(tmp_path: Path) -> None:
+    record = Record(tmp_path, tmp_path / "key")
+    record.open()
+    api = Api({CLAIM: claim(accessModes=["ReadWriteOncePod"]), VOLUME: volume(hostPath={"path": "/x"})})
+    pod, other = wanted("b"), wanted("a")
+    gone = wanted("c", {"name": "data", "persistentVolumeClaim": {"claimName": "none"}})
+    async with keeping(api, record) as made:
+        made.bound(pod, gone)
+        await asyncio.sleep(1)
+    api.away = True
+    async with keeping(api, record) as made:
+        assert isinstance(plan_volumes(made.bound(other, pod)[1], "/root")[0], HostPath)
+        api.away = False
+        await asyncio.sleep(60)
+        first, second = made.bound(other, pod)
+        assert isinstance(plan_volumes(second, "/root")[0], HostPath)
+        assert "already in use" in getattr(plan_volumes(first, "/root")[0], "problem", "")
+        made.bound()
+    assert record.stream("claims").last() == ()
 
 
 def test_storage_that_was_found_is_part_of_what_makes_two_pods_equal() -> None:
