@@ -57,7 +57,7 @@ class HostPath:
 class LocalVolume:
     """A directory of the node that a claim is bound to, never removed.
 
-    `place` is a directory of the agent's own, made when the pod's group, `group_id`, has got the volume: at the first
+    `place` is a directory of the agent's own, filled when the pod's group, `group_id`, has got the volume: at the first
     use by the pod, or, where `unless_root`, only if the volume's root is not that group's already.
     """
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from agent.container_spec.paths import LOCAL_PLUGIN, volume_path
+from agent.volumes.local import prepare_local
 from agent.volumes.ownership import ALWAYS, ON_ROOT_MISMATCH, check_local, give_to_group
+from agent.volumes.plan import LocalVolume
+from agent.volumes.teardown import remove_pod_dir
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -55,3 +60,26 @@ def test_what_is_no_directory_is_named(tmp_path: Path) -> None:
     assert check_local(str(tmp_path / "none")) == f"local volume path {tmp_path / 'none'} does not exist"
     assert check_local(str(tmp_path / "file")) == f"local volume path {tmp_path / 'file'} is not a directory"
     assert "cannot give" in give_to_group(str(tmp_path / "none"), "5", ALWAYS)
+
+
+@needs_root
+async def test_the_first_pod_gets_the_volume_for_its_group_and_the_next_after_it_is_gone(tmp_path: Path) -> None:
+    root, path = str(tmp_path / "root"), tmp_path / "volume"
+    path.mkdir()
+    (path / "file").touch()
+
+    def used_by(uid: str, group: int) -> LocalVolume:
+        return LocalVolume("data", str(path), volume_path(root, uid, LOCAL_PLUGIN, "data"), group)
+
+    first, second, third = used_by("a", 4321), used_by("b", 5432), used_by("c", 6543)
+    await asyncio.gather(prepare_local([first], root), prepare_local([second], root))
+    (groups,) = {path.stat().st_gid, (path / "file").stat().st_gid}
+    assert groups in (4321, 5432)
+    os.chown(path / "file", 0, 7)
+    await prepare_local([first], root)
+    assert (path / "file").stat().st_gid == 7  # only once
+    for uid in "ab":
+        await remove_pod_dir(root, uid)
+    assert (path / "file").exists()
+    await prepare_local([third], root)
+    assert {path.stat().st_gid, (path / "file").stat().st_gid} == {6543}
