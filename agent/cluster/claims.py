@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
 from lightkube.models import core_v1
 
 from agent.container_spec.bound_volume import HOST_PATH, LOCAL, NFS, Storage
@@ -16,6 +17,7 @@ from agent.placement import any_fits
 BOUND = "Bound"
 BLOCK = "Block"
 ONE_POD = "ReadWriteOncePod"
+_GROUP_ANNOTATION = "pv.beta.kubernetes.io/gid"
 _OPTIONS_ANNOTATION = "volume.beta.kubernetes.io/mount-options"
 _SOURCES_HERE = "hostPath, local and nfs"
 
@@ -83,7 +85,8 @@ def storage_of(
     if required is not None and not any_fits(required.nodeSelectorTerms, *node):
         raise ClaimError(f"PV {name}: no matching NodeSelectorTerms")
     asked = volume.persistentVolumeClaim
-    return _storage(found, spec, read_only=bool(asked and asked.readOnly))
+    storage = _storage(found, spec, read_only=bool(asked and asked.readOnly))
+    return msgspec.structs.replace(storage, group_id=_group(found))
 
 
 def is_for_one_pod(claim: core_v1.PersistentVolumeClaim) -> bool:
@@ -115,11 +118,21 @@ def _storage(found: core_v1.PersistentVolume, spec: core_v1.PersistentVolumeSpec
     raise ClaimError(f"PV {name} is {source}: this node mounts {_SOURCES_HERE} only")
 
 
+def _group(found: core_v1.PersistentVolume) -> int | None:
+    """What is no number is none, as for the kubelet."""
+    told = _annotation(found, _GROUP_ANNOTATION)
+    return int(told) if told.isascii() and told.isdecimal() else None
+
+
 def _mount_options(found: core_v1.PersistentVolume) -> tuple[str, ...]:
     """An annotation, older than the field, beats it."""
-    told = ((found.metadata.annotations if found.metadata else None) or {}).get(_OPTIONS_ANNOTATION)
-    given = (found.spec.mountOptions if found.spec else None) or ()
-    return tuple(str(told).split(",")) if told is not None else tuple(given)
+    if told := _annotation(found, _OPTIONS_ANNOTATION):
+        return tuple(told.split(","))
+    return tuple((found.spec.mountOptions if found.spec else None) or ())
+
+
+def _annotation(found: core_v1.PersistentVolume, name: str) -> str:
+    return str(((found.metadata.annotations if found.metadata else None) or {}).get(name, ""))
 
 
 def _other_sources(spec: core_v1.PersistentVolumeSpec) -> Iterator[str]:

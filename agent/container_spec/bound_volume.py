@@ -16,7 +16,8 @@ HOST_PATH, LOCAL, NFS = "hostPath", "local", "nfs"
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """What a PersistentVolume is on this node. `kind` is one of the three above.
 
-    `path` is the node's own, or what the `server` exports; `path_type` is a hostPath's, `mount_options` an export's.
+    `path` is the node's own, or what the `server` exports; `path_type` is a hostPath's, `mount_options` an export's; to
+    `group_id` the pod's processes have to belong.
     """
 
     kind: str
@@ -24,6 +25,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     path_type: str = ""
     server: str = ""
     read_only: bool = False
+    group_id: int | None = None
     mount_options: tuple[str, ...] = ()
 
 
@@ -31,6 +33,12 @@ class BoundVolume(core_v1.Volume):
     """`bound` is the storage; as str why there is none; None while nobody knows."""
 
     bound: Storage | str | None = None
+
+
+def storage_group(volume: core_v1.Volume) -> int | None:
+    """The group that processes need for what is stored there, None where nobody says one."""
+    bound = volume.bound if isinstance(volume, BoundVolume) else None
+    return bound.group_id if isinstance(bound, Storage) else None
 
 
 def is_read_only(volume: core_v1.Volume) -> bool:

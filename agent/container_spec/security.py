@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from lightkube.models import core_v1
 
+from agent.container_spec.bound_volume import storage_group
 from agent.container_spec.facts import ImageUser, SpecError, SpecFacts
 from cri_client import types as cri
 
@@ -71,7 +72,7 @@ def sandbox_security(pod: core_v1.Pod, first_id: int | None = None) -> cri.Linux
         namespace_options=namespace_options(pod, first_id),
         run_as_user=_int64(context.runAsUser),
         run_as_group=_int64(context.runAsGroup),
-        supplemental_groups=supplemental_groups(context),
+        supplemental_groups=supplemental_groups(pod),
         supplemental_groups_policy=_groups_policy(context),
         privileged=has_privileged_container(pod),
         selinux_options=_selinux(context.seLinuxOptions),
@@ -105,7 +106,7 @@ def container_security(
         run_as_group=_int64(_first(own.runAsGroup, of_pod.runAsGroup)),
         run_as_username=username,
         readonly_rootfs=bool(own.readOnlyRootFilesystem),
-        supplemental_groups=supplemental_groups(of_pod),
+        supplemental_groups=supplemental_groups(pod),
         supplemental_groups_policy=_groups_policy(of_pod),
         no_new_privs=own.allowPrivilegeEscalation is False,
         masked_paths=() if own.procMount == "Unmasked" else (*MASKED_PATHS, *facts.node.thermal_throttle_paths),
@@ -193,10 +194,13 @@ def non_root_problem(pod: core_v1.Pod, container: core_v1.Container, image_user:
     return None if image_user.uid else "container has runAsNonRoot and image will run as root"
 
 
-def supplemental_groups(context: core_v1.PodSecurityContext) -> tuple[int, ...]:
-    """fsGroup first, then the groups the pod names."""
-    groups = list(context.supplementalGroups or [])
-    return tuple(groups if context.fsGroup is None else [context.fsGroup, *groups])
+def supplemental_groups(pod: core_v1.Pod) -> tuple[int, ...]:
+    """fsGroup first, then the groups the pod names, then those that what it claims belongs to."""
+    spec = pod.spec or core_v1.PodSpec(containers=[])
+    context = spec.securityContext or core_v1.PodSecurityContext()
+    groups = [*([] if context.fsGroup is None else [context.fsGroup]), *(context.supplementalGroups or [])]
+    of_storage = [one for one in map(storage_group, spec.volumes or ()) if one is not None]
+    return (*groups, *(one for one in dict.fromkeys(of_storage) if one not in (context.supplementalGroups or ())))
 
 
 def has_privileged_container(pod: core_v1.Pod) -> bool:

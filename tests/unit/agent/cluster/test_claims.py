@@ -16,6 +16,7 @@ from agent.cluster.api_pod import read_api_pod
 from agent.cluster.claim_keeper import LONGEST_PAUSE_S, ClaimKeeper
 from agent.container_spec.bound_volume import BoundVolume, Storage, is_read_only
 from agent.container_spec.labels import API_SOURCE
+from agent.container_spec.security import supplemental_groups
 from agent.pods.entry import pod_to_json
 from agent.pods.workers import Wanted
 from agent.volumes.plan import HostPath, LocalVolume, NfsVolume, Unbound, plan_volumes
@@ -112,6 +113,19 @@ async def test_each_kind_of_storage_is_planned_as_the_volume_it_is() -> None:
     local = await found(wanted(securityContext=security), claim=claim(), pv=volume(local={"path": "/x"}))
     place = "/root/pods/uid-a/volumes/kubernetes.io~local-volume/data"
     assert local == LocalVolume("data", "/x", place, 7, unless_root=True)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("told", "groups"), [("70", (5, 9, 70)), ("9", (5, 9)), ("ops", (5, 9))])
+async def test_processes_are_in_the_group_that_a_volume_names(told: str, groups: tuple[int, ...]) -> None:
+    pod = wanted(securityContext={"fsGroup": 5, "supplementalGroups": [9]})
+    pv = volume(nfs={"server": "s", "path": "/x"})
+    pv["metadata"]["annotations"] = {"pv.beta.kubernetes.io/gid": told}
+    async with keeping(Api({CLAIM: claim(), VOLUME: pv})) as one:
+        one.bound(pod)
+        await asyncio.sleep(0.1)
+        assert supplemental_groups(one.bound(pod)[0]) == groups
+    assert supplemental_groups(pod.pod) == (5, 9)
 
 
 @pytest.mark.looptime
