@@ -14,6 +14,7 @@ from lab.host import LabHost
 from lab.machine import wait_until
 from lab.manifests import is_ready
 from tests.cluster.conftest import Member
+from tests.cluster.test_claims import claim, clean, persistent_volume, place_of
 from tests.cluster.test_pods import pod_object, running
 
 pytestmark = pytest.mark.timeout(240)
@@ -29,7 +30,7 @@ def offline(member: Member) -> Iterator[Member]:
         yield member
     finally:
         member.relay.mend()
-        member.remove(LABEL)
+        clean(member, LABEL)
         member.node.stop_agent()
         del member.node.agent_config["offline"]
         member.node.start_agent()
@@ -69,11 +70,18 @@ def test_pods_come_back_after_a_reboot_without_the_api_server(offline: Member) -
     ]
     for pod in pods:
         pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "key", "mountPath": "/key"}]
-    member.cluster.apply(secret, *pods)
+    storage = place_of(member, LABEL)
+    pods[0]["spec"]["volumes"].append({"name": "data", "persistentVolumeClaim": {"claimName": LABEL}})
+    pods[0]["spec"]["containers"][0]["volumeMounts"].append({"name": "data", "mountPath": "/data"})
+    pods[0]["spec"]["containers"][0]["lifecycle"] = {
+        "postStart": {"exec": {"command": ["/bin/sh", "-c", "echo began >> /data/word"]}}
+    }
+    volume = persistent_volume(LABEL, LABEL, ["ReadWriteOnce"], hostPath={"path": storage})
+    member.cluster.apply(volume, claim(LABEL, LABEL, volume=LABEL), secret, *pods)
     before = {pod["metadata"]["name"]: pod for pod in member.wait(lambda: _both(member), "both pods to be Ready")}
     record = node.root_dir / "offline"
     member.wait(
-        lambda: {"objects", "pods", "services", "node", "tokens"} <= {one.stem for one in record.iterdir()},
+        lambda: {"objects", "pods", "services", "node", "tokens", "claims"} <= {one.stem for one in record.iterdir()},
         "the record",
     )
     member.relay.cut()
@@ -84,6 +92,7 @@ def test_pods_come_back_after_a_reboot_without_the_api_server(offline: Member) -
     uid = before["stays"]["metadata"]["uid"]
     file = f"{node.root_dir}/pods/{uid}/volumes/kubernetes.io~secret/key/key"
     assert node.machine.run(["cat", file]).stdout == "very-secret-text"
+    assert node.machine.run(["cat", f"{storage}/word"]).stdout.split() == ["began", "began"]
     assert not [path for path in record.iterdir() if b"very-secret-text" in path.read_bytes()]
     address = shown(member, "stays")["status"]["podIP"]
     assert isinstance(node.machine, LabHost)
