@@ -62,9 +62,10 @@ class VirtualMachine:
         self._mac = f"02:00:00:00:00:{_FIRST_ADDRESS + number:02x}"
 
     def __enter__(self) -> Self:
-        """Switch it on and wait for ssh."""
+        """Switch it on, where it is not yet, and wait for ssh."""
         try:
-            self.switch_on()
+            if self.process is None:
+                self.switch_on()
             self.wait_ssh()
         except BaseException:
             self.pull_the_plug()
@@ -180,8 +181,12 @@ class VirtualMachine:
 
     def put(self, source: Path, place: str) -> None:
         """Copy a file into the machine."""
-        command = shlex.join([*self.ssh_command(), f"root@{self.address}", f"cat > {shlex.quote(place)}"])
-        self.host.run(["sh", "-c", f"{command} < {shlex.quote(str(source))}"])
+        self.feed(source, ["sh", "-c", f"cat > {shlex.quote(place)}"])
+
+    def feed(self, source: Path, argv: Sequence[str], *, timeout_s: float = 400.0) -> None:
+        """Run a program in the machine that reads a file of this one as its stdin; the file is never on its disk."""
+        command = shlex.join([*self.ssh_command(), f"root@{self.address}", shlex.join(argv)])
+        self.host.run(["sh", "-c", f"{command} < {shlex.quote(str(source))}"], timeout_s=timeout_s)
 
     def forward(self, here: Path, there: str) -> None:
         """Let who connects to the unix socket `here` reach the one `there`, as long as the shared connection lasts.

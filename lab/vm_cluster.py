@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from lab.vm import VirtualMachine
 from lab.vm_node import VmNode
 from lab.vm_play import Played, play
 
-_ARCHIVES = "/opt/control-plane-images"
 _DEADLINE_S = 900
 
 
@@ -33,15 +33,19 @@ class VmCluster:
         self._kubeconfig = machines[0].root / "admin.conf"
 
     def offer_images(self) -> None:
-        """What a person's machines would pull: import all of it into containerds that are there before the playbook."""
-        for number, node in enumerate(self.nodes):
+        """What a person's machines would pull: import all of it into containerds that are there before the playbook.
+
+        Both machines at a time: each has one processor.
+        """
+
+        def offer(node: VmNode, archives: Sequence[Path]) -> None:
             node.machine.shell("apt-get install -y -qq containerd > /dev/null 2>&1", timeout_s=400)
             node.load_images()
-            for archive in image_archives() if number == 0 else ():
-                node.machine.shell(f"mkdir -p {_ARCHIVES}")
-                node.machine.put(archive, f"{_ARCHIVES}/one.tar")
-                script = f"ctr -n k8s.io images import {_ARCHIVES}/one.tar && rm -r {_ARCHIVES}"
-                node.machine.shell(script, timeout_s=400)
+            for archive in archives:
+                node.machine.feed(archive, ["ctr", "-n", "k8s.io", "images", "import", "-"])
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(offer, self.nodes, [image_archives(), *([] for _ in self.nodes[1:])]))
 
     def play(self, playbook: str, *arguments: str, check: bool = True, **variables: object) -> dict[str, Played]:
         """By machine; LabError when it fails and `check`."""

@@ -48,10 +48,10 @@ def machines() -> Iterator[list[VirtualMachine]]:
     before = inventory.take([host.base.name])
     with host:
         lay_network(host)
-        with (
-            VirtualMachine(host, image, host.base / "plane", number=0, name="plane", memory="3072M") as plane,
-            VirtualMachine(host, image, host.base / "worker", number=1, name="worker") as worker,
-        ):
+        plane = VirtualMachine(host, image, host.base / "plane", number=0, name="plane", memory="3072M")
+        worker = VirtualMachine(host, image, host.base / "worker", number=1, name="worker")
+        plane.switch_on()  # both boot at a time
+        with worker, plane:
             host.run(["ip", "route", "add", SERVICE_NETWORK, "via", worker.address])
             yield [plane, worker]
     assert inventory.diff(before, inventory.take([host.base.name])) == []
