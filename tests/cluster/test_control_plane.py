@@ -268,6 +268,36 @@ def test_a_node_that_is_deleted_while_it_runs_is_back_and_its_pod_goes_on(
     assert node()["spec"]["podCIDRs"] == cidrs, "its pods have addresses of them"
 
 
+def test_a_worker_that_loses_its_power_has_its_pod_again(plane: StaticPlane, workers: list[Worker]) -> None:
+    if not ready_pods(plane):
+        test_workers_join_and_pods_of_all_nodes_reach_each_other(plane, workers)
+    node = workers[0].node
+    (before,) = (one for one in ready_pods(plane) if one["spec"]["nodeName"] == node.name)
+    lost = before["status"]["containerStatuses"][0]["containerID"]
+    node.kill_agent()
+    for task in node.containerd.tasks():
+        node.kill_container(task)
+    node.containerd.kill()
+    node.containerd.start(keep_cni_config=True)
+    workers[0].start_agent()
+
+    def again() -> list[dict[str, Any]]:
+        pods = [one for one in ready_pods(plane) if one["metadata"]["uid"] == before["metadata"]["uid"]]
+        return [one for one in pods if one["status"]["containerStatuses"][0]["containerID"] != lost]
+
+    plane.until(lambda: bool(again()), "the pod to run again")
+    (found,) = again()
+    source = next(one for one in ready_pods(plane) if one["spec"]["nodeName"] == NODE_NAME)
+    host, inside = pod_network(plane, workers, source)
+    for ip in (one["ip"] for one in found["status"]["podIPs"]):
+        argv, name = (*inside, url(ip)), found["metadata"]["name"]
+
+        def answers(argv: Sequence[str] = argv, name: str = name) -> bool:
+            return host.run(argv, check=False).stdout.strip() == name
+
+        plane.until(answers, f"it to be reached by {ip}")
+
+
 def test_a_node_that_goes_ends_its_pods_and_is_not_routed_to(plane: StaticPlane, workers: list[Worker]) -> None:
     gone = workers[1]
     routes = ["ip", "route", "show", "proto", "119"]
