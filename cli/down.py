@@ -6,6 +6,7 @@ what `control_plane.record` says is ours, etcd's data too.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -176,12 +177,24 @@ def _remove_bridge() -> None:
     from pyroute2 import IPRoute  # late: only this needs it
 
     from agent.cluster.route_table import apply_routes
-    from agent.cluster.routes import no_rules
+    from agent.cluster.routes import TABLE, no_rules
 
     apply_routes(())
-    done = subprocess.run(["nft", "-f", "-"], input=no_rules(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failure(f"cannot remove the rules of the pod network: nft: {' '.join(done.stderr.split())[:200]}")
+    _delete_rules(no_rules(), TABLE)
     with IPRoute() as links:
         for index in links.link_lookup(ifname=BRIDGE):
             links.link("del", index=index)
+
+
+def _delete_rules(rules: str, table: str) -> None:
+    """Apply `rules` where there is the table: a kernel without nf_tables for IP refuses even to delete one, and a
+    machine without nft has none. Raises Failure.
+    """
+    if shutil.which("nft") is None:
+        return
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+    if table not in listed.stdout.split():
+        return
+    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"cannot remove the rules of the pod network: nft: {' '.join(done.stderr.split())[:200]}")

@@ -10,6 +10,8 @@ import pytest
 from click.testing import Result
 
 from agent.container_spec.labels import API_SOURCE, CONFIG_SOURCE, FILE_SOURCE
+from cli.down import _delete_rules
+from cli.failure import Failure
 from cli.sandboxes import Sandboxes, api_pods, lease_holders, names
 from cli.target import Target
 from control_plane.record import Record
@@ -152,3 +154,24 @@ def test_data_of_an_etcd_that_has_moved_go_too(node: Node) -> None:
     assert node.run("control-plane", *places, "manifests").exit_code == 0
     remove_all(Record(node.base / "kubernetes"), frozenset())
     assert sorted(node.base.iterdir()) == [node.manifests, node.services]
+
+
+@pytest.mark.parametrize("lists", ["exit 1", "exit 0", "echo table ip longshore-pods", ""])
+def test_rules_are_deleted_where_there_is_a_table_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: str
+) -> None:
+    """A kernel without nf_tables for IP lists nothing, or nothing but an error, and cannot delete either."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if lists:
+        nft = tmp_path / "nft"
+        nft.write_text(
+            f'#!/bin/sh\nif [ "$1" = list ]; then {lists}; else echo Operation not supported >&2; exit 1; fi\n'
+        )
+        nft.chmod(0o755)
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    if "table" in lists:
+        with pytest.raises(Failure, match="Operation not supported"):
+            _delete_rules("delete table ip longshore-pods", "longshore-pods")
+    else:
+        _delete_rules("delete table ip longshore-pods", "longshore-pods")
