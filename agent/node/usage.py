@@ -15,12 +15,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """Bytes and inodes, and what of them somebody other than root may still take; no inodes where there is no limit."""
+    """Bytes and inodes, and what of them somebody other than root may still take; no inodes where there is no limit.
+
+    `used_bytes` is what is taken: what is kept for root is neither taken nor available.
+    """
 
     total_bytes: int = 0
     available_bytes: int = 0
     inodes: int = 0
     inodes_free: int = 0
+    used_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ def read_file_system(path: str) -> FileSystem:
     """Raises OSError."""
     found = os.statvfs(path)
     size = found.f_frsize
-    return FileSystem(found.f_blocks * size, found.f_bavail * size, found.f_files, found.f_favail)
+    used = (found.f_blocks - found.f_bfree) * size
+    return FileSystem(found.f_blocks * size, found.f_bavail * size, found.f_files, found.f_ffree, used)
 
 
 def memory_available(meminfo: str) -> int:

@@ -22,7 +22,7 @@ _MAX_NAME = 256
 _MAX_PATTERN = 1024
 _SERVICE = re.compile(r"[a-zA-Z0-9@_:][a-zA-Z0-9@_:.\\-]*\Z")
 _INTEGER = re.compile(r"[-+]?\d{1,9}\Z", re.ASCII)
-_KNOWN = ("query", "boot", "pattern", "sinceTime", "untilTime", "tailLines")
+OPTIONS = ("query", "boot", "pattern", "sinceTime", "untilTime", "tailLines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +39,32 @@ class LogQuery:
 
 
 def parse_log_query(pairs: Iterable[tuple[str, str]]) -> LogQuery:
-    """The names and values of a request's query. Raises VerbError (400)."""
+    """The names and values of a request's query. Raises VerbError: 400 for what is no value, 406 for a wrong one."""
     values: dict[str, list[str]] = {}
     for name, value in pairs:
-        if name not in _KNOWN:
-            raise VerbError(400, f"{name[:64]}: unknown option; there are {', '.join(_KNOWN)}")
+        if name not in OPTIONS:
+            raise VerbError(400, f"{name[:64]}: unknown option; there are {', '.join(OPTIONS)}")
         if value:
             values.setdefault(name, []).append(value)
-    for name in _KNOWN[1:]:
+    for name in OPTIONS[1:]:
         if len(values.get(name, ())) > 1:
             raise VerbError(400, f"{name}: at most one is allowed")
     services, files = _targets(values.get("query", []))
     single = {name: found[0] for name, found in values.items()}
     boot, tail = _integer(single, "boot"), _integer(single, "tailLines")
     if boot is not None and boot > 0:
-        raise VerbError(400, "boot: must be less than or equal to 0")
+        raise VerbError(406, "boot: must be less than or equal to 0")
     if tail is not None and not 0 <= tail <= MAX_LINES:
-        raise VerbError(400, f"tailLines: must be from 0 to {MAX_LINES}")
+        raise VerbError(406, f"tailLines: must be from 0 to {MAX_LINES}")
     pattern = single.get("pattern", "")
     if len(pattern) > _MAX_PATTERN or not pattern.isprintable():
-        raise VerbError(400, f"pattern: must be at most {_MAX_PATTERN} printable characters")
+        raise VerbError(406, f"pattern: must be at most {_MAX_PATTERN} printable characters")
     since, until = _time(single, "sinceTime"), _time(single, "untilTime")
     if since is not None and until is not None and since > until:
-        raise VerbError(400, "untilTime: must be after sinceTime")
+        raise VerbError(406, "untilTime: must be after sinceTime")
     found = LogQuery(services, files[0] if files else "", boot, pattern, since, until, tail)
     if files and found != LogQuery(file=files[0]):
-        raise VerbError(400, "query: options are not for a file, it is given as it is")
+        raise VerbError(406, "query: options are not for a file, it is given as it is")
     return found
 
 
@@ -92,18 +92,18 @@ def files_of_service(service: str) -> tuple[str, ...]:
 
 def _targets(wanted: list[str]) -> tuple[tuple[str, ...], list[str]]:
     if not wanted:
-        raise VerbError(400, "query: must name a service or a file")
+        raise VerbError(406, "query: must name a service or a file")
     if len(wanted) > MAX_QUERIES:
-        raise VerbError(400, f"query: at most {MAX_QUERIES} are allowed")
+        raise VerbError(406, f"query: at most {MAX_QUERIES} are allowed")
     files = [one for one in wanted if "/" in one]
     services = tuple(one for one in wanted if "/" not in one)
     if files and services:
-        raise VerbError(400, "query: services and files cannot be asked for together")
+        raise VerbError(406, "query: services and files cannot be asked for together")
     if len(files) > 1:
-        raise VerbError(400, "query: only one file can be asked for")
+        raise VerbError(406, "query: only one file can be asked for")
     for one in services:
         if len(one) > _MAX_NAME or not _SERVICE.match(one):
-            raise VerbError(400, f"query: {one[:64]!r} is not the name of a service")
+            raise VerbError(406, f"query: {one[:64]!r} is not the name of a service")
     for one in files:
         parts = one.removeprefix("/").split("/")
         if (
@@ -112,7 +112,7 @@ def _targets(wanted: list[str]) -> tuple[tuple[str, ...], list[str]]:
             or "\\" in one
             or any(part in ("", ".", "..") for part in parts)
         ):
-            raise VerbError(400, f"query: {one[:64]!r} is not the name of a file below the directory of logs")
+            raise VerbError(406, f"query: {one[:64]!r} is not the name of a file below the directory of logs")
     return services, [one.removeprefix("/") for one in files]
 
 

@@ -18,7 +18,10 @@ _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 @dataclass(frozen=True, slots=True)
 class NodeUse:
-    """Times in Unix seconds.  Of the memory, what is free or page cache that nothing has used lately is available."""
+    """Times in Unix seconds.  Of the memory, what is free or page cache that nothing has used lately is available.
+
+    `tasks` are threads: each takes one of `max_pid` numbers.
+    """
 
     time_s: float
     boot_s: float
@@ -27,7 +30,7 @@ class NodeUse:
     memory_bytes: int
     available_bytes: int
     swap_bytes: int
-    processes: int
+    tasks: int
     max_pid: int
     file_system: FileSystem
 
@@ -48,7 +51,7 @@ def read_node_use(root_dir: Path) -> NodeUse:
         total,
         min(total, memory_available(Path("/proc/meminfo").read_text())),
         psutil.swap_memory().used,
-        len(psutil.pids()),
-        int(Path("/proc/sys/kernel/pid_max").read_text()),
+        int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2]),
+        min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")),
         read_file_system(str(root_dir)),
     )

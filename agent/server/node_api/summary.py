@@ -43,7 +43,7 @@ def summary(
     }
     if not only_cpu_and_memory:
         found["fs"] = _file_system(node.file_system, now)
-        found["rlimit"] = {"time": now, "maxpid": node.max_pid, "curproc": node.processes}
+        found["rlimit"] = {"time": now, "maxpid": node.max_pid, "curproc": node.tasks}
         found["swap"] = {"time": now, "swapUsageBytes": node.swap_bytes}
     return {
         "node": found,
@@ -114,7 +114,7 @@ def _file_system(found: FileSystem, now: str) -> Json:
         "time": now,
         "availableBytes": found.available_bytes,
         "capacityBytes": found.total_bytes,
-        "usedBytes": found.total_bytes - found.available_bytes,
+        "usedBytes": found.used_bytes,
         "inodesFree": found.inodes_free,
         "inodes": found.inodes,
         "inodesUsed": found.inodes - found.inodes_free,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,10 @@ async def test_the_summary(tmp_path: Path) -> None:
             assert answer.status == 404
     assert found["node"]["nodeName"] == "node-1"
     assert found["node"]["fs"]["capacityBytes"] > found["node"]["fs"]["availableBytes"] > 0
+    disk = os.statvfs(tmp_path)
+    taken = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    assert abs(found["node"]["fs"]["usedBytes"] - taken) < disk.f_blocks * disk.f_frsize / 100
+    assert found["node"]["rlimit"]["maxpid"] > found["node"]["rlimit"]["curproc"] > threading.active_count()
     (pod,) = found["pods"]
     assert pod["podRef"] == {"name": "web", "namespace": "default", "uid": "uid-1"}
     assert pod["cpu"] == {"time": "1970-01-01T00:00:02Z", "usageNanoCores": 5, "usageCoreNanoSeconds": 3_000_000_000}
