@@ -60,5 +60,5 @@ def _build(place: Path, scratch: Path) -> None:
 
 if __name__ == "__main__":
     started_s = time.monotonic()
-    print(control_plane_directory(), etcdutl_binary())
+    print(control_plane_directory(), etcdutl_binary(), kubeadm_binary())
     print(f"ready after {time.monotonic() - started_s:.0f} s")
