@@ -19,7 +19,6 @@ from lab.pki import Authority
 
 TOKEN = "abcdef.0123456789abcdef"
 SAID = "https://api.example.com:6443"
-NOW = datetime.datetime.now(datetime.UTC)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +35,7 @@ def test_several_servers_and_a_load_balancer_of_this_machine_are_kept(
     given: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca = Authority(tmp_path).certificate.read_bytes()
+    now = datetime.datetime.now(datetime.UTC)
     asked: list[tuple[tuple[str, ...], bool]] = []
 
     def get(api: ApiConfig, _path: str) -> bytes:
@@ -45,9 +45,9 @@ def test_several_servers_and_a_load_balancer_of_this_machine_are_kept(
     monkeypatch.setattr("cli.discovery.api.get", get)
     monkeypatch.setattr("cli.discovery.check_cluster_info", lambda data, _token: data["kubeconfig"])
     pin = authority_pin(parse_certificate(ca))
-    found = discover(given, TOKEN, (pin,), NOW, time.monotonic() + 60)
+    found = discover(given, TOKEN, (pin,), now, time.monotonic() + 60)
     assert (found.server, found.ca) == (kept, ca)
     assert asked == [(tuple(given.split(",")), True), (tuple(kept.split(",")), False)], "asked again by its authority"
     assert found.access(TOKEN).token == TOKEN
     with pytest.raises(ControlPlaneError, match=f"the authority of {SAID} is {pin}, not sha256:0"):
-        discover(given, TOKEN, ("sha256:0",), NOW, time.monotonic() + 60)
+        discover(given, TOKEN, ("sha256:0",), now, time.monotonic() + 60)
