@@ -29,7 +29,7 @@ demo-ha: deps venv ## Three control planes; the one that leads etcd is killed wh
 	@$(BIN)/python -m lab.demo_ha
 
 TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
-	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=0
+	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0
 
 # Beside what the first tests need, the control plane is built and the machines' disk made, each once. Who wants them says it when
 # that failed: tests/cluster is skipped then, test-vm fails.
