@@ -21,6 +21,7 @@ PORT = 10250
 _PROTOCOL = "v4.channel.k8s.io"
 _STDIN, _STATUS = b"\x00", 3
 _READ_BYTES = 1 << 20
+_CLOSING_S = 0.1
 
 
 class NodeClient:
@@ -43,8 +44,13 @@ class NodeClient:
         return self
 
     async def __aexit__(self, *found: object) -> None:
-        """Every connection ends."""
+        """Every connection ends, also one whose other side says nothing to the end of TLS: its loop is closed next."""
         await self._session.close()
+        transports = getattr(asyncio.get_running_loop(), "_transports", {})  # asyncio has no public word for it
+        await asyncio.sleep(_CLOSING_S)
+        for transport in list(transports.values()):
+            transport.abort()
+        await asyncio.sleep(_CLOSING_S)
 
     async def get(self, path: str) -> bytes:
         """The whole answer.  Raises LabError when it is no good one."""
