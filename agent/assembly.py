@@ -19,6 +19,7 @@ from agent.admission import Admitted, NotYet, Refused, admit
 from agent.cgroups.keeper import CgroupKeeper
 from agent.config import AgentConfig
 from agent.container_spec.facts import NodeFacts
+from agent.counts import AgentCounts
 from agent.images.node_credentials import NodeCredentials
 from agent.images.pull_rate import PullRate
 from agent.images.pull_records import PullRecords
@@ -76,11 +77,13 @@ def assemble(
         rate=PullRate(config.registry_pull_qps, config.registry_burst),
         node_credentials=_node_credentials(config),
     )
+    counts = AgentCounts()
     prober = Prober(
         runtime,
         own,
         lambda uid: workers.poke(uid),
         on_event=lambda one: shared.tell(one.pod_uid, Happening(one.reason, one.message, one.container, warning=True)),
+        counts=counts.probes,
     )
     for uid, record in records.items():
         prober.restore(uid, record.probes)
@@ -106,6 +109,7 @@ def assemble(
         moved=moved,
         preempt=lambda pod: workers.preempt(pod, settings.node),
         going_down=shutdown.turn_of,
+        counts=counts,
     )
     boot_id = read_machine_identity().boot_id
     workers = PodWorkers(shared, group, records, boot_id, lambda: settings.config.crash_loop_max_s)

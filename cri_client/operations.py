@@ -9,27 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from daemonkit.tally import Tally
+
 BUCKETS_S = tuple(0.005 * 2.5**power for power in range(14))
 _BORDER = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Operation:
-    """One kind. `buckets` counts the calls in each bucket of BUCKETS_S, and those above, each call once."""
+    """One kind: how long each call took, and how many failed."""
 
-    __slots__ = ("buckets", "count", "errors", "sum_s")
+    __slots__ = ("errors", "seconds")
 
     def __init__(self) -> None:
-        self.count = 0
         self.errors = 0
-        self.sum_s = 0.0
-        self.buckets = [0] * (len(BUCKETS_S) + 1)
+        self.seconds = Tally(BUCKETS_S)
 
     def add(self, seconds: float, *, failed: bool) -> None:
         """One call has ended."""
-        self.count += 1
         self.errors += failed
-        self.sum_s += seconds
-        self.buckets[next((i for i, bound in enumerate(BUCKETS_S) if seconds <= bound), -1)] += 1
+        self.seconds.add(seconds)
 
 
 class Operations:

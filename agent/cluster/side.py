@@ -26,6 +26,7 @@ from agent.cluster.serving import ServingCertificate
 from agent.node.facts import read_machine_identity
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
+from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.server import NodeApi
 from cri_client.operations import Operations
 from cri_client.protocols import Images, Runtime
@@ -65,7 +66,7 @@ class ClusterSide:
         self._rival = ""
         self._identity = read_machine_identity()
         self._look = NodeLook(runtime, images, settings, self._identity, going_down, self._api_port)
-        self._operations = operations
+        self._numbers = Numbers(operations, shared.counts)
         self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
         self._record: Record | None = None
@@ -116,7 +117,7 @@ class ClusterSide:
                 self._runtime,
                 lambda: self._workers.workers,
                 board,
-                self._operations,
+                self._numbers,
                 self._look_again,
             )
             spawn_eternal(group, self._api.run(), name="node api")

@@ -6,10 +6,11 @@ Before: `daemon` builds it. Next: `worker`. No behaviour of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lightkube.models.core_v1 import Pod
 
+from agent.counts import AgentCounts
 from agent.images.puller import ImagePuller
 from agent.pods.execute import Executor
 from agent.pods.facts import Held, ShutdownTurn
@@ -42,3 +43,4 @@ class Surroundings:
     preempt: Callable[[Pod], bool] = lambda _pod: False
     going_down: Callable[[Pod | None], ShutdownTurn | None] = lambda _pod: None
     tell: Callable[[str, Happening], None] = lambda _uid, _happening: None
+    counts: AgentCounts = field(default_factory=AgentCounts)

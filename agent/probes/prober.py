@@ -15,9 +15,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightkube.models import core_v1
+from lightkube.models import core_v1, meta_v1
 
 from agent.container_spec.env import expand_all
+from agent.probes.counts import ProbeCounts, ProbedPod
 from agent.probes.exec_probe import ExecRuntime, run_exec
 from agent.probes.grpc_probe import run_grpc
 from agent.probes.http_probe import HttpProber
@@ -62,6 +63,7 @@ class ProbeEvent:
 class _Probed:
     """One running container and its probes."""
 
+    pod: ProbedPod
     name: str
     container_id: str
     started_at_s: float
@@ -89,12 +91,14 @@ class Prober:
         on_change: Callable[[str], None],
         *,
         on_event: Callable[[ProbeEvent], None] | None = None,
+        counts: ProbeCounts | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._runtime = runtime
         self._spawn = spawn
         self._on_change = on_change
         self._on_event = on_event or (lambda _event: None)
+        self._counts = counts or ProbeCounts()
         self._now = now
         self._began_s = now()
         self._pods: dict[str, dict[str, _Probed]] = {}
@@ -121,16 +125,19 @@ class Prober:
             self._stop(probed.pop(name))
         for container in _probed_containers(pod):
             if container.name in running and container.name not in probed:
-                probed[container.name] = self._adopt(uid, container, *running[container.name], pod_ip)
+                probed[container.name] = self._adopt(pod, container, *running[container.name], pod_ip)
         for one in probed.values():
             one.pod_ip, one.terminating = pod_ip, terminating
             self._wake(uid, one)
+        if terminating:
+            self._counts.drop(uid, (ProbeKind.STARTUP, ProbeKind.LIVENESS))
 
     def forget(self, uid: str) -> None:
         """Stop all probes of a pod and drop what they found."""
         for probed in self._pods.pop(uid, {}).values():
             self._stop(probed)
         self._restored.pop(uid, None)
+        self._counts.drop(uid)
 
     def verdict(self, uid: str, container_name: str, container_id: str) -> ProbeVerdict:
         """What the probes say of a running container; one without probes is started and ready.
@@ -184,15 +191,18 @@ class Prober:
                 self._stop(probed)
         await self._http.close()
 
-    def _adopt(self, uid: str, container: core_v1.Container, container_id: str, start_s: float, ip: str) -> _Probed:
-        plans = plan_probes(container)
+    def _adopt(
+        self, pod: core_v1.Pod, container: core_v1.Container, container_id: str, start_s: float, ip: str
+    ) -> _Probed:
+        plans, uid, metadata = plan_probes(container), _uid(pod), pod.metadata or meta_v1.ObjectMeta()
         before = self._restored.get(uid, {}).pop(container.name, {})
         states = {
             kind: before[kind] if kind in before and before[kind].container_id == container_id else first
             for kind, first in ((kind, first_state(kind, container_id)) for kind in plans)
         }
         environment = {entry.name: entry.value for entry in container.env or () if entry.value is not None}
-        return _Probed(container.name, container_id, start_s, ip, plans, environment, states)
+        whose = ProbedPod(metadata.namespace or "", metadata.name or "", uid)
+        return _Probed(whose, container.name, container_id, start_s, ip, plans, environment, states)
 
     def _wake(self, uid: str, probed: _Probed) -> None:
         started = is_started(probed.states, probed.container_id)
@@ -219,7 +229,9 @@ class Prober:
         await asyncio.sleep(self._first_delay_s(probed, plan))
         due_s = loop.time()
         while True:
+            begun_s = loop.time()
             result = await self._ask_fairly(probed, plan)
+            self._counts.of(probed.pod, probed.name, plan.kind).add(result.outcome, loop.time() - begun_s)
             self._report(uid, probed, plan.kind, result)
             before = probed.states[plan.kind]
             after = absorb_result(before, result, plan.timing)

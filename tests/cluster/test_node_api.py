@@ -83,6 +83,12 @@ def test_numbers(talks: Member) -> None:
     assert "resource_scrape_error 0.0" in resource
     assert f'pod="{POD}"' in read("get", "--raw", f"{at}/metrics/cadvisor")
     assert 'kubelet_runtime_operations_total{operation_type="run_podsandbox"} ' in read("get", "--raw", f"{at}/metrics")
+    probes = read("get", "--raw", f"{at}/metrics/probes")
+    uid = talks.pod(POD)["metadata"]["uid"]
+    of_pod = f'namespace="default",pod="{POD}"'
+    asked = f'{{container="web",{of_pod},pod_uid="{uid}",probe_type="Readiness",result="successful"}} '
+    assert f"prober_probe_total{asked}" in probes
+    assert f'prober_probe_duration_seconds_count{{container="web",{of_pod},probe_type="Readiness"}} ' in probes
     summary = json.loads(read("get", "--raw", f"{at}/stats/summary"))
     (pod,) = (one for one in summary["pods"] if one["podRef"]["name"] == POD)
     assert {one["name"] for one in pod["containers"]} == {"web", "again"}

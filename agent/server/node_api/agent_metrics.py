@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from agent.container_spec.labels import is_from_api
 from agent.server.node_api.targets import Worker
-from cri_client.operations import BUCKETS_S, Operation
+from cri_client.operations import Operation
 
 STATES = ("created", "running", "exited", "unknown")
 
@@ -79,12 +79,8 @@ def _operations(operations: Mapping[str, Operation]) -> Iterable[Metric]:
         labels=label,
     )
     for name, one in operations.items():
-        total.add_metric((name,), one.count)
+        total.add_metric((name,), one.seconds.count)
         if one.errors:
             errors.add_metric((name,), one.errors)
-        below, buckets = 0, []
-        for bound, count in zip((*(f"{bound:g}" for bound in BUCKETS_S), "+Inf"), one.buckets, strict=True):
-            below += count
-            buckets.append((bound, float(below)))
-        seconds.add_metric((name,), buckets, one.sum_s)
+        seconds.add_metric((name,), [*one.seconds.below()], one.seconds.total)
     yield from (total, errors, seconds)

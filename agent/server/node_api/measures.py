@@ -1,4 +1,4 @@
-"""The verbs that tell numbers: /metrics, /metrics/resource, /metrics/cadvisor, /stats/summary.  I/O: measures.
+"""The verbs that tell numbers: /metrics and what is below it, /stats/summary.  I/O: measures.
 
 Before: `server`.  Next: `usage` and `node_use` measure, a module for each verb says it in its own words.
 """
@@ -6,7 +6,7 @@ Before: `server`.  Next: `usage` and `node_use` measure, a module for each verb 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,12 +18,13 @@ from prometheus_client.registry import Collector
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
 from agent.server.node_api.node_use import NodeUse, read_node_use
+from agent.server.node_api.numbers import Numbers
+from agent.server.node_api.probe_metrics import probe_metrics
 from agent.server.node_api.resource_metrics import resource_metrics
 from agent.server.node_api.summary import summary
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.usage import PodUse, RecentUse
 from cri_client.errors import CriError
-from cri_client.operations import Operation
 from cri_client.protocols import Runtime
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,21 +41,26 @@ class Measures:
         root_dir: Path,
         runtime: Runtime,
         workers: Workers,
-        operations: Callable[[], Mapping[str, Operation]],
+        numbers: Numbers,
         requests: Mapping[tuple[str, str], int],
     ) -> None:
         self._node_name = node_name
         self._root_dir = root_dir
         self._use = RecentUse(runtime)
         self._workers = workers
-        self._operations = operations
+        self._numbers = numbers
         self._requests = requests
         self._last: NodeUse | None = None
         self._nano_cores: int | None = None
 
     async def agent(self) -> web.Response:
         """/metrics."""
-        return _text(agent_metrics(self._node_name, self._workers(), self._operations(), self._requests))
+        operations = self._numbers.operations.by_type()
+        return _text(agent_metrics(self._node_name, self._workers(), operations, self._requests))
+
+    async def probes(self) -> web.Response:
+        """/metrics/probes."""
+        return _text(probe_metrics(self._numbers.counts.probes))
 
     async def resource(self) -> web.Response:
         """/metrics/resource."""

@@ -26,6 +26,7 @@ from agent.server.board import StatusBoard
 from agent.server.node_api.caller import Caller, bearer_token, caller_of_certificate
 from agent.server.node_api.container_logs import ContainerLogs
 from agent.server.node_api.listener import Connection, Listener, listen
+from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.paths import PathError, need_of, split_path
 from agent.server.node_api.pod_lists import pod_list, running_pod_list
 from agent.server.node_api.reviews import Reviewer, ReviewError, Reviews
@@ -33,7 +34,6 @@ from agent.server.node_api.streams import Streams
 from agent.server.node_api.system_logs import SystemLogs
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.tls import ServerTls, TlsError
-from cri_client.operations import Operations
 from cri_client.protocols import Runtime
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class NodeApi:
         runtime: Runtime,
         workers: Workers,
         board: StatusBoard,
-        operations: Operations,
+        numbers: Numbers,
         listening: Callable[[], None],
     ) -> None:
         config = settings.config
@@ -84,7 +84,7 @@ class NodeApi:
         self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
         self._runtime = runtime
-        self._operations = operations
+        self._numbers = numbers
         self._measures: Measures | None = None
         self._verbs = self._table()
         self.port = self._config.port
@@ -194,14 +194,19 @@ class NodeApi:
                 config.root_dir,
                 self._runtime,
                 self._workers,
-                self._operations.by_type,
+                self._numbers,
                 self._requests,
             )
         return self._measures
 
     async def _metrics(self, _request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
         measures = self._measuring()
-        verbs = {(): measures.agent, ("resource",): measures.resource, ("cadvisor",): measures.cadvisor}
+        verbs = {
+            (): measures.agent,
+            ("resource",): measures.resource,
+            ("cadvisor",): measures.cadvisor,
+            ("probes",): measures.probes,
+        }
         if parts not in verbs:
             raise VerbError(404, "404 page not found")
         return await verbs[parts]()

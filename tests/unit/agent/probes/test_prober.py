@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from lightkube.models import core_v1, meta_v1
 
+from agent.probes.counts import ProbeCounts
+from agent.probes.machine import Outcome
 from agent.probes.prober import ProbeEvent, Prober
 from cri_client.errors import Code, CriError, DeadlineExceeded
 from cri_client.types import ExecSyncResponse
@@ -55,6 +57,7 @@ class Bench:
         self.changes: list[tuple[float, str]] = []
         self.events: list[ProbeEvent] = []
         self.heard = asyncio.Event()
+        self.counts = ProbeCounts()
         self.prober = self.make()
 
     def make(self) -> Prober:
@@ -63,8 +66,13 @@ class Bench:
             self.spawn,
             lambda uid: self.changes.append((round(now_s() - self.start_s, 1), uid)),
             on_event=self.hear,
+            counts=self.counts,
             now=now_s,
         )
+
+    def counted(self) -> dict[str, tuple[int, ...]]:
+        """By kind: how often it succeeded, failed, and could not be run."""
+        return {str(kind): tuple(count.outcomes[one] for one in Outcome) for _, _, kind, count in self.counts}
 
     def hear(self, event: ProbeEvent) -> None:
         self.events.append(event)
@@ -285,3 +293,30 @@ async def test_a_starved_loop_is_not_held_against_the_container() -> None:
         await bench.heard.wait()
         assert "too busy" in bench.events[0].message
         assert bench.prober.verdict("u", "web", "c1").failed_liveness is None
+
+
+async def test_runs_are_counted_over_restarts_of_the_container_and_forgotten_with_the_pod() -> None:
+    async with open_bench() as bench:
+        answers = iter((0, 1))
+        bench.runtime.answers["r"] = lambda: next(answers, 0)
+        bench.runtime.answers["l"] = lambda: CriError("ExecSync", "no such thing")
+        container = core_v1.Container(
+            name="web",
+            readinessProbe=exec_probe("r", periodSeconds=5),
+            livenessProbe=exec_probe("l", periodSeconds=100),
+        )
+        one = pod(container)
+        bench.prober.sync(one, {"web": ("c1", bench.start_s)}, "")
+        await asyncio.sleep(8)
+        assert bench.counted() == {"readiness": (1, 1, 0), "liveness": (0, 0, 1)}
+        bench.prober.sync(one, {"web": ("c2", now_s())}, "")
+        await asyncio.sleep(2)
+        assert bench.counted() == {"readiness": (2, 1, 0), "liveness": (0, 0, 2)}
+        ((whose, name, _, count), _) = bench.counts
+        assert (whose, name) == (("", "a", "u"), "web")
+        assert count.seconds.count == 2
+        bench.prober.sync(one, {"web": ("c2", now_s())}, "", terminating=True)
+        assert bench.counted() == {"readiness": (2, 1, 0)}
+        bench.prober.forget("u")
+        await asyncio.sleep(30)
+        assert not bench.counted()

@@ -20,11 +20,11 @@ from agent.config import load_config
 from agent.container_spec.labels import POD_NAME, POD_NAMESPACE, POD_UID
 from agent.pods.observe import ContainerDetail, ContainerObservation, PodObservation, SandboxObservation
 from agent.server.board import StatusBoard
+from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS
 from agent.server.node_api.server import NodeApi
 from agent.server.node_api.targets import Worker
 from cri_client.errors import NotFound, Unimplemented
-from cri_client.operations import Operations
 from cri_client.types import (
     ContainerAttributes,
     ContainerMetadata,
@@ -252,7 +252,7 @@ ADMIN = "admin-token"
 
 @contextlib.asynccontextmanager
 async def served(
-    tmp_path: Path, *flags: str, operations: Operations | None = None, **fields: object
+    tmp_path: Path, *flags: str, numbers: Numbers | None = None, **fields: object
 ) -> AsyncIterator[ServedApi]:
     """The user of the token ADMIN may do everything; `fields` are the KubeletConfiguration's."""
     authority = Authority(tmp_path / "pki")
@@ -278,9 +278,8 @@ async def served(
     workers: dict[str, Worker] = {"uid-1": worker()}
     listening = asyncio.Event()
     node: Any = None
-    asked = operations or Operations()
     used: Any = runtime
-    api = NodeApi(Settings(config, node), reviewer, used, lambda: workers, board, asked, listening.set)
+    api = NodeApi(Settings(config, node), reviewer, used, lambda: workers, board, numbers or Numbers(), listening.set)
     streams = await asyncio.start_server(stream_server.serve, "127.0.0.1", 0)
     stream_server.port = streams.sockets[0].getsockname()[1]
     async with streams, asyncio.TaskGroup() as group:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.probes.counts import ProbedPod
+from agent.probes.machine import Outcome, ProbeKind
+from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.usage import FRESH_S, RecentUse
 from cri_client.errors import CriError, NotFound
 from cri_client.operations import Operations, operation_type
@@ -85,7 +88,7 @@ async def test_the_agents_own(tmp_path: Path) -> None:
     operations = Operations()
     operations.add("RunPodSandbox", 0.1, failed=False)
     operations.add("RunPodSandbox", 9.0, failed=True)
-    async with served(tmp_path, operations=operations) as api:
+    async with served(tmp_path, numbers=Numbers(operations)) as api:
         for path in ("/no/such", "/nor/this", "/healthz"):
             async with api.session(ADMIN) as session, session.get(path):
                 pass
@@ -104,6 +107,28 @@ async def test_the_agents_own(tmp_path: Path) -> None:
     paths = {one[0]["path"]: one[1] for one in found["kubelet_http_requests_total"]}
     assert (paths["other"], paths["healthz"]) == (2.0, 1.0)
     assert found["process_resident_memory_bytes"][0][1] > 1 << 20
+
+
+async def test_probes_in_the_kubelets_words(tmp_path: Path) -> None:
+    numbers = Numbers()
+    for uid in ("u1", "u2"):  # of one name, as when a static pod was edited
+        count = numbers.counts.probes.of(ProbedPod("default", "web", uid), "main", ProbeKind.READINESS)
+        for outcome in (Outcome.SUCCESS, Outcome.SUCCESS, Outcome.FAILURE, Outcome.UNKNOWN):
+            count.add(outcome, 0.3)
+    async with served(tmp_path, numbers=numbers) as api:
+        found = await samples(api, "/metrics/probes")
+        numbers.counts.probes.drop("u1")
+        numbers.counts.probes.drop("u2")
+        assert await samples(api, "/metrics/probes") == {}
+    of_pod = {"probe_type": "Readiness", "container": "main", **POD}
+    assert sorted((one[0]["pod_uid"], one[0]["result"], one[1]) for one in found["prober_probe_total"]) == [
+        (uid, *result) for uid in ("u1", "u2") for result in (("failed", 1.0), ("successful", 2.0), ("unknown", 1.0))
+    ]
+    assert all(one[0].items() >= of_pod.items() for one in found["prober_probe_total"])
+    assert found["prober_probe_duration_seconds_count"] == [(of_pod, 6.0, 0.0)]
+    assert found["prober_probe_duration_seconds_sum"][0][1] == pytest.approx(1.8)
+    buckets = {one[0]["le"]: one[1] for one in found["prober_probe_duration_seconds_bucket"]}
+    assert (buckets["0.25"], buckets["0.5"], len(buckets)) == (0.0, 6.0, 12)
 
 
 async def test_distinct_paths_and_methods_make_no_new_labels(tmp_path: Path) -> None:
