@@ -1,8 +1,8 @@
 """/containerLogs/NAMESPACE/POD/CONTAINER: what a run of a container has written and goes on to write.  I/O: in threads.
 
-Before: `server`.  Next: `cri_client.log_files` reads, `cri_client.log_text` makes the lines.  A follower ends when its
-run does, as `kubectl logs -f` wants it.  Readers are so many and no more, and have threads of their own: nobody else
-waits for a slow disk.
+Before: `server`.  Next: `cri_client.log_files` reads, `cri_client.log_text` makes the lines.  A follower is woken by
+`dir_changes` when something is written, and ends when its run does, as `kubectl logs -f` wants it.  Readers are so many
+and no more, and have threads of their own: nobody else waits for a slow disk.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from agent.pods.observe import ContainerObservation
 from agent.server.node_api.at_once import AtOnce
+from agent.server.node_api.dir_changes import DirectoryChange, DirectoryChanges
 from agent.server.node_api.log_options import LogOptions, parse_log_options
 from agent.server.node_api.targets import VerbError, Worker, Workers, find_pod, find_run
 from cri_client.log_files import RotatedLogError, follow, older_than, open_at_tail, read_new, read_rotated
@@ -26,8 +27,7 @@ from cri_client.log_text import LogText
 MAX_LOGS = 500
 _THREADS = 4
 _AT_ONCE_BYTES = 256 << 10
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.05, 0.4
-_LAST_LOOKS = 2
+_LAST_LOOKS, _LAST_PAUSE_S = 2, 0.05
 
 
 class ContainerLogs:
@@ -37,6 +37,7 @@ class ContainerLogs:
         self._workers = workers
         self._logs_dir = logs_dir
         self._threads = ThreadPoolExecutor(_THREADS, "logs")
+        self._changes = DirectoryChanges()
         self.at_once = AtOnce(limit, "logs")
 
     async def get(self, request: web.BaseRequest, namespace: str, pod: str, container: str) -> web.StreamResponse:
@@ -59,31 +60,37 @@ class ContainerLogs:
         response.enable_chunked_encoding()
         try:
             await response.prepare(request)
-            await _send(response, reader, lambda: _is_running(worker, run))
+            with self._changes.of(reader.path.parent) as change:
+                await _send(response, reader, change, lambda: _is_running(worker, run))
             await response.write_eof()
         finally:
             reader.close()
         return response
 
 
-async def _send(response: web.StreamResponse, reader: _Reader, runs: Callable[[], bool]) -> None:
+async def _send(
+    response: web.StreamResponse, reader: _Reader, change: DirectoryChange, runs: Callable[[], bool]
+) -> None:
     """Everything that is there, and for a follower what comes until the run has ended."""
-    pause_s, looks = _FIRST_PAUSE_S, 0
+    looks = 0
     while True:
         going = runs()
         text, more = await reader.read()
         if text:
             await response.write(text)
-            pause_s = _FIRST_PAUSE_S
+            change.moved()
         if not more:
             return
-        if not text:
-            # What the runtime had in hand when the run ended comes a moment later.
-            looks = 0 if going else looks + 1
-            if looks > _LAST_LOOKS:
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
+        if text:
+            continue
+        # What the runtime had in hand when the run ended comes a moment later.
+        looks = 0 if going else looks + 1
+        if looks > _LAST_LOOKS:
+            return
+        if not going:
+            await asyncio.sleep(_LAST_PAUSE_S)
+        elif not change.arm():
+            await change.wait(lambda: not runs())
 
 
 def _is_running(worker: Worker, run: ContainerObservation) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import errno
 import functools
 import json
 import socket
@@ -14,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
+import asyncinotify
 import pytest
 
-from agent.server.node_api import listener, server, tls
+from agent.server.node_api import dir_changes, listener, server, tls
 from agent.server.node_api.caller import Caller, caller_of_certificate
 from agent.server.node_api.paths import EXEC_CLASS, Need, PathError, need_of, split_path
 from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS, ReviewError, Reviews
@@ -403,14 +405,34 @@ async def test_logs_that_there_are_none_of(tmp_path: Path) -> None:
                 assert (answer.status, said in await answer.text()) == (status, True), path
 
 
-async def test_a_follower_gets_what_comes_until_the_run_has_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("watches", [True, False])
+async def test_a_follower_gets_what_comes_until_the_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: bool
+) -> None:
+    def used_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def line(file: Path, text: str) -> None:
+        with file.open("a") as stream:
+            stream.write(f"2026-01-01T00:00:03.000000001Z stdout F {text}\n")
+
+    if not watches:
+        monkeypatch.setattr(asyncinotify.Inotify, "add_watch", used_up)
+    else:  # whoever looks by itself is too late
+        monkeypatch.setattr(dir_changes, "_FIRST_PAUSE_S", 3600.0)
+        monkeypatch.setattr(dir_changes, "_SLOW_LOOK_S", 3600.0)
     async with served(tmp_path) as api, api.session(ADMIN) as session:
         log = write_logs(api) / "1.log"
         async with session.get("/containerLogs/default/web/main?follow=1&tailLines=1") as answer:
             assert await answer.content.readline() == b"three\n"
-            with log.open("a") as file:
-                file.write("2026-01-01T00:00:03.000000001Z stdout F four\n")
-            assert await answer.content.readline() == b"four\n"
+            for number in range(3):
+                line(log, f"four {number}")
+                assert await answer.content.readline() == b"four %d\n" % number
+            log.rename(log.with_name("1.log.20260101-000003"))
+            line(log.with_name("1.log.20260101-000003"), "five")
+            assert await answer.content.readline() == b"five\n"
+            line(log, "six")
+            assert await answer.content.readline() == b"six\n"
             api.workers["uid-1"].seen = worker(running=False).seen
             assert await answer.content.read() == b""
 
