@@ -4,7 +4,8 @@ Before: `ServerConfig`.  Next: `listener` takes a context for each new connectio
 and one that is half written for a while leaves what was read before in force.  A client's certificate that does not
 verify ends the handshake; without one a client needs a token.  With `serverTLSBootstrap` the cluster signs the
 certificate (`agent.cluster.serving`): as in the kubelet none signs itself meanwhile, and every handshake fails until
-one is signed, and again once that has expired.
+one is signed, and again once that has expired.  A session is never taken up again: no client of this API does it, so a
+ticket would only cost each command a packet, and who comes shows its certificate each time.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class ServerTls:
     def _make(self, pair: tuple[Path, Path] | tuple[()]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3 if self._config.tls13_only else ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+        context.num_tickets = 0
         if self._config.ciphers:
             context.set_ciphers(":".join(self._config.ciphers))
         context.set_alpn_protocols(["http/1.1"])

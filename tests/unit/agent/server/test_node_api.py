@@ -59,6 +59,19 @@ async def test_a_certificate_names_the_user_and_its_groups(tmp_path: Path) -> No
         assert (path, spec["groups"]) == (ACCESS_REVIEWS, ["system:masters", "system:authenticated"])
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_session_is_kept_to_be_taken_up_again(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    async with served(tmp_path) as api:
+        context = api.tls(api.authority.issue("apiserver"))
+        context.maximum_version = version
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.api.port, ssl=context)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"403"
+        peer = writer.get_extra_info("ssl_object")
+        assert (peer.version(), peer.session.has_ticket) == (version.name.replace("v1_", "v1."), False)
+        writer.close()
+
+
 @pytest.mark.parametrize("kind", ["expired", "of another authority"])
 async def test_a_bad_certificate_ends_the_handshake(tmp_path: Path, kind: str) -> None:
     from lab.pki import Authority
