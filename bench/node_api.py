@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -97,20 +97,26 @@ async def _timed(work: Callable[[], Awaitable[bytes]]) -> tuple[float, bytes]:
 
 async def many_sessions(side: Side, client: NodeClient, pod: str, count: int) -> str:
     """What it holds after a tenth of so many commands, eight at a time, and after all of them."""
-    process, tenth, todo = psutil.Process(side.process.pid), max(1, count // 10), iter(range(count))
-    seen: list[str] = []
+    process, tenth = psutil.Process(side.process.pid), max(1, count // 10)
+    held: list[tuple[float, int]] = []
+    for some in (tenth, count - tenth):
+        todo = iter(range(some))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(_one_after_the_other(client, pod, todo))
+        await asyncio.sleep(2)
+        held.append((rss_mb(side), process.num_fds()))
+    (before_mb, before), (after_mb, after) = held
+    return (
+        f"{side.name}, {count} exec sessions: RSS {before_mb:.1f} MB after {tenth}, {after_mb:.1f} MB after all "
+        f"(ratio {after_mb / before_mb:.3f}); descriptors {before} and {after}"
+        + ("" if count >= SESSIONS_DEFAULT else f"; {SESSIONS_DEFAULT} were not opened in this run")
+    )
 
-    async def one_after_the_other() -> None:
-        for number in todo:
-            await client.run(pod, "true")
-            if number + 1 in (tenth, count):
-                await asyncio.sleep(2)
-                seen.append(f"after {number + 1}: RSS {rss_mb(side):.1f} MB, {process.num_fds()} descriptors")
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(8):
-            group.create_task(one_after_the_other())
-    return f"{side.name}, exec sessions: {'; '.join(seen)}"
+async def _one_after_the_other(client: NodeClient, pod: str, todo: Iterator[int]) -> None:
+    for _ in todo:
+        await client.run(pod, "true")
 
 
 def turn(here: Ground, side: Side, count: int, sessions: int, figures: Figures) -> None:
