@@ -68,6 +68,7 @@ def read_api_pod(raw: bytes, before: ApiPod | None = None) -> ApiPod:
 def read_server_state(raw: bytes) -> ServerState:
     """What the server knows of a pod, from the bytes of a list, a watch or an answer. Raises ValueError."""
     pod = decode_object(raw, _Told)
+    decode_object(raw, _Shape)
     found = pod.status or {}
     meta = pod.metadata
     text = meta.resourceVersion or ""
@@ -97,6 +98,21 @@ class _Meta(msgspec.Struct):
     uid: str | None = None
     resourceVersion: str | None = None  # noqa: N815 - the API's name
     deletionTimestamp: str | None = None  # noqa: N815
+
+
+class _Condition(msgspec.Struct):
+    type: str
+    status: str
+
+
+class _Status(msgspec.Struct):
+    conditions: list[_Condition] | None = None
+
+
+class _Shape(msgspec.Struct):
+    """What of a status is looked into, not only compared."""
+
+    status: _Status | None = None
 
 
 class _Told(msgspec.Struct):

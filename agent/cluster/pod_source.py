@@ -92,7 +92,9 @@ class PodSource:
         """
         if static is None:
             place = self._places.get(uid)
-            return self._states.get(place) if place is not None else None
+            state = self._states.get(place) if place is not None else None
+            # While a list is read the place may be another pod's already.
+            return state if state is not None and state.uid == uid else None
         one = self._pods.get(static)
         return self._states.get(static) if one is not None and one.mirrored == uid else None
 

@@ -15,6 +15,9 @@ from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, UNHURRIED, Status
 from agent.pods.entry import api_entry, pod_to_json
 from agent.sources.manifest import parse_static_pod
 from daemonkit.tasks import spawn
+from kube_client.errors import MalformedError
+from kube_client.list_watch import Replaced
+from kube_client.messages import Item
 from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
 
 UID = "uid-a"
@@ -177,3 +180,33 @@ async def test_after_half_an_answer_it_is_told_again(body: bytes) -> None:
         writer.see(UID, entry("Running"))
         await asyncio.sleep(HOLD_S)
         assert len(api.requests) == 2
+
+
+@pytest.mark.parametrize("conditions", [[{"type": ["x"], "status": "True"}], [{"status": "True"}], ["Ready"], "Ready"])
+async def test_conditions_of_the_wrong_shape_are_a_malformed_answer(conditions: object) -> None:
+    api = FakeApi()
+    source = PodSource("node1", lambda: None, lambda uid: None)
+    api.put(api_pod("a"))
+    api.list_to(source)
+    pod = api_pod("a")
+    pod["metadata"]["resourceVersion"] = "7"
+    pod["status"]["conditions"] = conditions
+    with pytest.raises(MalformedError, match=r"\$.status.conditions"):
+        source.learn(json.dumps(pod).encode())
+    known = source.find(UID)
+    assert known is not None
+    assert known.version == 1
+
+
+async def test_a_pod_whose_name_is_anothers_in_a_list_that_is_being_read_gets_nothing_of_it() -> None:
+    api = FakeApi()
+    source = PodSource("node1", lambda: None, lambda uid: None)
+    for name in ("a", "b"):
+        api.put(api_pod(name))
+    api.list_to(source)
+    raw = json.dumps(api_pod("a", "uid-another")).encode()
+    other = Item(("default", "a"), "uid-another", "9", raw)
+    for _ in source.store.apply(Replaced((other,))):
+        assert source.find(UID) is None  # its entry is not to be written to the new pod
+    source.take()
+    assert source.find("uid-another") is not None
