@@ -25,12 +25,15 @@ class LeaseShape(msgspec.Struct):
 
 
 def renewed(known: Json | None, node_name: str, node_uid: str, duration_s: int, now: str) -> Json:
-    """The lease to be written; `known` is the one that is there.  `now` is RFC 3339 with microseconds."""
+    """The lease to be written; `known` is the one that is there, `node_uid` is "" while there is no Node to own it.
+
+    `now` is RFC 3339 with microseconds.
+    """
     metadata: Json = {"name": node_name, "namespace": NAMESPACE}
     spec: Json = {}
     if known is not None:
         metadata, spec = dict(known["metadata"]), dict(known.get("spec") or {})
-    if not metadata.get("ownerReferences"):
+    if node_uid and not metadata.get("ownerReferences"):
         owner = {"apiVersion": "v1", "kind": "Node", "name": node_name, "uid": node_uid}
         metadata["ownerReferences"] = [owner]
     spec |= {"holderIdentity": node_name, "leaseDurationSeconds": duration_s, "renewTime": now}

@@ -91,7 +91,10 @@ def _amounts(known: Mapping[str, str], wanted: Mapping[str, str]) -> Json:
 
 
 def _is_same(known: str | None, wanted: str) -> bool:
-    return known is not None and parse_quantity(known) == parse_quantity(wanted)
+    try:
+        return known is not None and parse_quantity(known) == parse_quantity(wanted)
+    except ValueError:  # what another wrote there is no amount: ours takes its place
+        return False
 
 
 def _annotation_changes(metadata: Json, view: NodeView) -> Json:

@@ -36,13 +36,22 @@ class _Spec(msgspec.Struct):
     podCIDRs: list[str] | None = None  # noqa: N815
 
 
+class _Condition(msgspec.Struct):
+    type: str | None = None
+    status: str | None = None
+
+
+class _Endpoint(msgspec.Struct):
+    Port: int | None = None  # noqa: N815
+
+
 class _Status(msgspec.Struct):
     capacity: dict[str, str] | None = None
     allocatable: dict[str, str] | None = None
     nodeInfo: dict[str, Any] | None = None  # noqa: N815
     addresses: list[dict[str, Any]] | None = None
-    conditions: list[dict[str, Any]] | None = None
-    daemonEndpoints: dict[str, dict[str, Any]] | None = None  # noqa: N815
+    conditions: list[_Condition] | None = None
+    daemonEndpoints: dict[str, _Endpoint] | None = None  # noqa: N815
 
 
 class _Node(msgspec.Struct):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.cluster.lease import describe_rival
+from agent.cluster.lease import describe_rival, renewed
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.own_node import OwnNode
 from tests.unit.agent.cluster.fake_api import LEASE, NODE, FakeApi
@@ -67,6 +67,12 @@ async def test_it_is_owned_by_the_node_and_renewed_every_quarter_of_its_duration
         await asyncio.sleep(3600)
         assert 340 <= scene.api.requests - before <= 361
         assert scene.rivals == []
+
+
+async def test_a_lease_without_an_owner_gets_one_as_soon_as_there_is_a_node() -> None:
+    there = {"metadata": {"name": "node-1"}}
+    assert "ownerReferences" not in renewed(there, "node-1", "", 40, "now")["metadata"], "a server refuses an empty UID"
+    assert renewed(there, "node-1", "u", 40, "now")["metadata"]["ownerReferences"][0]["uid"] == "u"
 
 
 async def test_with_its_node_the_lease_goes_and_comes() -> None:

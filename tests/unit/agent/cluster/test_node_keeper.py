@@ -211,6 +211,8 @@ def test_of_two_states_the_younger_counts_and_of_two_nodes_the_one_that_was_foun
         b'{"metadata": {}, "spec": []}',
         b'{"metadata": {}, "spec": {"taints": ["a"]}}',
         b'{"metadata": {}, "status": {"conditions": {}}}',
+        b'{"metadata": {}, "status": {"conditions": [{"type": ["Ready"]}]}}',
+        b'{"metadata": {}, "status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": [1]}}}}',
     ],
 )
 def test_half_an_answer_is_an_error_like_any_other(body: bytes) -> None:

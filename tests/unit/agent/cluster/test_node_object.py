@@ -100,6 +100,7 @@ def changed(node: dict[str, Any]) -> dict[str, Any]:
     ("path", "was", "patch"),
     [
         (("status", "capacity", "memory"), "2Gi", {"status": {"capacity": {"memory": "1Gi"}}}),
+        (("status", "capacity", "memory"), "much", {"status": {"capacity": {"memory": "1Gi"}}}),
         (("status", "capacity", "hugepages-1Gi"), "1Gi", {"status": {"capacity": {"hugepages-1Gi": None}}}),
         (("status", "capacity", "example.com/gpu"), "2", {"status": {"allocatable": {"example.com/gpu": "2"}}}),
         (("status", "nodeInfo", "bootID"), "old", {"status": {"nodeInfo": {"bootID": "boot"}}}),
