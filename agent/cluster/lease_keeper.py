@@ -27,7 +27,8 @@ _RANDOM = random.SystemRandom()
 _log = logging.getLogger(__name__)
 _TRIES = 5
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.2, 7.0
-_REMEMBERED = 16
+_REMEMBERED = 10_000
+"""Renewals without an answer, each of which the server may have: those of a long day without it."""
 _NOT_FOUND, _CONFLICT = 404, 409
 
 
@@ -97,6 +98,8 @@ class LeaseKeeper:
         self._sent.append(now)
         self._lease = read_object(await self._client.send(method, path, msgspec.json.encode(body), JSON), LeaseShape)
         self._written = True
+        self._sent.clear()  # what was sent before is of a version that is no more, and cannot be carried out any more
+        self._sent.append(now)
         return True
 
     async def _read(self) -> None:

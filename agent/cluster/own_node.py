@@ -42,7 +42,7 @@ class _Condition(msgspec.Struct):
 
 
 class _Endpoint(msgspec.Struct):
-    Port: int | None = None  # noqa: N815
+    Port: int | None = None
 
 
 class _Status(msgspec.Struct):

@@ -84,6 +84,9 @@ class StatusWriter:
         self._busy: set[str] = set()
         self._since: dict[str, float] = {}
         self._failures: dict[str, int] = {}
+        self._refused: set[str] = set()
+        """The server has answered that it will not, or not now: left alone until it is time to try again."""
+        self._retries: dict[str, asyncio.TimerHandle] = {}
         self._said: dict[str, str] = {}
         self._wake = asyncio.Event()
 
@@ -98,8 +101,9 @@ class StatusWriter:
 
     def poke(self, uid: str) -> None:
         """The server may know something else of this pod."""
-        self._due[uid] = None
-        self._wake.set()
+        if uid not in self._refused:
+            self._due[uid] = None
+            self._wake.set()
 
     async def run(self) -> None:
         """For ever."""
@@ -118,40 +122,41 @@ class StatusWriter:
             del self._due[uid]
             self._busy.add(uid)
             try:
-                await self._bring_up_to_date(uid)
+                if await self._bring_up_to_date(uid):
+                    self._failures.pop(uid, None)
+                    self._said.pop(uid, None)
             except ApiError as error:
                 self._try_again(uid, error)
-            else:
-                self._failures.pop(uid, None)
-                self._said.pop(uid, None)
             finally:
                 self._busy.discard(uid)
                 if uid in self._due:
                     self._wake.set()
 
-    async def _bring_up_to_date(self, uid: str) -> None:
+    async def _bring_up_to_date(self, uid: str) -> bool:
+        """False where something is held back for a moment.  Raises ApiError."""
         raw = self._entries.get(uid)
         entry = _Entry() if raw is None else msgspec.json.decode(raw, type=_Entry)
         state = self._find(uid, entry.static)
         if state is None:
             self._forget(uid)
-            return
-        if raw is not None:
-            await self._write(uid, state, entry)
+            return True
+        told = raw is None or await self._write(uid, state, entry)
         if uid in self._over and state.deleting and state.uid == uid and uid not in self._deleted:
             await delete_pod(self._client, state.namespace, state.name, uid)
             self._deleted.add(uid)
+        return told
 
-    async def _write(self, uid: str, state: ServerState, entry: _Entry) -> None:
+    async def _write(self, uid: str, state: ServerState, entry: _Entry) -> bool:
+        """False where it is held back for a moment.  Raises ApiError."""
         status, static = entry.pod.status, entry.static is not None
         patch = status_patch(status, state.status, ending=state.deleting, static=static)
         if not patch or patch == self._ignored.get(uid):
             self._since.pop(uid, None)
-            return
+            return True
         urgent = is_urgent(patch, state.status, deleting=state.deleting)
         hold_s = HOLD_AT_END_S if state.deleting else HOLD_S
         if not (urgent or uid in self._over or self._has_waited(uid, hold_s)):
-            return
+            return False
         self._since.pop(uid, None)
         body = {"metadata": {"uid": state.uid}, "status": patch}
         path = pod_path(state.namespace, state.name, "status")
@@ -161,6 +166,7 @@ class StatusWriter:
             self._ignored[uid] = left
         else:
             self._ignored.pop(uid, None)
+        return True
 
     def _has_waited(self, uid: str, hold_s: float) -> bool:
         """Whether it is time to tell what nobody waits for; else it will be, soon."""
@@ -180,12 +186,24 @@ class StatusWriter:
         self._since.pop(uid, None)
         self._ignored.pop(uid, None)
 
+    def _resume(self, uid: str) -> None:
+        self._refused.discard(uid)
+        self._retries.pop(uid, None)
+        self.poke(uid)
+
     def _try_again(self, uid: str, error: ApiError) -> None:
         failures = self._failures[uid] = self._failures.get(uid, 0) + 1
         delay_s = growing_pause_s(failures, RETRY_FIRST_S, RETRY_MAX_S)
-        if isinstance(error, StatusError) and error.status in _ANOTHER:
-            delay_s = RETRY_MAX_S
-        asyncio.get_running_loop().call_later(max(delay_s, error.retry_after_s or 0.0), self.poke, uid)
+        if isinstance(error, StatusError):
+            if error.status in _ANOTHER:
+                delay_s = RETRY_MAX_S
+            else:
+                self._refused.add(uid)
+                self._due.pop(uid, None)
+        if (before := self._retries.pop(uid, None)) is not None:
+            before.cancel()
+        delay_s = max(delay_s, error.retry_after_s or 0.0)
+        self._retries[uid] = asyncio.get_running_loop().call_later(delay_s, self._resume, uid)
         if self._said.get(uid) != str(error):
             self._said[uid] = str(error)
             # A server that does not answer is told of by those who follow it, once and not for each pod.

@@ -10,6 +10,7 @@ import pytest
 from agent.cluster.lease import describe_rival, renewed
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.own_node import OwnNode
+from kube_client.errors import UnreachableError
 from tests.unit.agent.cluster.fake_api import LEASE, NODE, FakeApi
 
 pytestmark = pytest.mark.looptime
@@ -109,6 +110,26 @@ async def test_a_server_that_is_away_is_asked_every_few_seconds_and_the_lease_is
         scene.api.away = False
         time = scene.lease["spec"]["renewTime"]
         await asyncio.sleep(8)
+        assert scene.lease["spec"]["renewTime"] != time
+        assert scene.rivals == []
+
+
+async def test_a_renewal_whose_answer_was_lost_before_a_long_outage_is_no_rivals() -> None:
+    async with Scene() as scene:
+        scene.put_node()
+        await asyncio.sleep(5)
+        send = scene.api.send
+
+        async def losing(*arguments: Any, **named: Any) -> bytes:
+            await send(*arguments, **named)
+            scene.api.away, scene.api.send = True, send  # type: ignore[method-assign]
+            raise UnreachableError("the connection was cut")
+
+        scene.api.send = losing  # type: ignore[method-assign] # it arrives, its answer does not
+        await asyncio.sleep(600)
+        scene.api.away = False
+        time = scene.lease["spec"]["renewTime"]
+        await asyncio.sleep(20)
         assert scene.lease["spec"]["renewTime"] != time
         assert scene.rivals == []
 

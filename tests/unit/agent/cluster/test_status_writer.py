@@ -15,7 +15,7 @@ from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, UNHURRIED, Status
 from agent.pods.entry import api_entry, pod_to_json
 from agent.sources.manifest import parse_static_pod
 from daemonkit.tasks import spawn
-from kube_client.errors import MalformedError
+from kube_client.errors import ApiError, MalformedError, StatusError, UnreachableError
 from kube_client.list_watch import Replaced
 from kube_client.messages import Item
 from tests.unit.agent.cluster.fake_pods_api import FakeApi, api_pod
@@ -117,6 +117,46 @@ async def test_a_server_that_is_away_gets_only_the_newest_and_is_not_hammered() 
         api.away = False
         await asyncio.sleep(15)
         assert [body["status"] for _, _, body in api.requests] == [{"phase": "Succeeded", "podIP": "10.0.0.2"}]
+
+
+def answering(api: FakeApi, error: ApiError) -> list[float]:
+    """The server answers every request with this error; the times at which it was asked."""
+    asked: list[float] = []
+
+    async def send(*_: Any, **__: Any) -> bytes:
+        asked.append(asyncio.get_running_loop().time())
+        raise error
+
+    api.send = send  # type: ignore[method-assign] # what the fake would do is not what is wanted here
+    return asked
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("wait_s", "most"), [(None, 20), (30.0, 5)])
+async def test_a_server_that_refuses_is_left_alone_however_much_happens(
+    wait_s: float | None, most: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = FakeApi()
+    asked = answering(api, StatusError("too many requests", 429, "TooManyRequests", wait_s))
+    async with writing(api) as writer:
+        for number in range(600):  # none of them urgent
+            writer.see(UID, entry("Pending", podIP=f"10.0.0.{number}"))
+            await asyncio.sleep(0.2)
+    assert 4 <= len(asked) <= most
+    assert len([one for one in caplog.records if "cannot tell of pod" in one.message]) == 1
+
+
+@pytest.mark.looptime
+async def test_what_happens_while_the_server_is_away_adds_no_further_tries() -> None:
+    api = FakeApi()
+    asked = answering(api, UnreachableError("connection refused"))
+    async with writing(api) as writer:
+        for number in range(20):
+            writer.see(UID, entry("Running", podIP=f"10.0.0.{number}"))
+            await asyncio.sleep(1)
+        before = len(asked)
+        await asyncio.sleep(100)
+        assert 8 <= len(asked) - before <= 12
 
 
 @pytest.mark.looptime
