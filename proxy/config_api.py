@@ -31,7 +31,7 @@ class ApiAccess:
 def read_access(read: Reader) -> ApiAccess:
     """Raises ConfigError."""
     kubeconfig, master = read.text("clientConnection.kubeconfig"), read.given("master")
-    offline = read.text("offline-dir")
+    offline = read.text("offline.directory")
     qps = read.given("clientConnection.qps")
     try:
         urls = server_urls(str(master.value), master.where) if master is not None and master.value else ()

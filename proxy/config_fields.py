@@ -142,7 +142,7 @@ FIELDS: tuple[Field, ...] = (
     Field("", "agent-socket", Kind.STRING, _U, "ours: where the agent tells its pods"),
     Field("", "api-socket", Kind.STRING, _U, "ours: where this proxy tells its services"),
     Field(
-        "",
+        "offline.directory",
         "offline-dir",
         Kind.STRING,
         _U,

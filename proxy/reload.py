@@ -15,7 +15,7 @@ _ONLY_AT_START = (
     "conntrack", "oom_score_adj",
 )  # fmt: skip
 _PATHS = ("mode", "clientConnection", "healthzBindAddress", "metricsBindAddress", "bindAddressHardFail", "conntrack",
-          "oomScoreAdj", "master", "manifest-dir", "agent-socket", "api-socket", "offline-dir")  # fmt: skip
+          "oomScoreAdj", "master", "manifest-dir", "agent-socket", "api-socket", "offline")  # fmt: skip
 """By what those are known in `ProxyConfig.given`, or the section they are in."""
 
 

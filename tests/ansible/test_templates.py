@@ -13,7 +13,7 @@ import pytest
 
 from agent.config import load_config as load_agent_config
 from proxy.config import load_config as load_proxy_config
-from tests.ansible.ansible_runs import ANSIBLE, ROLES, run_playbook
+from tests.ansible.ansible_runs import ANSIBLE, ROLES, ROOT, run_playbook
 
 
 def render(role: str, template: str, home: Path, **variables: Any) -> Path:
@@ -48,27 +48,37 @@ def test_agent_reads_its_configuration(tmp_path: Path) -> None:
     file = render(
         "agent", "agent.yaml.j2", tmp_path,
         longshore_agent_config=own, longshore_swap="allow", longshore_cgroup_v1_allowed=True,
-        longshore_agent_healthz_port=0,
+        longshore_agent_healthz_port=0, longshore_offline=True,
     )  # fmt: skip
     config = load_agent_config(["--config", str(file)], host_name=lambda: "node1")
     assert (config.static_pod_path, config.max_pods, config.healthz_port) == (tmp_path, 17, 0)
     assert (config.fail_swap_on, config.fail_cgroup_v1, config.cgroup_driver) == (False, False, "systemd")
+    assert config.cluster.offline
     assert config.runtime_endpoint == "unix:///run/containerd/containerd.sock"
 
 
 def test_agent_refuses_swap_and_cgroup_v1_by_default(tmp_path: Path) -> None:
     file = render("agent", "agent.yaml.j2", tmp_path, longshore_agent_config={"staticPodPath": str(tmp_path)})
+    assert "offline" not in file.read_text(), "a kubelet refuses the field"
     config = load_agent_config(["--config", str(file)], host_name=lambda: "node1")
     assert (config.fail_swap_on, config.fail_cgroup_v1, config.healthz_port) == (True, True, 10248)
+    assert not config.cluster.offline
 
 
 def test_proxy_reads_its_configuration(tmp_path: Path) -> None:
     more = {"conntrack": {"min": 1000}, "nodePortAddresses": ["primary"]}
-    file = render("proxy", "proxy.yaml.j2", tmp_path, longshore_proxy_config=more, longshore_proxy_healthz_port=20256)
+    file = render(
+        "proxy", "proxy.yaml.j2", tmp_path,
+        longshore_proxy_config=more, longshore_proxy_healthz_port=20256, longshore_offline=True,
+    )  # fmt: skip
     config = load_proxy_config(["--config", str(file)])
     assert config.cluster_cidrs == ("10.244.0.0/16",)
     assert (config.healthz_bind, config.metrics_bind) == (("0.0.0.0", 20256), ("127.0.0.1", 10249))
     assert (config.conntrack.min_entries, config.node_port_addresses) == (1000, ("primary",))
+    unit = (ROOT / "systemd" / "longshore-proxy.service").read_text()
+    assert config.api.offline_dir is not None
+    assert f"\nStateDirectory={config.api.offline_dir.relative_to('/var/lib')}\n" in unit
+    assert load_proxy_config(["--config", str(render("proxy", "proxy.yaml.j2", tmp_path))]).api.offline_dir is None
 
 
 @pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.0.5", "2.2.1"])

@@ -32,10 +32,10 @@ end_containers() {
 remove_files() {
     local mount path
     # What is mounted there may be somebody's data: unmounted, never deleted across.
-    awk '$2 ~ "^/(var/lib|run)/longshore/" { print $2 }' /proc/mounts | sort -r | while read -r mount; do
+    awk '$2 ~ "^/(var/lib|run)/longshore(-proxy)?/" { print $2 }' /proc/mounts | sort -r | while read -r mount; do
         umount -- "$(printf '%b' "$mount")" || exit 1
     done || exit 1
-    for path in /etc/longshore /var/lib/longshore /var/cache/longshore /run/longshore /opt/longshore "$@"; do
+    for path in /etc/longshore /var/lib/longshore /var/lib/longshore-proxy /var/cache/longshore /run/longshore /opt/longshore "$@"; do
         [ -e "$path" ] || continue
         rm -rf --one-file-system -- "$path" || exit 1
         echo "$path"
