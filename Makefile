@@ -28,8 +28,9 @@ demo-ha: deps venv ## Three control planes; the one that leads etcd is killed wh
 	@$(BIN)/python -m lab.control_plane_build
 	@$(BIN)/python -m lab.demo_ha
 
+# Each file at the same time as the others: a machine that boots, or waits for its pods, leaves the processors to them.
 TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
-	$(BIN)/pytest tests/vm --numprocesses 2 --dist loadfile --durations=0
+	$(BIN)/pytest tests/vm --numprocesses 3 --dist loadfile --durations=0
 
 # Beside what the first tests need, the control plane is built and the machines' disk made, each once. Who wants them says it when
 # that failed: tests/cluster is skipped then, test-vm fails.
@@ -41,7 +42,7 @@ test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kern
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
-test-vm: deps venv ## A node's life on two machines at a time: systemd, reboot, upgrade, reset; the end of make test.
+test-vm: deps venv ## A node's life on four machines at a time: systemd, reboot, upgrade, reset; the end of make test.
 	@$(TEST_VM) $(ARGS)
 
 test-cluster: deps venv ## The tests with a real API server; etcd and the control plane are built once.
