@@ -68,7 +68,7 @@ class ClaimKeeper:
         self._wake = asyncio.Event()
         self._record = record
         last = (record.last() if record is not None else None) or ()
-        self._recalled = {item.uid: msgspec.json.decode(item.raw, type=_Found) for item in last}
+        self._recalled = {item.uid: _recalled(item) for item in last}
 
     def bound(self, wanted: Iterable[Wanted]) -> list[Wanted]:
         """The pods, those with claims with what these are bound to; who is over or not among them is forgotten."""
@@ -178,6 +178,14 @@ class ClaimKeeper:
 
     async def _read(self, path: str, kind: type[_T]) -> _T:
         return decode_object(await self._client.get(path), kind)
+
+
+def _recalled(item: Item) -> _Found:
+    try:
+        return msgspec.json.decode(item.raw, type=_Found)
+    except ValueError as error:  # another version of the agent wrote it
+        _log.warning("cannot read what was written down of the claims of pod %s: %s", item.uid, error)
+        return _Found()
 
 
 def _bound(volume: core_v1.Volume, answer: _Answer) -> BoundVolume:

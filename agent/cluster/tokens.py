@@ -120,7 +120,11 @@ class TokenKeeper:
             self._record.take(Stored(Item((uid, ""), uid, "", raw)))
 
     def _recall(self, item: Item) -> None:
-        found = msgspec.json.decode(item.raw, type=list[tuple[str, int, bytes, float, float]])
+        try:
+            found = msgspec.json.decode(item.raw, type=list[tuple[str, int, bytes, float, float]])
+        except ValueError as error:  # another version of the agent wrote it
+            _log.warning("cannot read what was written down of the tokens of pod %s: %s", item.uid, error)
+            return
         self._tokens[item.uid] = {(one[0], one[1]): Token(*one[2:]) for one in found}
 
     async def _request(self, pod: Pod, key: TokenKey) -> Token:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from agent.pods import deadline
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
     PullImage,
+    RecordOutcome,
     RunPostStart,
     StartContainer,
     Step,
@@ -48,10 +50,16 @@ def begun(step: Step) -> tuple[Happening, ...]:
     """What is said when a step begins."""
     if isinstance(step, StopContainer):
         text = f"Container {step.container}: {step.reason}, will be restarted"
-        return (Happening("Killing", text if step.restart else f"Stopping container {step.container}", step.container),)
+        text = text if step.restart else f"Stopping container {step.container}"
+        return (*_overdue(step), Happening("Killing", text, step.container))
     if isinstance(step, CreateSandbox) and step.attempt > 0:
         return (Happening("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."),)
-    return ()
+    return _overdue(step) if isinstance(step, RecordOutcome) else ()
+
+
+def _overdue(step: Step) -> tuple[Happening, ...]:
+    """What is said of a pod that has been active for as long as it may: what ends it, or that it has ended."""
+    return (Happening(deadline.REASON, deadline.MESSAGE),) if step.reason == deadline.MESSAGE else ()
 
 
 def no_cluster_dns(full_name: str) -> Happening:

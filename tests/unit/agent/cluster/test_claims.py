@@ -18,10 +18,12 @@ from agent.container_spec.bound_volume import BoundVolume, Storage, is_read_only
 from agent.container_spec.labels import API_SOURCE
 from agent.container_spec.security import supplemental_groups
 from agent.pods.entry import pod_to_json
-from agent.pods.workers import Wanted
+from agent.pods.workers import Wanted, uid_of
 from agent.volumes.plan import HostPath, LocalVolume, NfsVolume, Unbound, plan_volumes
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError
+from kube_client.list_watch import Stored
+from kube_client.messages import Item
 from kube_client.record import Record
 from tests.unit.agent.cluster.fake_pods_api import api_pod
 
@@ -320,6 +322,21 @@ async def test_what_was_found_counts_after_a_start_without_the_server(tmp_path: 
         assert "already in use" in getattr(plan_volumes(first, "/root")[0], "problem", "")
         made.bound()
     assert record.stream("claims").last() == ()
+
+
+@pytest.mark.looptime
+async def test_what_another_version_wrote_down_of_claims_is_asked_for_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record(tmp_path, tmp_path / "key")
+    record.open()
+    pod = wanted("b")
+    record.stream("claims").take(Stored(Item((uid_of(pod.pod), ""), uid_of(pod.pod), "", b'{"storage": 7}')))
+    async with keeping(Api({CLAIM: claim(), VOLUME: volume(hostPath={"path": "/x"})}), record) as made:
+        assert "claims of pod" in caplog.text
+        made.bound(pod)
+        await asyncio.sleep(1)
+        assert isinstance(plan_volumes(made.bound(pod)[0], "/root")[0], HostPath)
 
 
 def test_storage_that_was_found_is_part_of_what_makes_two_pods_equal() -> None:

@@ -14,9 +14,10 @@ from lightkube.models.core_v1 import Pod
 
 from agent.cluster.event_log import ALIKE, BURST, COMBINED, REFILL_S, EventLog, Subject
 from agent.cluster.events import QUEUE, EventRecorder
+from agent.pods import deadline
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.happenings import Happening, begun, failed, newly_held
-from agent.pods.steps import CreateSandbox, PrepareVolumes, PullImage, StopContainer
+from agent.pods.steps import CreateSandbox, PrepareVolumes, PullImage, RecordOutcome, StopContainer
 from agent.pods.waiting import Waiting
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError
@@ -89,6 +90,12 @@ def test_the_words_for_steps() -> None:
     stop = StopContainer("Liveness probe failed: x", "web", "id", 5.0, restart=True)
     assert begun(stop)[0].message == "Container web: Liveness probe failed: x, will be restarted"
     assert begun(StopContainer("it goes", "web", "id", 5.0))[0].message == "Stopping container web"
+    overdue = StopContainer(deadline.MESSAGE, "web", "id", 5.0), RecordOutcome(deadline.MESSAGE, "Failed")
+    assert [[one.reason for one in begun(step)] for step in overdue] == [
+        ["DeadlineExceeded", "Killing"],
+        ["DeadlineExceeded"],
+    ]
+    assert begun(RecordOutcome("all ended", "Succeeded")) == ()
     assert [one.reason for one in begun(CreateSandbox("x", 1))] == ["SandboxChanged"]
     assert begun(CreateSandbox("x", 0)) == ()
     mount = failed(PrepareVolumes("x"), StepFailed("FailedMount", "no"))

@@ -27,6 +27,9 @@ from agent.volumes.payload import PayloadError, volume_payload
 from agent.volumes.projection import write_payload
 from daemonkit.tasks import spawn
 from kube_client.errors import UnreachableError
+from kube_client.list_watch import Stored
+from kube_client.messages import Item
+from kube_client.record import Record
 from kube_objects.config_data import CONFIG_MAP, RUNTIME_CLASS, SECRET, ConfigObjects, ObjectPending
 from kube_objects.encode import rfc3339
 from tests.unit.agent.cluster.fake_pods_api import api_pod
@@ -190,6 +193,19 @@ async def test_half_an_answer_is_no_token(body: bytes) -> None:
     issuer.broken = body
     found = await TokenKeeper(issuer, lambda _: None, now=lambda: issuer.now_s).tokens_of(pod())
     assert "failed to fetch token" in str(found["", 3607])
+
+
+async def test_what_another_version_wrote_down_of_tokens_is_asked_for_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer, record = Issuer(), Record(tmp_path, tmp_path / "key")
+    record.open()
+    stream = record.stream("tokens")
+    stream.take(Stored(Item(("uid-a", ""), "uid-a", "", b'{"tokens": "of another shape"}')))
+    keeper = TokenKeeper(issuer, lambda _: None, stream, now=lambda: issuer.now_s)
+    assert "tokens of pod uid-a" in caplog.text
+    assert (await keeper.tokens_of(pod()))["", 3607] == b"token1"
+    keeper.keep_only(set())
 
 
 @pytest.mark.looptime
