@@ -177,7 +177,7 @@ def _build(settings: Mapping[str, Setting], host_name: Callable[[], str]) -> Age
         verbosity=get.typed("logging.verbosity", int),
         shutdown_periods=rules.shutdown_periods(get),
         cluster=rules.cluster(get),
-        given={name: one.value for name, one in settings.items() if name in FIELDS},
+        given={name: one.value for name, one in settings.items() if name in FIELDS or name in FLAGS},
         notes=_notes(settings),
     )
 

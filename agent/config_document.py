@@ -1,4 +1,4 @@
-"""The configuration in force as a KubeletConfiguration: what /configz answers.  Pure.
+"""The configuration in force as a KubeletConfiguration and as flags: what /configz and /flagz answer.  Pure.
 
 Before: config.py has read file and flags.  Next: agent/server/node_api sends it.  Fields that nobody has set are there
 with the value that counts.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.config_fields import FIELDS
+from agent.config_fields import BY_FLAG, FIELDS
 from agent.config_values import default_of
 from daemonkit.duration import format_duration
 
@@ -29,3 +29,22 @@ def config_document(given: Mapping[str, object]) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[last] = list(value) if isinstance(value, tuple) else value
     return found
+
+
+def flag_values(given: Mapping[str, object]) -> dict[str, str]:
+    """Every flag without its dashes, and what it is by itself or by the file, as Go's pflag writes values."""
+    return {flag: _flag_text(field.kind, given.get(field.name, default_of(field))) for flag, field in BY_FLAG.items()}
+
+
+def _flag_text(kind: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if kind == "duration" and isinstance(value, int | float):
+        return format_duration(value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_flag_text('', value[name])}" for name in sorted(value))
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_flag_text('', one) for one in value)}]"
+    return str(value)

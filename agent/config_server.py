@@ -47,6 +47,8 @@ class ServerConfig:
     debugging_handlers: bool = True
     system_logs: bool = True
     log_queries: bool = False
+    profiling: bool = True
+    debug_flags: bool = True
     stream_idle_s: float = 4 * 3600.0
 
 
@@ -95,5 +97,7 @@ def read_server_config(get: ConfigReader) -> ServerConfig:
         debugging_handlers=get.typed("enableDebuggingHandlers", bool),
         system_logs=get.typed("enableSystemLogHandler", bool),
         log_queries=bool(query.value),
+        profiling=get.typed("enableProfilingHandler", bool),
+        debug_flags=get.typed("enableDebugFlagsHandler", bool),
         stream_idle_s=get.typed("streamingConnectionIdleTimeout", float),
     )

@@ -78,8 +78,10 @@ SERVER = (
         "bool",
         True,
         "enable-debugging-handlers",
-        note="logs, exec, attach, port-forward, run, runningpods, configz",
+        note="logs, exec, attach, port-forward, run, runningpods, configz, checkpoint, debug, statusz, flagz",
     ),
+    joined("enableProfilingHandler", "bool", True, note="/debug/pprof"),
+    joined("enableDebugFlagsHandler", "bool", True, note="/debug/flags/v"),
     joined("enableSystemLogHandler", "bool", True, note="/logs: files below /var/log"),
     joined(
         "enableSystemLogQuery",

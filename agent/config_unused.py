@@ -20,10 +20,8 @@ IDLE = (
         ("configMapAndSecretChangeDetectionStrategy", "string", "Watch", ""),
     ),
     *idle(
-        "the API on the node has no such handler",
+        "Python's locks are not profiled",
         ("enableContentionProfiling", "bool", False, "contention-profiling"),
-        ("enableProfilingHandler", "bool", True, ""),
-        ("enableDebugFlagsHandler", "bool", True, ""),
     ),
     *idle(
         "the agent reacts to events and resyncs at its own pace",

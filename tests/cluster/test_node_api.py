@@ -95,6 +95,20 @@ def test_numbers(talks: Member) -> None:
     assert all(one["memory"]["workingSetBytes"] > 0 for one in pod["containers"])
 
 
+def test_what_the_process_says_of_itself(talks: Member, tmp_path: Path) -> None:
+    """A checkpoint takes criu, which is hardly anywhere: without it the runtime's answer is passed on."""
+    read, at = talks.cluster.kubectl, "/api/v1/nodes/member-a/proxy"
+    assert "kubelet statusz" in read("get", "--raw", f"{at}/statusz")
+    assert "hostname-override=member-a" in read("get", "--raw", f"{at}/flagz")
+    assert "thread MainThread" in read("get", "--raw", f"{at}/debug/pprof/goroutine?debug=2")
+    (empty := tmp_path / "empty").touch()
+    path = f"{at}/checkpoint/default/{POD}/web?timeout=30"
+    if shutil.which("criu") is None:
+        assert f"checkpointing of default/{POD}/web failed" in refused(talks, "create", "--raw", path, "-f", str(empty))
+    else:
+        assert f"checkpoint-{POD}_default-web-" in read("create", "--raw", path, "-f", str(empty))
+
+
 def test_logs_of_the_system(talks: Member) -> None:
     """The API server asks for the directory with a slash and without; it is given, not redirected, either way."""
     at = "/api/v1/nodes/member-a/proxy/logs"

@@ -18,7 +18,7 @@ _ONLY = {
     "logs": "log",
     "checkpoint": "checkpoint",
     "statusz": "statusz",
-    "flagz": "flagz",
+    "flagz": "configz",
 }
 _OR_PROXY = {"pods": "pods", "runningpods": "pods", "healthz": "healthz", "configz": "configz"}
 EXEC_CLASS = frozenset({"exec", "attach", "portForward", "run", "cri", "debug"})

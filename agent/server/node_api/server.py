@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import platform
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 from aiohttp import web
 
 from agent.assembly import Settings
 from agent.cluster.certificate_files import CertificateError
-from agent.config_document import config_document
+from agent.cluster.node_object import KUBERNETES_VERSION
+from agent.config_document import config_document, flag_values
 from agent.server.board import StatusBoard
 from agent.server.node_api.caller import Caller, bearer_token, caller_of_certificate
+from agent.server.node_api.checkpoint import Checkpoints
 from agent.server.node_api.container_logs import ContainerLogs
 from agent.server.node_api.listener import Connection, Listener, listen
 from agent.server.node_api.numbers import Numbers
@@ -37,6 +41,7 @@ from agent.server.node_api.tls import ServerTls, TlsError
 from cri_client.protocols import Runtime
 
 if TYPE_CHECKING:
+    from agent.server.node_api.debug import Debug
     from agent.server.node_api.measures import Measures
 
 MAX_BODY_BYTES = 64 << 10
@@ -50,12 +55,14 @@ _Answer = Callable[[web.BaseRequest, tuple[str, ...]], Awaitable[web.StreamRespo
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
-    """`parts` is how many parts may follow the first."""
+    """`parts` is how many parts may follow the first; `off` the status where enableDebuggingHandlers is false, 0 where
+    that changes nothing; without `methods` the verb itself looks at the method.
+    """
 
     answer: _Answer
     parts: tuple[int, ...]
     methods: tuple[str, ...] = ("GET",)
-    debugging: bool = False
+    off: int = 0
 
 
 class NodeApi:
@@ -81,6 +88,8 @@ class NodeApi:
         self._tls = ServerTls(self._config, config.cluster.cert_dir, config.node_name)
         self.logs = ContainerLogs(workers, config.pod_logs_dir)
         self.streams = Streams(runtime, workers, self._config.stream_idle_s)
+        self._checkpoints = Checkpoints(runtime, workers, config.root_dir / "checkpoints")
+        self._debugging: Debug | None = None
         self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
         self._runtime = runtime
@@ -118,14 +127,18 @@ class NodeApi:
             "stats": _Verb(self._stats, (1,)),
             "healthz": _Verb(self._healthz, (0, 1)),
             "pods": _Verb(self._pods, (0,)),
-            "runningpods": _Verb(self._running_pods, (0,), debugging=True),
-            "configz": _Verb(self._configz, (0,), debugging=True),
-            "containerLogs": _Verb(lambda r, p: self.logs.get(r, *p), (3,), debugging=True),
-            "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, debugging=True),
-            "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, debugging=True),
-            "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, debugging=True),
-            **({"logs": _Verb(self.system_logs.get, _ANY_DEPTH, debugging=True)} if self._config.system_logs else {}),
-            "run": _Verb(lambda r, p: streams.run(r, *_names(p)), (3, 4), ("POST",), debugging=True),
+            "runningpods": _Verb(self._running_pods, (0,), off=405),
+            "configz": _Verb(self._configz, (0,), off=404),
+            "containerLogs": _Verb(lambda r, p: self.logs.get(r, *p), (3,), off=405),
+            "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, off=405),
+            "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, off=405),
+            "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, off=405),
+            "logs": _Verb(self._logs, _ANY_DEPTH, off=405),
+            "checkpoint": _Verb(lambda r, p: self._checkpoints.post(r, *p), (3,), ("POST",), off=404),
+            "statusz": _Verb(self._statusz, (0,), off=404),
+            "flagz": _Verb(self._flagz, (0,), off=404),
+            "debug": _Verb(self._debug, _ANY_DEPTH, ()),
+            "run": _Verb(lambda r, p: streams.run(r, *_names(p)), (3, 4), ("POST",), off=405),
         }
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -165,11 +178,12 @@ class NodeApi:
 
     def _find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> _Answer:
         verb = self._verbs.get(parts[0])
-        if verb is None or len(parts) - 1 not in verb.parts:
+        off = verb.off if verb is not None and not self._config.debugging_handlers else 0
+        if verb is None or len(parts) - 1 not in verb.parts or off == 404:
             raise VerbError(404, "404 page not found")
-        if verb.debugging and not self._config.debugging_handlers:
-            raise VerbError(405, "Debug endpoints are disabled.")
-        if request.method not in verb.methods:
+        if off:
+            raise VerbError(off, "Debug endpoints are disabled.")
+        if verb.methods and request.method not in verb.methods:
             raise VerbError(405, f"405: {request.method} is not for this path, only {', '.join(verb.methods)}")
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise VerbError(413, f"a request's body has at most {MAX_BODY_BYTES} bytes")
@@ -226,6 +240,36 @@ class NodeApi:
 
     async def _running_pods(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
         return web.Response(body=running_pod_list(self._workers()), content_type=_JSON)
+
+    async def _logs(self, request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
+        if not self._config.system_logs:
+            raise VerbError(405, "logs endpoint is disabled.")
+        return await self.system_logs.get(request, parts)
+
+    async def _debug(self, request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
+        if self._debugging is None:
+            from agent.server.node_api.debug import Debug
+
+            config = self._config
+            self._debugging = Debug(
+                debugging=config.debugging_handlers, profiling=config.profiling, flags=config.debug_flags
+            )
+        return await self._debugging.answer(request, parts)
+
+    async def _statusz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
+        from agent.server.node_api.zpages import statusz
+
+        started_s, python = (
+            psutil.Process().create_time(),
+            f"{platform.python_implementation()} {platform.python_version()}",
+        )
+        accept = request.headers.get("Accept", "")
+        return statusz(accept, started_s, time.time(), python, KUBERNETES_VERSION, self._verbs)
+
+    async def _flagz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
+        from agent.server.node_api.zpages import flagz
+
+        return flagz(request.headers.get("Accept", ""), flag_values(self._settings.config.given))
 
     async def _configz(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
         document = {"kubeletconfig": config_document(self._settings.config.given)}

@@ -125,6 +125,8 @@ class FakeStreams:
         self._server = server
         self.gone = False
         self.old = False
+        self.checkpoint_fails: Exception | None = None
+        self.checkpoint_waits: asyncio.Event | None = None
 
     async def exec(self, container_id: str, cmd: Any, **flags: bool) -> str:
         return self._url("exec", container_id, tuple(cmd), tuple(sorted(name for name in flags if flags[name])))
@@ -138,6 +140,14 @@ class FakeStreams:
     async def exec_sync(self, container_id: str, cmd: Any, timeout_s: int = 0) -> ExecSyncResponse:
         self._url("exec_sync", container_id, tuple(cmd))
         return ExecSyncResponse(b"out", b"err", 1 if cmd[0] == "false" else 0)
+
+    async def checkpoint_container(self, container_id: str, location: str, timeout_s: int = 0) -> None:
+        self.calls.append(("checkpoint", container_id, location, timeout_s))
+        await asyncio.to_thread(Path(location).touch)
+        if self.checkpoint_waits is not None:
+            await self.checkpoint_waits.wait()
+        if self.checkpoint_fails is not None:
+            raise self.checkpoint_fails
 
     async def list_pod_sandbox_stats(self) -> tuple[PodSandboxStats, ...]:
         if self.old:
@@ -271,8 +281,8 @@ async def served(
     free = replace(config.cluster.server, port=0)
     config = replace(config, cluster=replace(config.cluster, server=free), pod_logs_dir=logs)
     reviewer = FakeReviewer({ADMIN: "admin"})
-    every = ("proxy", "metrics", "stats", "log", "pods", "healthz", "configz", "checkpoint")
-    reviewer.allowed = {("admin", verb, one) for verb in ("get", "create") for one in every}
+    every = ("proxy", "metrics", "stats", "log", "pods", "healthz", "configz", "checkpoint", "statusz")
+    reviewer.allowed = {("admin", verb, one) for verb in ("get", "create", "update") for one in every}
     stream_server, board = FakeStreamServer(), StatusBoard()
     runtime = FakeStreams(stream_server)
     workers: dict[str, Worker] = {"uid-1": worker()}

@@ -179,6 +179,8 @@ def test_what_each_path_needs() -> None:
     assert need_of("GET", split_path("/metrics/cadvisor")) == Need("get", ("metrics",))
     assert need_of("GET", split_path("/logs/messages")) == Need("get", ("log",))
     assert need_of("GET", split_path("/containerLogs/a/b/c")) == Need("get", ("proxy",))
+    assert need_of("GET", split_path("/flagz")) == Need("get", ("configz",))
+    assert need_of("GET", split_path("/statusz")) == Need("get", ("statusz",))
     assert need_of("GET", split_path("/statsfoo")) == Need("get", ("proxy",))
     assert need_of("BREW", split_path("/pods")) == Need("", ("pods", "proxy"))
     for first in EXEC_CLASS:
@@ -552,7 +554,7 @@ async def test_pods_and_running_pods(tmp_path: Path) -> None:
 
 async def test_without_debugging_handlers(tmp_path: Path) -> None:
     async with served(tmp_path, "--enable-debugging-handlers=false") as api, api.session(ADMIN) as session:
-        for path in ("/configz", "/containerLogs/default/web/main", "/runningpods"):
+        for path in ("/containerLogs/default/web/main", "/runningpods", "/logs/"):
             async with session.get(path) as answer:
                 assert (answer.status, await answer.text()) == (405, "Debug endpoints are disabled.\n")
         async with session.get("/pods") as answer:

@@ -77,7 +77,7 @@ async def test_a_directory_is_listed_and_never_redirected(log_dir: Path, tmp_pat
 
 async def test_where_the_handler_is_off_there_are_no_logs(log_dir: Path, tmp_path: Path) -> None:
     async with served(tmp_path, enableSystemLogHandler=False) as api:
-        assert (await api.ask_raw("/logs/syslog"))[0] == 404
+        assert await api.ask_raw("/logs/syslog") == (405, "logs endpoint is disabled.\n")
 
 
 async def test_the_journal_is_asked_and_a_service_may_have_a_file_of_its_own(

@@ -1,0 +1,91 @@
+"""/checkpoint/NAMESPACE/POD/CONTAINER: a running container as it is now, in a file of this node.  I/O: the runtime.
+
+Before: `server`.  Next: the runtime writes the file.  What failed, or was asked for by somebody who has left, leaves
+none.  Sources: kubelet checkpoint API (KEP-2008), its CheckpointContainer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from agent.server.node_api.at_once import AtOnce
+from agent.server.node_api.targets import VerbError, Worker, Workers, container_names, find_pod, find_running
+from cri_client.errors import CriError
+
+MAX_CHECKPOINTS = 4
+_MAX_INT64 = (1 << 63) - 1
+_MAX_TIMEOUT_S = 24 * 3600
+"""The runtime is asked for no longer, whatever the request says."""
+
+
+class CheckpointRuntime(Protocol):
+    """What of a runtime is used."""
+
+    async def checkpoint_container(self, container_id: str, location: str, timeout_s: int = 0) -> None:
+        """Write the file.  Raises CriError."""
+        ...
+
+
+class Checkpoints:
+    """The verb; `directory` is made, for root alone, when it is needed."""
+
+    def __init__(self, runtime: CheckpointRuntime, workers: Workers, directory: Path) -> None:
+        self._runtime = runtime
+        self._workers = workers
+        self._directory = directory
+        self._at_once = AtOnce(MAX_CHECKPOINTS, "checkpoints")
+        self._making: set[Path] = set()
+
+    async def post(self, request: web.BaseRequest, namespace: str, pod: str, container: str) -> web.StreamResponse:
+        """The file's name, in the kubelet's form.  Raises VerbError."""
+        try:
+            worker = find_pod(self._workers(), namespace, pod)
+        except VerbError:
+            raise VerbError(404, "pod does not exist") from None
+        if worker.wish.pod is None or container not in container_names(worker.wish.pod):
+            raise VerbError(404, f"container {container} does not exist")
+        timeout_s = parse_timeout(request.query.getall("timeout", []))
+        with self._at_once:
+            try:
+                location = await self._make(worker, f"{pod}_{namespace}-{container}", container, timeout_s)
+            except (VerbError, CriError, OSError) as error:
+                what = f"checkpointing of {namespace}/{pod}/{container}"
+                raise VerbError(500, f"{what} failed ({error})") from None
+        return web.Response(body=msgspec.json.encode({"items": [str(location)]}), content_type="application/json")
+
+    async def _make(self, worker: Worker, name: str, container: str, timeout_s: int) -> Path:
+        if timeout_s < 0:
+            raise VerbError(500, "CheckpointContainer requires the timeout value to be > 0")
+        run = find_running(worker, container)
+        self._directory.mkdir(0o700, exist_ok=True)
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        location = self._directory / f"checkpoint-{name}-{now}.tar"
+        if location in self._making or location.exists():
+            raise VerbError(500, f"{location} is there already")
+        self._making.add(location)
+        try:
+            await self._runtime.checkpoint_container(run.id, str(location), min(timeout_s, _MAX_TIMEOUT_S))
+        except (CriError, asyncio.CancelledError):
+            location.unlink(missing_ok=True)
+            raise
+        finally:
+            self._making.remove(location)
+        return location
+
+
+def parse_timeout(values: Sequence[str]) -> int:
+    """Seconds: the last of several counts, 0 is the runtime's own.  Raises VerbError."""
+    if not values:
+        return 0
+    text = values[-1]
+    sign, digits = text[:1] if text[:1] in ("+", "-") else "", text.removeprefix("+").removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20) or int(digits) > _MAX_INT64:
+        raise VerbError(404, "cannot parse value of timeout parameter")
+    return int(f"{sign}{digits}")
