@@ -25,7 +25,7 @@ defaults
     log global
     mode tcp
     option dontlognull
-    option redispatch
+    option redispatch 1
     retries 3
     timeout connect 3s
     timeout check 3s

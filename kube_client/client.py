@@ -2,8 +2,9 @@
 
 Before: `ApiConfig`.  Next: `kube_client.follow` lists and watches with it; a daemon reads and writes single objects.
 Of several servers the one that answered last is used; one that cannot be reached, or says that it cannot work now,
-gives way to the next.  What may have been carried out already is not sent a second time.  No redirect is followed: it
-would carry the credentials to whoever it names (CVE-2022-3172).
+gives way to the next.  What may have been carried out already is not sent a second time.  The kernel notices a server
+that is gone without a word; one that is there and does nothing is left by all clients that are told so.
+No redirect is followed: it would carry the credentials to whoever it names (CVE-2022-3172).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
@@ -29,22 +30,41 @@ _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _MAX_LINE_BYTES = 64 << 20
 _MAX_ERROR_BYTES = 1 << 20
-_UNABLE = (502, 503, 504)
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 6))
+# An API server whose etcd is away says 500 of its requests, and 429 of what it had cached.
+_UNABLE = (429, 500, 502, 503, 504)
+# client-go's bound (HTTP/2 pings) is 30 s and 15 s more; 15 s of silence is asked about.
+_GONE_S = 30
+_SOCKET = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _GONE_S * 1000),
+)
 
 
 class KubeClient:
     """One client for everybody in the process: one pool of connections, one rate limit."""
 
     def __init__(
-        self, config: ApiConfig, user_agent: str, *, qps: float = 0.0, burst: int = 0, answer_s: float = _ANSWER_S
+        self,
+        config: ApiConfig,
+        user_agent: str,
+        *,
+        qps: float = 0.0,
+        burst: int = 0,
+        answer_s: float = _ANSWER_S,
+        others: Sequence[KubeClient] = (),
     ) -> None:
-        """`qps` and `burst` as in clientConnection; `answer_s` bounds a whole request that is no stream."""
+        """`qps` and `burst` as in clientConnection; `answer_s` bounds a whole request that is no stream; `others`, of
+        the same servers, leave one that this client gets no answer from.
+        """
         self._config = config
         self._credentials = Credentials(config)
         self._bucket = TokenBucket(qps, burst)
         self._answer_s = answer_s
+        self._others = others
         self._first = 0
+        self._streams: dict[aiohttp.StreamReader, str] = {}
         self._headers = {"Accept": "application/json", "User-Agent": user_agent}
         if not config.compressed:
             self._headers["Accept-Encoding"] = "identity"
@@ -54,7 +74,7 @@ class KubeClient:
         """Open no connection yet.  Raises ConfigError when the credentials cannot be read."""
         await self._credentials.current()
         # Watches are streams, and there may be hundreds of them.
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=_open_socket)
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self
 
@@ -100,8 +120,8 @@ class KubeClient:
                 return server, await self._open("GET", server, path, params, {}, None)
 
         server, response = await self._on_some_server(once, what, repeatable=True)
+        self._streams[response.content] = server
         try:
-            _keep_alive(response)
             yield response.content
         except SilentError:
             self._turn_from(server)
@@ -110,7 +130,15 @@ class KubeClient:
             self._turn_from(server)
             raise UnreachableError(f"cannot {what} on {response.url.origin()}: {_cause(error)}") from None
         finally:
+            del self._streams[response.content]
             response.close()
+
+    def leave(self, server: str) -> None:
+        """Ask the next one first, and end the streams that come from this one."""
+        self._turn_from(server)
+        for stream, origin in self._streams.items():
+            if origin == server:
+                stream.set_exception(aiohttp.ClientConnectionError("it does not answer other requests"))
 
     async def _on_some_server(self, once: Callable[[str], Awaitable[T]], what: str, *, repeatable: bool) -> T:
         """Try the servers in turn, each once."""
@@ -131,6 +159,9 @@ class KubeClient:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 last = UnreachableError(f"cannot {what} on {server}: {_cause(error)}")
             self._turn_from(server)
+            if len(servers) > 1 or isinstance(last, UnreachableError):
+                for other in self._others:
+                    other.leave(server)
             if sent and not repeatable:
                 break
         raise last
@@ -189,14 +220,12 @@ async def _refusal(response: aiohttp.ClientResponse) -> StatusError:
     return StatusError(said, response.status, status.reason or "", retry_after_s)
 
 
-def _keep_alive(response: aiohttp.ClientResponse) -> None:
-    """A peer that vanished without a word is noticed by the kernel within a minute."""
-    transport = response.connection.transport if response.connection is not None else None
-    peer = transport.get_extra_info("socket") if transport is not None else None
-    if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            peer.setsockopt(socket.IPPROTO_TCP, option, value)
+def _open_socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+    """A peer that vanished without a word is noticed within `_GONE_S`, whether we ask it or wait for it."""
+    made = socket.socket(*address[:3])
+    for level, option, value in _SOCKET:
+        made.setsockopt(level, option, value)
+    return made
 
 
 def _cause(error: Exception) -> str:

@@ -124,7 +124,8 @@ class HaMachine:
         self.start_agent(*flags, *own, f"--client-ca-file={self.kubernetes / 'pki' / 'ca.crt'}")
 
     def kill(self) -> None:
-        """SIGKILL to every program on it, at once: as a machine whose power fails, and whose disk stays."""
+        """SIGKILL to every program on it, at once, and no word to anybody: as where power fails, and the disk stays."""
+        self.host.run(["ip", "link", "set", "lan0", "down"])
         for pid in set(self.host.pids()) - {self.host.pid}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -132,6 +133,7 @@ class HaMachine:
 
     def start_again(self) -> None:
         """What an init would start."""
+        self.host.run(["ip", "link", "set", "lan0", "up"])
         self.containerd.start(keep_cni_config=True)
         self.start_agent()
 

@@ -76,9 +76,9 @@ class HaStory(Scenes):
         self._scaled_to(2)
 
     def leader_killed(self) -> None:
-        """Every program of the machine whose etcd leads gets SIGKILL."""
+        """The machine whose etcd leads loses its power: no connection to it is closed, they are only silent."""
         killed = self.lab.leader()
-        self.title(f"{killed.name}, whose etcd leads, is killed: every program on it")
+        self.title(f"{killed.name}, whose etcd leads, is killed: every program on it, and nobody is told")
         before, lease = self._ready_since(), self._renewed()
         client = self._client()
         killed.kill()

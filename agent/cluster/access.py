@@ -88,7 +88,7 @@ async def open_clients(api: ApiConfig, config: ClusterConfig) -> AsyncIterator[C
     give_up_s = min(config.lease_duration_s / 4, config.status_update_s)
     async with (
         KubeClient(api, USER_AGENT, qps=config.qps, burst=config.burst) as client,
-        KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s) as heartbeat,
         KubeClient(api, USER_AGENT, qps=config.event_qps or -1.0, burst=config.event_burst) as events,
+        KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s, others=(client, events)) as heartbeat,
     ):
         yield Clients(client, heartbeat, events)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
 import pytest
 
+from daemonkit.tasks import spawn
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig, ConfigError
 from kube_client.errors import StatusError, UnreachableError
 from kube_client.rate import TokenBucket
-from tests.unit.kube_client.scripted_server import answer, serving
+from tests.unit.kube_client.scripted_server import answer, list_or_watch, serving, stream
 
 
 async def test_the_token_of_the_file_is_read_again_and_a_missing_one_keeps_the_last(tmp_path: Path) -> None:
@@ -49,6 +51,42 @@ async def test_what_may_have_been_done_is_not_sent_to_another_server() -> None:
             await client.send("POST", "/x", b"{}", "application/json")  # the next one goes to the other
             assert "Content-Type: application/json" in second.requests[0]
             assert client.server == second.url
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_server_that_cannot_reach_etcd_gives_way(status: int) -> None:
+    async with serving(answer('{"a":1}')) as second, serving(answer("", status)) as first:
+        client = KubeClient(ApiConfig(servers=(first.url, second.url)), "test", qps=-1)
+        async with client:
+            assert await client.get("/x") == b'{"a":1}'
+            assert client.server == second.url
+
+
+async def test_who_has_no_answer_tells_the_others_whose_watches_would_wait_in_vain() -> None:
+    async def mute(_: asyncio.StreamWriter, __: str) -> None:
+        await asyncio.sleep(3600)
+
+    async def end_of_watch(client: KubeClient, opened: asyncio.Event) -> str:
+        try:
+            async with client.stream("/x", {"watch": "true"}) as lines:
+                opened.set()
+                return (await lines.readline()).decode()
+        except UnreachableError as error:
+            return str(error)
+
+    silent = list_or_watch(mute, stream(then="stall"))
+    async with serving(answer("{}")) as second, serving(silent) as first, asyncio.timeout(30):
+        both = ApiConfig(servers=(first.url, second.url))
+        watcher = KubeClient(both, "test", qps=-1)
+        heartbeat = KubeClient(both, "test", qps=-1, answer_s=0.2, others=(watcher,))
+        async with watcher, heartbeat, asyncio.TaskGroup() as group:
+            opened = asyncio.Event()
+            watch = spawn(group, end_of_watch(watcher, opened), name="watch")
+            await opened.wait()
+            with pytest.raises(UnreachableError, match="no answer in time"):
+                await heartbeat.send("PUT", "/lease", b"{}")
+            assert "it does not answer other requests" in await watch
+            assert watcher.server == heartbeat.server == second.url
 
 
 async def test_a_server_that_refuses_the_connection_gives_way_at_once() -> None:
