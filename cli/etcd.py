@@ -20,7 +20,7 @@ import click
 
 from cli.bring_up import pod_name
 from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
-from cli.etcd_members import members, working_others
+from cli.etcd_members import members, remove_member, working_others
 from cli.failure import FAILED, UNREACHABLE, Failure
 from cli.output import check_replaceable, format_option, print_table, print_value
 from cli.preflight_cluster import port_obstacles
@@ -47,6 +47,7 @@ def etcd() -> None:
 
 
 etcd.add_command(members)
+etcd.add_command(remove_member)
 
 
 @etcd.group()

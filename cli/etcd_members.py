@@ -1,5 +1,5 @@
-"""How this machine's etcd comes to the members of a cluster's, and leaves them; `longshore control-plane etcd members`.
-I/O: gRPC to etcd, the API server.
+"""How this machine's etcd comes to the members of a cluster's, and leaves them; `longshore control-plane etcd members`
+and `remove-member`.  I/O: gRPC to etcd, the API server.
 
 Before: `cli.up.bring_up` has certificates and kubeconfigs, and the agent runs; or `longshore down` begins.  Next: the
 manifest of etcd comes or goes.  Every step may be cut off and done again: what etcd itself says is where the next run
@@ -18,7 +18,7 @@ import click
 
 from cli import api
 from cli.cluster import Cluster, ClusterOptions, pass_options, shows_failures
-from cli.failure import UNREACHABLE, Failure
+from cli.failure import NOT_FOUND, UNREACHABLE, Failure
 from cli.output import format_option, print_table, print_value
 from control_plane.errors import ControlPlaneError
 from control_plane.etcd_cluster import Member, cluster_peers, initial_cluster, own_member, quorum_problem
@@ -37,7 +37,9 @@ HEADER = ("ID", "NAME", "PEER", "STATE")
 @pass_options
 @shows_failures
 def members(options: ClusterOptions, output: str) -> None:
-    """Show who the members of etcd are: leader, follower, learner (which has no vote yet), or away."""
+    """Show who the members of etcd are: leader, follower, learner (which has no vote yet), not started, or
+    away.
+    """
     cluster = options.open()
     servers = [*_own_client(cluster), *_peers_clients(cluster)]
     rows = [_row(cluster, one) for one in _ask(cluster, EtcdMembers.members, servers)]
@@ -45,6 +47,27 @@ def members(options: ClusterOptions, output: str) -> None:
         print_table(HEADER, rows)
     else:
         print_value([dict(zip(("id", "name", "peer", "state"), row, strict=True)) for row in rows], output)
+
+
+@click.command("remove-member")
+@click.argument("member")
+@pass_options
+@shows_failures
+def remove_member(options: ClusterOptions, member: str) -> None:
+    """Take MEMBER out of etcd, whose machine does not come back; its ID or NAME is as `etcd members` has it.
+
+    Refused where it works (longshore down takes it out there), and where the others were too few to agree without it.
+    """
+    cluster = options.open()
+    found = _ask(cluster, lambda etcd: etcd.members(), [*_own_client(cluster), *_peers_clients(cluster)])
+    gone = next((one for one in found if member in (f"{one.identifier:x}", one.name or None)), None)
+    if gone is None:
+        known = ", ".join(one.name or f"{one.identifier:x}" for one in found)
+        raise Failure(f"cannot remove {member}: etcd has no such member; it has {known}", NOT_FOUND)
+    if gone == own_member(found, cluster.settings.etcd_peer) or gone.identifier in _working(cluster, [gone]):
+        raise Failure(f"cannot remove {member}: it works; longshore down on its machine takes it out of etcd")
+    _take_out(cluster, found, gone)
+    click.echo(f"removed {member}; its Node is deleted with kubectl")
 
 
 def announce(cluster: Cluster, deadline_s: float) -> Cluster:
@@ -62,6 +85,9 @@ def announce(cluster: Cluster, deadline_s: float) -> Cluster:
         if own is not None and own.name:
             etcd.remove(own)
             own = None
+        if own is None and (first := next((one for one in found if one.learner), None)):
+            fix = f"if it never will: longshore control-plane etcd remove-member {first.identifier:x}"
+            raise ControlPlaneError(f"{first.peers[0]} joins first; {fix}")
         return found if own is not None else etcd.add_learner(peer)
 
     found = _until("etcd to take this machine", lambda: _ask(cluster, add, servers), deadline_s)
@@ -89,24 +115,16 @@ def leave(cluster: Cluster, *, only_look: bool = False) -> str:
 
     Raises ControlPlaneError where the others could not work without it.
     """
-    peer, pki = cluster.settings.etcd_peer, cluster.places.pki
+    peer = cluster.settings.etcd_peer
     servers = [*_own_client(cluster), *_peers_clients(cluster)]
     try:
         found = _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
     except ControlPlaneError as error:
-        alone = not cluster.settings.etcd_cluster
-        return "" if alone else f"its member of etcd was not removed ({error}); etcdctl member remove does it"
+        fix = "longshore control-plane etcd remove-member on another control plane does it"
+        return f"its member of etcd was not removed ({error}); {fix}" if cluster.settings.etcd_cluster else ""
     own = own_member(found, peer)
-    others = [one for one in found if one != own]
-    if own is None or not others:
-        return ""
-    working = {one.identifier for one in others if one.clients and answers(one.clients[0], pki)}
-    if problem := quorum_problem(found, own, working):
-        raise ControlPlaneError(f"cannot take the control plane away: {problem}")
-    if only_look:
-        return ""
-    clients = [one.clients[0] for one in others if one.identifier in working] or _own_client(cluster)
-    _ask(cluster, lambda etcd: etcd.remove(own), clients)
+    if own is not None and len(found) > 1:
+        _take_out(cluster, found, own, only_look=only_look)
     return ""
 
 
@@ -118,11 +136,27 @@ def working_others(cluster: Cluster) -> list[str]:
     except ControlPlaneError:
         return []
     own = own_member(found, cluster.settings.etcd_peer)
-    return [one.name for one in found if one != own and one.clients and answers(one.clients[0], cluster.places.pki)]
+    working = _working(cluster, [one for one in found if one != own])
+    return [one.name for one in found if one.identifier in working]
+
+
+def _take_out(cluster: Cluster, found: Sequence[Member], gone: Member, *, only_look: bool = False) -> None:
+    """Raises ControlPlaneError where the others could not work without it."""
+    working = _working(cluster, [one for one in found if one != gone])
+    if problem := quorum_problem(found, gone, working):
+        raise ControlPlaneError(f"cannot take {gone.name or f'{gone.identifier:x}'} out of etcd: {problem}")
+    if not only_look:
+        clients = [one.clients[0] for one in found if one.identifier in working] or _own_client(cluster)
+        _ask(cluster, lambda etcd: etcd.remove(gone), clients)
+
+
+def _working(cluster: Cluster, members: Sequence[Member]) -> set[int]:
+    """The identifiers of those that answer and know a leader."""
+    return {one.identifier for one in members if one.clients and answers(one.clients[0], cluster.places.pki)}
 
 
 def _row(cluster: Cluster, one: Member) -> tuple[str, ...]:
-    state = "learner" if one.learner else "away"
+    state = "not started" if not one.name else "learner" if one.learner else "away"
     if one.clients and not one.learner:
         try:
             leader = first_answer(one.clients, cluster.places.pki, EtcdMembers.leader)

@@ -120,6 +120,44 @@ def test_what_etcd_refuses_until_the_end_is_said(node: Node, etcd: Etcd) -> None
         module.promote(plane(node, CLUSTER), time.monotonic() - 1)
 
 
+def test_one_machine_joins_after_the_other_and_the_one_that_never_will_is_named(node: Node, etcd: Etcd) -> None:
+    etcd.found.append(member("plane-2", learner=True, started=False))
+    with pytest.raises(Failure, match=r"https://192.0.2.2:2380 joins first; if it never will: .* remove-member 2; "):
+        module.announce(plane(node, CLUSTER), time.monotonic() - 1)
+    assert etcd.done == []
+
+
+@pytest.mark.parametrize("name", ["plane-2", "2"])
+def test_a_member_that_does_not_come_back_is_taken_out(node: Node, etcd: Etcd, name: str) -> None:
+    plane(node, CLUSTER).remember()
+    etcd.found.append(member("plane-3"))
+    command = ("control-plane", f"--kubernetes-dir={node.base / 'kubernetes'}", "etcd", "remove-member")
+    refusals = {
+        "plane-4": "etcd has no such member; it has plane-1, plane-2, plane-3",
+        "": "etcd has no such member",
+        "plane-1": "cannot remove plane-1: it works; longshore down on its machine",
+        "plane-3": "cannot remove plane-3: it works; longshore down on its machine",
+    }
+    for one, said in refusals.items():
+        found = node.run(*command, one)
+        assert said in found.output
+        assert found.exit_code != 0
+    assert etcd.done == []
+    found = node.run(*command, name)
+    assert (found.exit_code, etcd.done) == (0, ["remove plane-2"]), found.output
+
+
+def test_a_member_is_not_taken_out_where_that_would_cost_the_quorum(node: Node, etcd: Etcd) -> None:
+    plane(node, CLUSTER).remember()
+    away = dataclasses.replace(member("plane-1"), identifier=7, name="plane-7", peers=("https://192.0.2.7:2380",))
+    etcd.found += [member("plane-3"), dataclasses.replace(away, clients=member("plane-2").clients)]
+    kubernetes = f"--kubernetes-dir={node.base / 'kubernetes'}"
+    etcd.found[0] = dataclasses.replace(etcd.found[0], clients=member("plane-2").clients)
+    found = node.run("control-plane", kubernetes, "etcd", "remove-member", "plane-2")
+    assert "cannot take plane-2 out of etcd: etcd would lose its quorum: of its 3 other members 2" in found.output
+    assert etcd.done == []
+
+
 def test_it_leaves_only_where_the_others_can_work_without(node: Node, etcd: Etcd) -> None:
     etcd.found.append(member("plane-3"))
     with pytest.raises(
@@ -152,7 +190,7 @@ def test_where_nobody_answers_it_is_said_what_is_left(node: Node, monkeypatch: p
         raise ControlPlaneError("cannot MemberList at etcd 192.0.2.1:2379: no route")
 
     monkeypatch.setattr(module, "first_answer", nobody)
-    assert "no route); etcdctl member remove does it" in module.leave(plane(node, CLUSTER))
+    assert "no route); longshore control-plane etcd remove-member on" in module.leave(plane(node, CLUSTER))
     assert module.leave(plane(node, "")) == ""
 
 
