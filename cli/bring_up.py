@@ -58,6 +58,15 @@ class Watcher:
 
             self._until(unreached, f"the endpoint {settings.control_plane_endpoint}")
 
+    def accepted(self, action: Callable[[], None], what: str) -> None:
+        """Until the API server does it; a busy one may not answer at first.  Raises Failure."""
+
+        def problem() -> str:
+            action()
+            return ""
+
+        self._until(problem, what)
+
     def node(self, cni_conf: Path) -> None:
         """Until the Node is Ready; writes the pod network on the way where there is none. Raises Failure."""
 
@@ -82,7 +91,7 @@ class Watcher:
         self._until(problem, f"node {self._cluster.settings.node_name}")
 
     def _until(self, problem: Callable[[], str], what: str) -> None:
-        while reason := problem():
+        while reason := _told(problem):
             if reason != self._said:
                 self._said = reason
                 click.echo(f"waiting for {what}: {reason}")
@@ -115,6 +124,15 @@ class Watcher:
             for waiting in found[name].get("waiting") or ():
                 return f"{name}: {waiting.get('message') or waiting.get('reason')}"
         return "it does not answer yet"
+
+
+def _told(problem: Callable[[], str]) -> str:
+    try:
+        return problem()
+    except Failure as failure:
+        if failure.exit_code != UNREACHABLE:
+            raise
+        return failure.message
 
 
 def write_network(cluster: Cluster, cni_conf: Path, pod_cidrs: list[str]) -> Path | None:

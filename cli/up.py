@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def bring_up(
         cluster = _join_etcd(cluster, deadline_s)
     watcher = Watcher(cluster, target, deadline_s)
     watcher.api_server()
-    let_others_join(cluster)
+    watcher.accepted(partial(let_others_join, cluster), "what joining nodes need")
     watcher.node(cni_conf_dir)
     click.echo(f"kubectl --kubeconfig {cluster.places.kubeconfig('admin')} get nodes")
 

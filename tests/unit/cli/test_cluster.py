@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
 from agent.config import load_config as load_agent_config
+from cli import bring_up
 from cli.bring_up import write_network
 from cli.cluster import Cluster, open_cluster
-from cli.failure import Failure
+from cli.failure import NOT_FOUND, UNREACHABLE, Failure
 from cli.preflight_cluster import daemon_port_obstacles, file_obstacles, obstacles, port_obstacles
 from cli.target import Target
 from cli.units import DAEMONS, command_lines, drop_ins, proxy_config
@@ -35,11 +37,14 @@ def phase(node: Node, *arguments: str) -> Result:
     return node.run("control-plane", *options(node), *arguments)
 
 
-def opened(node: Node) -> Cluster:
-    target = Target(
+def a_target(node: Node) -> Target:
+    return Target(
         root_dir=node.base, agent_socket=node.base / "a", proxy_socket=node.base / "p", manifest_dir=node.manifests
     )
-    return open_cluster(target, {"kubernetes_dir": node.base / "kubernetes"})
+
+
+def opened(node: Node) -> Cluster:
+    return open_cluster(a_target(node), {"kubernetes_dir": node.base / "kubernetes"})
 
 
 def test_the_phases_one_by_one(node: Node) -> None:
@@ -168,6 +173,25 @@ def test_down_asks(node: Node) -> None:
     found = node.run("down", f"--kubernetes-dir={node.base / 'kubernetes'}", stdin="n\n")
     assert found.exit_code == 1
     assert sorted(node.base.rglob("*")) == before
+
+
+def test_an_api_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bring_up, "_EVERY_S", 0.0)
+    phase(node, "manifests")
+    watcher = bring_up.Watcher(opened(node), a_target(node), time.monotonic() + 60)
+    answers = [Failure("no answer in time", UNREACHABLE), Failure("no answer in time", UNREACHABLE), None]
+
+    def action() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    watcher.accepted(action, "roles")
+    assert answers == []
+    answers.append(Failure("not found", NOT_FOUND))
+    with pytest.raises(Failure, match="not found"):
+        watcher.accepted(action, "roles")
 
 
 def test_the_pod_network() -> None:
