@@ -78,12 +78,12 @@ def backup(
         _check_destination(Path(file), places)
     inventory, archive = _make(places, _cluster(target, kubernetes_dir))
     _write(file, archive)
-    for path in inventory.absent:
-        click.echo(f"{path} is not there and not in the backup", err=True)
-    for note in inventory.notes:
-        click.echo(note, err=True)
     where = "standard output" if file == "-" else file
     click.echo(f"node {inventory.node}: {len(inventory.entries)} files and directories in {where}", err=True)
+    for path in inventory.absent:
+        click.echo(f"{path} is not there and not in the backup", err=True)
+    for note in inventory.notes:  # last, so that nobody takes a backup without etcd's data for a whole one
+        click.echo(note, err=True)
 
 
 def _cluster(target: Target, kubernetes_dir: Path) -> Cluster | None:
