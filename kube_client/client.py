@@ -30,8 +30,9 @@ _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _MAX_LINE_BYTES = 64 << 20
 _MAX_ERROR_BYTES = 1 << 20
-# An API server whose etcd is away says 500 of its requests, and 429 of what it had cached.
-_UNABLE = (429, 500, 502, 503, 504)
+_AWAY = (502, 503, 504)
+# An API server whose etcd is away says 500 of its requests, and 429 of what it had cached; others may be their cause.
+_UNABLE = (429, 500, *_AWAY)
 # client-go's bound (HTTP/2 pings) is 30 s and 15 s more; 15 s of silence is asked about.
 _GONE_S = 30
 _SOCKET = (
@@ -159,7 +160,7 @@ class KubeClient:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 last = UnreachableError(f"cannot {what} on {server}: {_cause(error)}")
             self._turn_from(server)
-            if len(servers) > 1 or isinstance(last, UnreachableError):
+            if isinstance(last, UnreachableError) or (len(servers) > 1 and last.status in _AWAY):
                 for other in self._others:
                     other.leave(server)
             if sent and not repeatable:
