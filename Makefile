@@ -22,6 +22,7 @@ demo: deps venv ## Three pods, a Service, failures and recovery on this machine;
 
 demo-cluster: deps venv ## This machine becomes a Kubernetes cluster and is itself again; the first time builds the control plane (six minutes).
 	@$(BIN)/python -m lab.control_plane_build
+	@$(BIN)/python -m lab.metrics_server
 	@$(BIN)/python -m lab.demo --cluster --mode $(MODE) $(if $(KEEP),--keep)
 
 demo-ha: deps venv ## Three control planes; the one that leads etcd is killed while a client and kubectl go on, and comes back.
@@ -35,7 +36,7 @@ TEST_VM := $(BIN)/python -m lab.package && $(BIN)/python -m lab.vm_image && \
 # Beside what the first tests need, the control plane is built and the machines' disk made, each once. Who wants them says it when
 # that failed: tests/cluster is skipped then, test-vm fails.
 test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kernel, real iptables; with ARGS all but test-vm.
-	@$(if $(ARGS),,{ $(BIN)/python -m lab.control_plane_build; $(BIN)/python -m lab.vm_image; } &) $(BIN)/python -m lab.build && $(BIN)/python -m lab.package; status=$$?; wait; exit $$status
+	@$(if $(ARGS),,{ $(BIN)/python -m lab.control_plane_build; $(BIN)/python -m lab.metrics_server; $(BIN)/python -m lab.vm_image; } &) $(BIN)/python -m lab.build && $(BIN)/python -m lab.package; status=$$?; wait; exit $$status
 	@status=0; $(BIN)/pytest $(SIDE_BY_SIDE) --ignore=tests/vm $(ARGS) || status=$$?; \
 	$(if $(ARGS),,{ $(TEST_VM); } || status=$$?;) exit $$status
 
@@ -47,6 +48,7 @@ test-vm: deps venv ## A node's life on four machines at a time: systemd, reboot,
 
 test-cluster: deps venv ## The tests with a real API server; etcd and the control plane are built once.
 	@$(BIN)/python -m lab.control_plane_build
+	@$(BIN)/python -m lab.metrics_server
 	@$(BIN)/pytest tests/cluster $(ARGS)
 
 lint: venv ## ruff, mypy --strict and the import contracts.

@@ -7,7 +7,6 @@ scene that does not turn out raises LabError.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lab.control_plane_images import load_control_plane_images
-from lab.demo_kubectl import KubectlScenes
+from lab.demo_top import TopScenes
 from lab.images import WEB_IMAGE, WEB_IMAGE_2, load_images
 from lab.machine import LabError
 from lab.manifests import is_ready
@@ -27,7 +26,7 @@ Json = dict[str, Any]
 REQUESTS = 200
 
 
-class ClusterStory(KubectlScenes):
+class ClusterStory(TopScenes):
     """The scenes in order; `play` runs them all."""
 
     def __init__(self, console: Console, node: LabNode, *, pod_network: str, service_network: str) -> None:
@@ -38,11 +37,14 @@ class ClusterStory(KubectlScenes):
         """Everything, about two minutes; with `keep` all but the end."""
         self.start()
         self.up()
+        self.certificate_approved()
+        self.metrics_server_starts()
         self.deployment_runs()
         self.scales()
         self.rolls()
         self.other_workloads()
         self.verbs_work()
+        self.top_shows()
         self.snapshot_restored()
         if not keep:
             self.deleted_again()
@@ -68,6 +70,7 @@ class ClusterStory(KubectlScenes):
         self.line(f"{len(made)} certificates, kubeconfigs and static pods made below {self.kubernetes}")
         self.node.proxy_config["clientConnection"] = {"kubeconfig": str(self.kubernetes / "proxy.conf")}
         kubeconfig = f"--kubeconfig={self.kubernetes / 'kubelet.conf'}"
+        self.node.agent_config["serverTLSBootstrap"] = True
         own = (f"--cert-dir={self.node.base / 'pki'}", f"--client-ca-file={self.kubernetes / 'pki' / 'ca.crt'}")
         self.timed("longshore-agent", lambda: self.node.start_agent(kubeconfig, *own))
         self.timed("longshore-proxy", lambda: self.node.start_proxy(wait=False))
@@ -134,16 +137,12 @@ class ClusterStory(KubectlScenes):
         # What longshore down does by itself where systemd runs: agent and proxy without an API server.
         self.node.stop_proxy()
         self.node.stop_agent()
+        del self.node.agent_config["serverTLSBootstrap"]
         self.node.start_agent()
         arguments = ("down", "--yes", f"--kubernetes-dir={self.kubernetes}")
         self.timed("everything taken away", lambda: self.node.longshore(self._manifests, *arguments))
         if self.kubernetes.exists():
             raise LabError(f"cannot take {self.kubernetes} away: {sorted(self.kubernetes.rglob('*'))} are left")
-
-    def apply(self, *objects: Json) -> None:
-        """Server-side apply."""
-        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        self.quote(self.kubectl("apply", "--server-side", "--filename=-", stdin=body))
 
     @property
     def _manifests(self) -> str:

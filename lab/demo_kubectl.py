@@ -43,7 +43,7 @@ class KubectlScenes(Scenes):
         )
 
     def verbs_work(self) -> None:
-        """Logs as they come, a command, a forwarded port, and what `kubectl top` is made of."""
+        """Logs as they come, a command, a forwarded port."""
         pod = min(self.pods("app=web"))
         self.title("kubectl exec, and kubectl logs --follow hears of it")
         with self._running("logs", "--follow", "--tail=1", pod) as follower:
@@ -57,9 +57,6 @@ class KubectlScenes(Scenes):
             if found is None:
                 raise LabError(f"cannot find the port in {line!r}")
             self.line(f"http://127.0.0.1:{found[1]}/ answers: {fetch(f'http://127.0.0.1:{found[1]}/', 10.0)}")
-        self.title("What kubectl top is made of: the node's /metrics/resource, through the API server")
-        told = self.kubectl("get", "--raw", f"/api/v1/nodes/{self.node.name}/proxy/metrics/resource")
-        self.quote("\n".join(line for line in told.splitlines() if line.startswith("node_") or f'pod="{pod}"' in line))
 
     def snapshot_restored(self) -> None:
         """All of the Deployment is deleted, and etcd is made anew of a snapshot."""

