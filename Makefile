@@ -20,7 +20,7 @@ help: ## List the targets.
 demo: deps venv ## Three pods, a Service, failures and recovery on this machine; leaves nothing behind (KEEP=1: leaves it running).
 	@$(BIN)/python -m lab.demo --mode $(MODE) $(if $(KEEP),--keep)
 
-demo-cluster: deps venv ## This machine becomes a Kubernetes cluster and is itself again; the first time builds the control plane (six minutes).
+demo-cluster: deps venv ## This machine becomes a Kubernetes cluster and is itself again; the first time builds the control plane (six minutes) and metrics-server (three).
 	@$(BIN)/python -m lab.control_plane_build
 	@$(BIN)/python -m lab.metrics_server
 	@$(BIN)/python -m lab.demo --cluster --mode $(MODE) $(if $(KEEP),--keep)
