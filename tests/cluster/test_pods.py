@@ -271,3 +271,25 @@ def test_a_daemon_sets_pod_is_debugged_and_resized_in_place(member: Member) -> N
     assert pod["status"]["containerStatuses"][0]["containerID"] == before
     assert pod["status"]["observedGeneration"] == pod["metadata"]["generation"]
     member.remove(label)
+
+
+def test_a_taint_ends_a_pod_whose_time_to_tolerate_it_is_over_and_no_other(member: Member) -> None:
+    label = "taint"
+    toleration = {"key": "longshore.test/gone", "operator": "Exists", "effect": "NoExecute"}
+    stays = pod_object(label, "stays", tolerations=[toleration])
+    leaves = pod_object(label, "leaves", tolerations=[{**toleration, "tolerationSeconds": 1}])
+    member.cluster.apply(stays, leaves)
+    member.wait(lambda: len(running(member, label)) == 2, "both pods to be Ready")
+    before = member.pod("stays")["status"]["containerStatuses"][0]["containerID"]
+    member.cluster.kubectl("taint", "node", "member-a", "longshore.test/gone=yes:NoExecute")
+    try:
+        member.wait(lambda: not member.pod("leaves"), "the pod that tolerates it for a second to be gone")
+        member.wait(lambda: "leaves" not in member.node.pods(), "it to be gone here")
+        assert [pod["metadata"]["name"] for pod in running(member, label)] == ["stays"]
+        assert member.pod("stays")["status"]["containerStatuses"][0]["containerID"] == before
+    finally:
+        member.cluster.kubectl("taint", "node", "member-a", "longshore.test/gone-")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "stays", "namespace": "default"}}
+    path = "/api/v1/namespaces/default/pods/stays/eviction"
+    member.cluster.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))
+    member.wait(lambda: not member.pod("stays"), "the pod that was evicted to be gone")
