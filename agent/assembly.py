@@ -87,7 +87,7 @@ def assemble(
     )
     for uid, record in records.items():
         prober.restore(uid, record.probes)
-    cgroups = CgroupKeeper(settings, lambda: workers.active_pods())
+    cgroups = CgroupKeeper(settings, lambda: workers.active_pods(), counts.pods.cgroups)
 
     def moved(uid: str) -> None:
         workers.moved(uid)
@@ -97,7 +97,7 @@ def assemble(
     shared = Surroundings(
         view=RuntimeView(runtime, lambda one, status: read_termination_message(root, one, status)),
         executor=Executor(
-            runtime, images, puller, HookRunner(runtime, prober.ask_http), cgroups, config, settings.node
+            runtime, images, puller, HookRunner(runtime, prober.ask_http), cgroups, config, settings.node, counts.pods
         ),
         puller=puller,
         prober=prober,

@@ -277,7 +277,11 @@ class Agent:
         feed = ManifestFeed(settings.config, self._board, self._state)
         log_monitor = LogMonitor(runtime, shared.view.running_logs, lambda: settings.config.log_policy)
         lookout = Lookout(
-            shared.view, workers, connected=self._report.set_connected, missed=self._report.set_missed_events
+            shared.view,
+            workers,
+            connected=self._report.set_connected,
+            missed=self._report.set_missed_events,
+            counts=shared.counts.pods,
         )
         await shared.puller.recover()
         try:

@@ -42,3 +42,22 @@ class Tally:
         for bound, count in zip((*(f"{bound:g}" for bound in self.bounds), "+Inf"), self.counts, strict=True):
             found += count
             yield bound, float(found)
+
+
+class Tallies:
+    """A tally for each combination of labels; `bounds` are those of all."""
+
+    def __init__(self, bounds: tuple[float, ...] = DEFAULT_BOUNDS) -> None:
+        self._bounds = bounds
+        self._by_labels: dict[tuple[str, ...], Tally] = {}
+
+    def add(self, value: float, *labels: str) -> None:
+        """One number more for these labels, of which the caller has but few."""
+        found = self._by_labels.get(labels)
+        if found is None:
+            found = self._by_labels[labels] = Tally(self._bounds)
+        found.add(value)
+
+    def items(self) -> Iterator[tuple[tuple[str, ...], Tally]]:
+        """Those that have a number, by their labels."""
+        return iter(sorted(self._by_labels.items()))

@@ -19,7 +19,9 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 
+from daemonkit.stopwatch import timed
 from kube_client.config import ApiConfig
+from kube_client.counts import RequestCounts, host_of
 from kube_client.credentials import Credentials
 from kube_client.errors import ApiError, SilentError, StatusError, UnreachableError
 from kube_client.messages import read_status
@@ -55,6 +57,7 @@ class KubeClient:
         burst: int = 0,
         answer_s: float = _ANSWER_S,
         others: Sequence[KubeClient] = (),
+        counts: RequestCounts | None = None,
     ) -> None:
         """`qps` and `burst` as in clientConnection; `answer_s` bounds a whole request that is no stream; `others`, of
         the same servers, leave one that this client gets no answer from.
@@ -64,6 +67,7 @@ class KubeClient:
         self._bucket = TokenBucket(qps, burst)
         self._answer_s = answer_s
         self._others = others
+        self._counts = counts or RequestCounts()
         self._first = 0
         self._streams: dict[aiohttp.StreamReader, str] = {}
         self._headers = {"Accept": "application/json", "User-Agent": user_agent}
@@ -102,12 +106,13 @@ class KubeClient:
         headers = {"Content-Type": content_type} if content_type else {}
 
         async def once(server: str) -> bytes:
-            async with asyncio.timeout(self._answer_s):
-                response = await self._open(method, server, path, params, headers, body or None)
-                try:
-                    return await response.read()
-                finally:
-                    response.release()
+            with timed(lambda seconds: self._counts.seconds.add(seconds, method, host_of(server))):
+                async with asyncio.timeout(self._answer_s):
+                    response = await self._open(method, server, path, params, headers, body or None)
+                    try:
+                        return await response.read()
+                    finally:
+                        response.release()
 
         return await self._on_some_server(once, f"{method.lower()} {path}", repeatable=method == "GET")
 
@@ -186,18 +191,23 @@ class KubeClient:
         assert self._session is not None  # noqa: S101 # used as a context manager
         identity = await self._credentials.current()
         authorization = {"Authorization": f"Bearer {identity.token}"} if identity.token else {}
-        response = await self._session.request(
-            method,
-            f"{server}{path}",
-            params=params,
-            data=body,
-            headers={**self._headers, **headers, **authorization},
-            ssl=identity.tls,
-            server_hostname=self._config.server_name or None,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-            read_bufsize=_MAX_LINE_BYTES,
-        )
+        status: int | None = None
+        try:
+            response = await self._session.request(
+                method,
+                f"{server}{path}",
+                params=params,
+                data=body,
+                headers={**self._headers, **headers, **authorization},
+                ssl=identity.tls,
+                server_hostname=self._config.server_name or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                read_bufsize=_MAX_LINE_BYTES,
+            )
+            status = response.status
+        finally:
+            self._counts.answered(method, server, status)
         if response.status < 300:
             return response
         try:

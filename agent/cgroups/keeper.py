@@ -35,6 +35,8 @@ from agent.cgroups.values import (
 )
 from agent.container_spec.facts import MemoryQos, NodeFacts
 from agent.container_spec.pod_resources import milli_value
+from daemonkit.stopwatch import timed
+from daemonkit.tally import Tallies
 
 RESYNC_S = 60.0
 APPEAR_S = 5.0
@@ -106,7 +108,11 @@ class InForce(Protocol):
 class CgroupKeeper:
     """The one writer of cgroups above the containers. `active_pods` are those that hold resources of the node."""
 
-    def __init__(self, settings: InForce, active_pods: Callable[[], tuple[Pod, ...]]) -> None:
+    def __init__(
+        self, settings: InForce, active_pods: Callable[[], tuple[Pod, ...]], times: Tallies | None = None
+    ) -> None:
+        """`times` are how long it took to make, change and remove cgroups, by the kubelet's operation_type."""
+        self._times = times or Tallies()
         self._settings = settings
         self._active_pods = active_pods
         self._known: dict[int, tuple[Pod, PodShare]] = {}
@@ -122,7 +128,7 @@ class CgroupKeeper:
         """
         await self._renew_or_complain()
         async with self._lock:
-            await self._write([(pod_cgroup_parent(self._settings.config, pod), self.pod_values(pod))])
+            await self._write([(pod_cgroup_parent(self._settings.config, pod), self.pod_values(pod))], "create")
 
     async def resize(self, pod: Pod, *, widen: bool) -> None:
         """Write the pod's limits anew; with `widen` only what becomes larger. Raises CgroupError."""
@@ -168,7 +174,8 @@ class CgroupKeeper:
 
     async def remove(self, uid: str) -> None:
         """Remove what is left of the pod's cgroups. Raises CgroupError."""
-        await remove_pod_cgroup(self._settings.config, uid)
+        with timed(lambda seconds: self._times.add(seconds, "destroy")):
+            await remove_pod_cgroup(self._settings.config, uid)
 
     async def _renew_or_complain(self) -> None:
         """Write what is not written yet; each is tried, and a complaint is made once."""
@@ -219,7 +226,11 @@ class CgroupKeeper:
             self._known[id(pod)] = before if before is not None and before[0] is pod else (pod, pod_share(pod))
         return [share for _, share in self._known.values()]
 
-    async def _write(self, wanted: Wanted) -> None:
+    async def _write(self, wanted: Wanted, operation: str = "update") -> None:
+        with timed(lambda seconds: self._times.add(seconds, operation)):
+            await self._write_all(wanted)
+
+    async def _write_all(self, wanted: Wanted) -> None:
         version = self._settings.node.cgroup_version
         ours = cgroup_name(self._settings.config)
         if self._settings.config.cgroup_driver == "systemd":

@@ -18,6 +18,7 @@ from agent.config_values import ConfigError
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
 from kube_client.config import ConfigError as KubeconfigError
+from kube_client.counts import RequestCounts
 from kube_client.credentials import load_identity
 from kube_client.kubeconfig import read_kubeconfig
 
@@ -83,12 +84,12 @@ def _read(flag: str, path: Path) -> ApiConfig:
 
 
 @contextlib.asynccontextmanager
-async def open_clients(api: ApiConfig, config: ClusterConfig) -> AsyncIterator[Clients]:
-    """Clients while the context is open; nothing is asked yet."""
+async def open_clients(api: ApiConfig, config: ClusterConfig, counts: RequestCounts) -> AsyncIterator[Clients]:
+    """Clients while the context is open, whose requests are counted; nothing is asked yet."""
     give_up_s = min(config.lease_duration_s / 4, config.status_update_s)
     async with (
-        KubeClient(api, USER_AGENT, qps=config.qps, burst=config.burst) as client,
-        KubeClient(api, USER_AGENT, qps=config.event_qps or -1.0, burst=config.event_burst) as events,
-        KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s, others=(client, events)) as heartbeat,
+        KubeClient(api, USER_AGENT, qps=config.qps, burst=config.burst, counts=counts) as client,
+        KubeClient(api, USER_AGENT, qps=config.event_qps or -1.0, burst=config.event_burst, counts=counts) as events,
+        KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s, others=(client, events), counts=counts) as heartbeat,
     ):
         yield Clients(client, heartbeat, events)

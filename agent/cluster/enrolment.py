@@ -20,7 +20,8 @@ import yaml
 
 from agent.cluster.access import USER_AGENT, Access
 from agent.cluster.certificate_files import CertificateError, CertificateFiles, read_validity
-from agent.cluster.certificates import expiry_text, kubeconfig, pem_blocks, renew_at_s
+from agent.cluster.certificates import Validity, expiry_text, kubeconfig, pem_blocks, renew_at_s
+from agent.cluster.counts import ClusterCounts
 from agent.cluster.protocols import Api
 from agent.cluster.signing import BETWEEN_TWO_S, MAX_RETRY_S, until, until_renewed
 from daemonkit.files import write_atomic
@@ -35,10 +36,11 @@ _log = logging.getLogger(__name__)
 class Enrolment:
     """`tell` is told what is waited for, "" when for nothing."""
 
-    def __init__(self, access: Access, node_name: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, access: Access, node_name: str, tell: Callable[[str], None], counts: ClusterCounts) -> None:
         self._access = access
         self._node_name = node_name
         self._tell = tell
+        self._counts = counts
         self._files = CertificateFiles(access.cert_dir)
         self.expired = ""
         """That the certificate had expired when the agent began, and how to repair that."""
@@ -64,17 +66,23 @@ class Enrolment:
     async def rotate(self, api: Api) -> None:
         """Renew the certificate in time, for ever."""
         while True:
-            valid = await self._files.validity()
+            valid = await self._validity()
             await until(renew_at_s(valid, _RANDOM.random) if valid is not None else 0.0)
-            await until_renewed(api, self._files, self._node_name, self._tell)
+            await until_renewed(api, self._files, self._node_name, self._tell, counts=self._counts)
+            await self._validity()
             await asyncio.sleep(BETWEEN_TWO_S)
+
+    async def _validity(self) -> Validity | None:
+        valid = await self._files.validity()
+        self._counts.client_until_s = valid.until_s if valid is not None else float("inf")
+        return valid
 
     async def _bootstrap(self, bootstrap: ApiConfig) -> ApiConfig:
         _log.info("asking %s for a client certificate for node %s", bootstrap.servers[0], self._node_name)
         while True:
             try:
-                async with KubeClient(bootstrap, USER_AGENT) as client:
-                    await until_renewed(client, self._files, self._node_name, self._tell)
+                async with KubeClient(bootstrap, USER_AGENT, counts=self._counts.requests) as client:
+                    await until_renewed(client, self._files, self._node_name, self._tell, counts=self._counts)
                 text = yaml.safe_dump(kubeconfig(bootstrap, self._files.current))
                 self._access.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(self._access.kubeconfig, text.encode())

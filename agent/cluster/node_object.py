@@ -136,6 +136,11 @@ def daemon_endpoints(view: NodeView) -> Json:
     return {"kubeletEndpoint": {"Port": view.api_port}}
 
 
+def kubelet_version(agent_version: str) -> str:
+    """Of which Kubernetes this node is, and of which release of ours."""
+    return f"{KUBERNETES_VERSION}+longshore-{agent_version}"
+
+
 def node_info(view: NodeView) -> dict[str, Any]:
     """Versions and identity."""
     identity, facts = view.identity, view.facts
@@ -146,7 +151,7 @@ def node_info(view: NodeView) -> dict[str, Any]:
         "kernelVersion": identity.kernel_version,
         "osImage": identity.os_image,
         "containerRuntimeVersion": view.runtime,
-        "kubeletVersion": f"{KUBERNETES_VERSION}+longshore-{view.agent_version}",
+        "kubeletVersion": kubelet_version(view.agent_version),
         "kubeProxyVersion": "",
         "operatingSystem": facts.operating_system,
         "architecture": facts.architecture,

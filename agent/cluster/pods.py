@@ -111,6 +111,10 @@ class ClusterPods:
         """An event of the node itself; as the kubelet's, it names the Node by its name."""
         self._events.record(Subject("", self._node.name, self._node.name, "Node"), happening)
 
+    def mirror_count(self) -> int:
+        """How many mirrors of static pods the API server has."""
+        return len(self._source.mirrors())
+
     async def tokens_of(self, pod: Pod) -> Mapping[TokenKey, bytes | str]:
         """For the pod's volumes; as str why there is none."""
         return await self._tokens.tokens_of(pod)

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent.cluster.certificate_files import CertificateFiles
 from agent.cluster.certificates import SERVER, renew_at_s, serving_names
+from agent.cluster.counts import ClusterCounts
 from agent.cluster.own_node import OwnNode
 from agent.cluster.protocols import Api
 from agent.cluster.signing import BETWEEN_TWO_S, until, until_renewed
@@ -24,11 +25,12 @@ _RANDOM = random.SystemRandom()
 
 
 class ServingCertificate:
-    """`tell` is told what is waited for, "" when for nothing."""
+    """`tell` is told what is waited for, "" when for nothing; failures are counted."""
 
-    def __init__(self, node: OwnNode, cert_dir: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, node: OwnNode, cert_dir: Path, tell: Callable[[str], None], counts: ClusterCounts) -> None:
         self._node = node
         self._tell = tell
+        self._counts = counts
         self._files = CertificateFiles(cert_dir, SERVER)
         self._changed = asyncio.Event()
         node.when_changed(self._changed.set)
@@ -44,7 +46,7 @@ class ServingCertificate:
             if valid is not None and valid.names == names:
                 await self._while_named(names, until(renew_at_s(valid, _RANDOM.random)))
             if names == self._names():
-                renewal = until_renewed(api, self._files, self._node.name, self._tell, names)
+                renewal = until_renewed(api, self._files, self._node.name, self._tell, names, counts=self._counts)
                 await self._while_named(names, renewal)
                 await self._while_named(names, asyncio.sleep(BETWEEN_TWO_S))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from agent.assembly import Settings
 from agent.cluster.access import Access, Clients, open_clients
+from agent.cluster.counts import ClusterCounts
 from agent.cluster.enrolment import Enrolment
 from agent.cluster.lease_keeper import LeaseKeeper
 from agent.cluster.node_keeper import NodeKeeper
@@ -55,7 +56,10 @@ class ClusterSide:
         show: Callable[[Mapping[str, object]], None],
     ) -> None:
         """`operations` counts what the runtime is asked; `show` hears what `GET /v1/status` says of the API server."""
-        self._enrolment = Enrolment(access, settings.config.node_name, functools.partial(self._take_waiting, "client"))
+        self._counts = ClusterCounts()
+        self._enrolment = Enrolment(
+            access, settings.config.node_name, functools.partial(self._take_waiting, "client"), self._counts
+        )
         self._server = next(one.servers[0] for one in (access.api, access.bootstrap) if one is not None)
         self._waiting: dict[str, str] = {}
         self._settings = settings
@@ -66,7 +70,7 @@ class ClusterSide:
         self._rival = ""
         self._identity = read_machine_identity()
         self._look = NodeLook(runtime, images, settings, self._identity, going_down, self._api_port)
-        self._numbers = Numbers(operations, shared.counts)
+        self._operations = operations
         self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
         self._record: Record | None = None
@@ -90,7 +94,9 @@ class ClusterSide:
         """Clients, as soon as there are credentials: those that were there when the agent began may have gone."""
         while True:
             try:
-                return await stack.enter_async_context(open_clients(api, self._settings.config.cluster))
+                return await stack.enter_async_context(
+                    open_clients(api, self._settings.config.cluster, self._counts.requests)
+                )
             except ValueError as error:
                 _log.error("cannot speak to the API server: %s; trying again", error)
                 await asyncio.sleep(_RETRY_S)
@@ -117,13 +123,19 @@ class ClusterSide:
                 self._runtime,
                 lambda: self._workers.workers,
                 board,
-                self._numbers,
+                Numbers(
+                    self._operations,
+                    self._shared.counts,
+                    self._counts,
+                    self._workers.active_pods,
+                    pods.mirror_count,
+                ),
                 self._look_again,
             )
             spawn_eternal(group, self._api.run(), name="node api")
             if config.server.bootstrap:
                 tell = functools.partial(self._take_waiting, "server")
-                serving = ServingCertificate(self.node, config.cert_dir, tell)
+                serving = ServingCertificate(self.node, config.cert_dir, tell, self._counts)
                 spawn_eternal(group, serving.run(clients.api), name="serving certificate")
         spawn_eternal(group, routes.run(), name="pod routes")
         pods.spawn(group)

@@ -15,6 +15,7 @@ import msgspec
 
 from agent.cluster.certificate_files import CertificateError, CertificateFiles
 from agent.cluster.certificates import REQUESTS, RequestShape, outcome, signing_request
+from agent.cluster.counts import ClusterCounts
 from agent.cluster.own_node import Json, read_object
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON
@@ -31,7 +32,13 @@ _NOT_FOUND, _CONFLICT = 404, 409
 
 
 async def until_renewed(
-    api: Api, files: CertificateFiles, node_name: str, tell: Callable[[str], None], names: Sequence[str] = ()
+    api: Api,
+    files: CertificateFiles,
+    node_name: str,
+    tell: Callable[[str], None],
+    names: Sequence[str] = (),
+    *,
+    counts: ClusterCounts,
 ) -> None:
     """As `renew`, again and again until it is done; `tell` is told what is waited for, "" in the end."""
     pause_s, said = _FIRST_RETRY_S, ""
@@ -43,6 +50,7 @@ async def until_renewed(
                 said = str(error)
                 _log.error("%s; trying again", said)
             tell(said)
+            counts.renewals_failed[files.purpose.name] += 1
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_RETRY_S, 2 * pause_s)
         else:

@@ -97,7 +97,7 @@ async def read_node_facts(settings: NodeSettings) -> NodeFacts:
     reserved = [settings.kube_reserved, settings.system_reserved]
     free_bytes = memory_bytes - sum(hugepages.values()) - sum(value(one.get("memory")) for one in reserved)
     free_milli = cpu_milli - sum(milli_value(one.get("cpu")) for one in reserved)
-    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    architecture = go_architecture()
     return NodeFacts(
         node_name=name,
         node_ips=addresses,
@@ -145,6 +145,11 @@ def read_interfaces() -> tuple[Interface, ...]:
         ]
         found.append(Interface(name, tuple(addresses)))
     return tuple(found)
+
+
+def go_architecture() -> str:
+    """Of this machine, as Go and so Kubernetes call it."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def cgroup_version(mount_point: str = "/sys/fs/cgroup") -> int:

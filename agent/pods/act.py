@@ -121,6 +121,7 @@ class StepTaker:
             self._log_failure(step, failure)
             self._tell(failed(step, failure))
             self._memory.note_failure(step, failure, time.time())
+            self._count(step, target, failure)
             return False
         finally:
             for timer in timers:
@@ -128,8 +129,12 @@ class StepTaker:
             if step in self._slow:
                 self._slow.remove(step)
         self._memory.note_done(step, made)
+        self._count(step, target, None)
         _log.info("%s", step, extra=self._memory.log_fields(step.scope))
         return True
+
+    def _count(self, step: Step, target: Target, failure: StepFailed | None) -> None:
+        self._shared.counts.pods.take(step, target.pod, failure, ending=target.ending)
 
     def _lacks_cluster_dns(self, target: Target) -> bool:
         pod, config = target.pod, self._shared.executor.sources.config

@@ -26,6 +26,7 @@ from agent.images.keyring import Credential, pull_secrets
 from agent.images.puller import ImagePuller, ImageWaiting, PulledImage
 from agent.images.volume_images import pull_volume_images
 from agent.pods.container_logs import make_link, remove_container_log
+from agent.pods.counts import PodCounts
 from agent.pods.failure import PENDING, StepFailed, cri_failure, failure_reason
 from agent.pods.happenings import Happening
 from agent.pods.hook import post_start_of
@@ -58,6 +59,7 @@ from agent.volumes.teardown import release_from_silent
 from cri_client.errors import CriError, FailedPrecondition, NotFound
 from cri_client.protocols import Images, Runtime
 from cri_client.types import ImageSpec, Signal
+from daemonkit.stopwatch import timed
 from kube_objects.config_data import ObjectPending
 
 _log = logging.getLogger(__name__)
@@ -75,7 +77,9 @@ class Executor:
         cgroups: PodCgroups,
         config: AgentConfig,
         node: NodeFacts,
+        counts: PodCounts | None = None,
     ) -> None:
+        self._counts = counts or PodCounts()
         self.sources = SpecSources(config, node)
         self.host = HostSteps(self.sources, cgroups)
         self._runtime = runtime
@@ -151,7 +155,12 @@ class Executor:
             await self.host.cgroups.prepare(pod)
         except CgroupError as error:
             raise StepFailed("FailedCreatePodContainer", str(error)) from error
-        return await self._runtime.run_pod_sandbox(sandbox_config(pod, step.attempt, facts), handler)
+        with timed(lambda seconds: self._counts.sandboxes.add(seconds, handler)):
+            try:
+                return await self._runtime.run_pod_sandbox(sandbox_config(pod, step.attempt, facts), handler)
+            except CriError:
+                self._counts.sandboxes_failed[handler] += 1
+                raise
 
     async def _start_container(self, step: StartContainer, target: Target) -> str:
         pod = pod_of(target)

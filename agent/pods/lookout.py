@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
+from agent.pods.counts import PodCounts
 from agent.pods.observe import PodObservation
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.workers import PodWorkers
 from cri_client.errors import CriError
 from cri_client.events import AnyEvent, Disconnected, EventKind, Reconnected, RuntimeEvent
 from daemonkit.periodic import ticks
+from daemonkit.stopwatch import timed
 
 RELIST_S = 20.0
 STRANGER_S = 1.0
@@ -38,12 +41,15 @@ class Lookout:
         *,
         connected: Callable[[bool, str], None],
         missed: Callable[[int], None],
+        counts: PodCounts | None = None,
     ) -> None:
         self._view = view
         self._workers = workers
         self._connected = connected
         self._tell_missed = missed
         self._missed = 0
+        self._counts = counts or PodCounts()
+        self._looked_s: float | None = None
         self._look_soon = asyncio.Event()
         self._away = False
 
@@ -82,8 +88,12 @@ class Lookout:
     async def _look(self) -> None:
         silence = f"the container runtime has not answered for {PATIENCE_S:g} s"
         slow = asyncio.get_running_loop().call_later(PATIENCE_S, self._connected, False, silence)
+        begun_s, at_s = time.monotonic(), time.time()
+        if self._looked_s is not None:
+            self._counts.look_gaps.add(begun_s - self._looked_s)
         try:
-            seen = await self._view.observe_all()
+            with timed(self._counts.looks.add):
+                seen = await self._view.observe_all()
         except CriError as error:
             if not self._away:
                 _log.warning("cannot look at the runtime: %s", error)
@@ -92,6 +102,7 @@ class Lookout:
             return
         finally:
             slow.cancel()
+        self._looked_s, self._counts.looked_at_s = begun_s, at_s
         if self._away:
             _log.info("the container runtime answers again")
         self._away = False

@@ -109,6 +109,11 @@ class PodMemory:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def phase(self) -> str | None:
+        """As it was published last."""
+        return self.status.phase if self.status is not None else None
+
+    @property
     def tagged_name(self) -> str:
         """As the kubelet names it in texts."""
         return f"{self.name}_{self.namespace}({self.uid})"

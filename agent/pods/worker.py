@@ -22,6 +22,7 @@ from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
 from agent.pods.act import StepTaker
 from agent.pods.backoff import is_ahead
+from agent.pods.counts import rejection
 from agent.pods.facts import Held, Leftovers
 from agent.pods.happenings import Happening, newly_held
 from agent.pods.memory import PodMemory
@@ -35,6 +36,7 @@ from agent.pods.surroundings import Surroundings
 from agent.pods.target import Target
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish, merge_wishes
+from agent.pods.work_clock import WorkClock
 from cri_client.errors import CriError, Unavailable
 from daemonkit.mailbox import Mailbox
 from kube_objects.config_data import ObjectKey
@@ -51,10 +53,19 @@ class PodWorker:
     """One pod UID. `seen` is the newest observation (at first the one made before there was a worker, if any), `idle`
     whether nothing is under way.
 
+    `first_seen_s` is when the pod was seen for the first time (Unix seconds), if that was before now.
+
     `told_to_end`: an ending has been wished for, even if the worker has not read that wish yet.
     """
 
-    def __init__(self, wish: Wish, memory: PodMemory, shared: Surroundings, seen: PodObservation | None = None) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        memory: PodMemory,
+        shared: Surroundings,
+        seen: PodObservation | None = None,
+        first_seen_s: float | None = None,
+    ) -> None:
         self.uid = wish.uid
         self.phase = Phase.SYNCING
         self.seen = seen
@@ -69,6 +80,7 @@ class PodWorker:
         self._hurried = False
         self._same_plan: tuple[tuple[str, ...], int] = ((), 0)
         self._plan_in_hand = Plan(())
+        self._clock = WorkClock(shared.counts.pods, first_seen_s)
         self._hands = StepTaker(
             memory,
             shared,
@@ -139,6 +151,7 @@ class PodWorker:
 
     async def run(self) -> None:
         """Work until nothing of the pod is left. A mistake of ours in one pod must not end the others."""
+        self._clock.begin(self.wish.pod)
         try:
             while self.phase is not Phase.REMOVED:
                 try:
@@ -155,6 +168,7 @@ class PodWorker:
         """Look, plan, act once."""
         if not self._mailbox.is_empty():
             self._take_over(merge_wishes(self.wish, await self._mailbox.get()))
+            self._clock.told(to_end=self.wish.ending is not None)
         self._wake.clear()
         self._urgent.clear()
         self._hurried = False
@@ -259,6 +273,7 @@ class PodWorker:
             return replace(held, refused=False, message=f"{held.message}; waits for pods that make room for it")
         if held is None or held.passing or not is_from_api(pod) or self.memory.was_admitted:
             return held
+        self._shared.counts.pods.rejected[rejection(held.reason)] += 1
         self._tell(Happening(held.reason, held.message, warning=True))
         return replace(held, refused=True, message=f"Pod was rejected: {held.message}")
 
@@ -316,15 +331,18 @@ class PodWorker:
         if self.phase is Phase.REMOVED:
             self._shared.puller.forget(self.uid)
             self._shared.board.remove_pod(self.uid)
+            self._clock.over()
             _log.info("pod %s is gone", self.full_name, extra=self.memory.log_fields())
         self._shared.moved(self.uid)
 
     def _publish(self, seen: PodObservation, waiting: tuple[Waiting, ...]) -> None:
+        before = self.memory.phase
         try:
             changed = publish(self._shared, self.memory, self.wish, seen, waiting, time.time())
         except Exception:  # a mistake of ours in showing a pod must not keep us from stopping it
             _log.exception("cannot show pod %s", self.full_name, extra=self.memory.log_fields())
             return
+        self._clock.published(before, self.memory.phase)
         if changed:
             self._shared.saver.soon(self.uid)
 
@@ -332,8 +350,9 @@ class PodWorker:
         """Until woken, or until that Unix time."""
         self.idle = True
         try:
-            async with asyncio.timeout(None if until_s is None else max(0.0, until_s - time.time())):
-                await self._wake.wait()
+            with self._clock.resting():
+                async with asyncio.timeout(None if until_s is None else max(0.0, until_s - time.time())):
+                    await self._wake.wait()
         except TimeoutError:
             return
         finally:

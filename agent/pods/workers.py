@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod, PodStatus
 
+from agent.admission import missing
 from agent.container_spec.facts import NodeFacts
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
@@ -235,6 +236,9 @@ class PodWorkers:
         ending = [one.memory.amounts.pod or one.wish.pod for one in going]
         active = self.active_pods()
         victims = find_victims(pod, node, active, [one for one in ending if one is not None])
+        if victims:  # one signal for each victim, as the kubelet counts
+            lack = next(iter(missing(pod, node, [one for one in active if one not in ending])), "")
+            self._shared.counts.pods.preempted[lack] += len(victims)
         for victim in victims:
             self.workers[uid_of(victim)].preempt()
         active_uids = {uid_of(one) for one in active}
@@ -296,7 +300,7 @@ class PodWorkers:
             worker.tell(one.to_wish())
 
     def _start(self, wish: Wish, memory: PodMemory) -> PodWorker:
-        worker = PodWorker(wish, memory, self._shared, self._found.get(wish.uid))
+        worker = PodWorker(wish, memory, self._shared, self._found.get(wish.uid), self._parked_since.get(wish.uid))
         self.workers[wish.uid] = worker
         spawn(self._group, worker.run(), name=f"pod {worker.full_name}")
         return worker

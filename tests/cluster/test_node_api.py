@@ -83,7 +83,24 @@ def test_numbers(talks: Member) -> None:
     assert f'container_memory_working_set_bytes{{container="web",namespace="default",pod="{POD}"}} ' in resource
     assert "resource_scrape_error 0.0" in resource
     assert f'pod="{POD}"' in read("get", "--raw", f"{at}/metrics/cadvisor")
-    assert 'kubelet_runtime_operations_total{operation_type="run_podsandbox"} ' in read("get", "--raw", f"{at}/metrics")
+    own = read("get", "--raw", f"{at}/metrics")
+    assert 'kubelet_runtime_operations_total{operation_type="run_podsandbox"} ' in own
+    for started in (
+        "kubelet_started_pods_total",
+        'kubelet_started_containers_total{container_type="container"}',
+        "kubelet_pod_start_duration_seconds_count",
+        'kubelet_pod_worker_duration_seconds_count{operation_type="create"}',
+        'kubelet_cgroup_manager_duration_seconds_count{operation_type="create"}',
+        'kubelet_run_podsandbox_duration_seconds_count{runtime_handler=""}',
+        "kubelet_pleg_relist_duration_seconds_count",
+        "kubelet_pleg_last_seen_seconds",
+        'kubelet_active_pods{static=""}',
+    ):
+        assert value(own, started) >= 1, started
+    asked = [line for line in own.splitlines() if line.startswith("rest_client_requests_total{")]
+    assert any('code="200"' in line and 'method="PATCH"' in line for line in asked), asked
+    version = talks.get("node", "member-a")["status"]["nodeInfo"]["kubeletVersion"]
+    assert f'git_version="{version}"' in own
     probes = read("get", "--raw", f"{at}/metrics/probes")
     uid = talks.pod(POD)["metadata"]["uid"]
     of_pod = f'namespace="default",pod="{POD}"'
@@ -108,6 +125,11 @@ def test_what_the_process_says_of_itself(talks: Member, tmp_path: Path) -> None:
         assert f"checkpointing of default/{POD}/web failed" in refused(talks, "create", "--raw", path, "-f", str(empty))
     else:
         assert f"checkpoint-{POD}_default-web-" in read("create", "--raw", path, "-f", str(empty))
+
+
+def value(text: str, sample: str) -> float:
+    """Of the sample with exactly these labels, 0 where there is none."""
+    return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{sample} ")), 0.0)
 
 
 def test_logs_of_the_system(talks: Member) -> None:

@@ -1,7 +1,8 @@
 """/metrics: this agent under the kubelet's names, as far as it is counted honestly.  No I/O but this process's own.
 
-Before: the workers, the channel to the runtime, `server` counting requests.  Next: `server` sends it.  Every label has
-few values: a path is the name of a verb, or "other".  Source: kubelet metrics.
+Before: the workers, the channel to the runtime, `server` counting requests, and whoever counts for `numbers`.  Next:
+`measures` makes text of it.  Every label has few values: a path is the name of a verb, or "other".  Source: kubelet
+metrics.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 
-from agent.container_spec.labels import is_from_api
+from agent.server.node_api.families import histogram, number, numbers, totals
 from agent.server.node_api.targets import Worker
 from cri_client.operations import Operation
 
@@ -24,63 +25,39 @@ def agent_metrics(
     workers: Mapping[str, Worker],
     operations: Mapping[str, Operation],
     requests: Mapping[tuple[str, str], int],
+    cgroup_version: int,
 ) -> Iterable[Metric]:
     """`requests` by method and verb."""
-    node = GaugeMetricFamily("kubelet_node_name", "The node's name. The count is always 1.", labels=("node",))
-    node.add_metric((node_name,), 1)
-    yield node
-    yield from _pods(workers)
+    yield numbers("kubelet_node_name", "The node's name. The count is always 1.", ("node",), {(node_name,): 1})
+    yield number("kubelet_cgroup_version", "cgroup version on the hosts.", cgroup_version)
+    yield from _running(workers)
     yield from _operations(operations)
-    asked = CounterMetricFamily(
-        "kubelet_http_requests", "Number of the http requests received", labels=("method", "path", "server_type")
-    )
-    for (method, path), count in sorted(requests.items()):
-        asked.add_metric((method, path, "readwrite"), count)
-    yield asked
+    asked = {(method, path, "readwrite"): count for (method, path), count in requests.items()}
+    text, labels = "Number of the http requests received", ("method", "path", "server_type")
+    yield totals("kubelet_http_requests", text, labels, asked)
     yield from ProcessCollector(registry=CollectorRegistry()).collect()
 
 
-def _pods(workers: Mapping[str, Worker]) -> Iterable[Metric]:
+def _running(workers: Mapping[str, Worker]) -> Iterable[Metric]:
     seen = [one.seen for one in workers.values() if one.seen is not None]
     running = sum(one.current_sandbox is not None for one in seen)
-    yield GaugeMetricFamily("kubelet_running_pods", "Number of pods that have a running pod sandbox", running)
+    yield number("kubelet_running_pods", "Number of pods that have a running pod sandbox", running)
     states: Counter[str] = Counter(
         container.state.name.removeprefix("CONTAINER_").lower() for one in seen for container in one.all_containers()
     )
-    containers = GaugeMetricFamily(
-        "kubelet_running_containers", "Number of containers currently running", labels=("container_state",)
-    )
-    for state in STATES:
-        containers.add_metric((state,), states[state])
-    yield containers
-    desired = GaugeMetricFamily(
-        "kubelet_desired_pods", "The number of pods the kubelet is being instructed to run.", labels=("static",)
-    )
-    wanted = [one.wish.pod for one in workers.values() if one.wish.pod is not None]
-    from_api = sum(is_from_api(pod) for pod in wanted)
-    desired.add_metric(("",), from_api)
-    desired.add_metric(("true",), len(wanted) - from_api)
-    yield desired
+    text = "Number of containers currently running"
+    by_state = {(state,): states[state] for state in STATES}
+    yield numbers("kubelet_running_containers", text, ("container_state",), by_state)
 
 
 def _operations(operations: Mapping[str, Operation]) -> Iterable[Metric]:
     label = ("operation_type",)
-    total = CounterMetricFamily(
-        "kubelet_runtime_operations", "Cumulative number of runtime operations by operation type.", labels=label
-    )
-    errors = CounterMetricFamily(
-        "kubelet_runtime_operations_errors",
-        "Cumulative number of runtime operation errors by operation type.",
-        labels=label,
-    )
-    seconds = HistogramMetricFamily(
-        "kubelet_runtime_operations_duration_seconds",
-        "Duration in seconds of runtime operations. Broken down by operation type.",
-        labels=label,
-    )
-    for name, one in operations.items():
-        total.add_metric((name,), one.seconds.count)
-        if one.errors:
-            errors.add_metric((name,), one.errors)
-        seconds.add_metric((name,), [*one.seconds.below()], one.seconds.total)
-    yield from (total, errors, seconds)
+    counts = {(name,): one.seconds.count for name, one in operations.items()}
+    text = "Cumulative number of runtime operations by operation type."
+    yield totals("kubelet_runtime_operations", text, label, counts)
+    errors = {(name,): one.errors for name, one in operations.items() if one.errors}
+    text = "Cumulative number of runtime operation errors by operation type."
+    yield totals("kubelet_runtime_operations_errors", text, label, errors)
+    seconds = [((name,), one.seconds) for name, one in operations.items()]
+    text = "Duration in seconds of runtime operations. Broken down by operation type."
+    yield histogram("kubelet_runtime_operations_duration_seconds", text, seconds, label)

@@ -6,7 +6,11 @@ Before: `server`.  Next: `usage` and `node_use` measure, a module for each verb 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -15,10 +19,15 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from agent.cluster.node_object import kubelet_version
+from agent.node.facts import cgroup_version, go_architecture
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
+from agent.server.node_api.cluster_metrics import build_info, cluster_metrics
+from agent.server.node_api.families import name_counters
 from agent.server.node_api.node_use import NodeUse, read_node_use
 from agent.server.node_api.numbers import Numbers
+from agent.server.node_api.pod_metrics import pod_metrics
 from agent.server.node_api.probe_metrics import probe_metrics
 from agent.server.node_api.resource_metrics import resource_metrics
 from agent.server.node_api.summary import summary
@@ -43,6 +52,7 @@ class Measures:
         workers: Workers,
         numbers: Numbers,
         requests: Mapping[tuple[str, str], int],
+        signed_until_s: Callable[[], float | None],
     ) -> None:
         self._node_name = node_name
         self._root_dir = root_dir
@@ -50,13 +60,23 @@ class Measures:
         self._workers = workers
         self._numbers = numbers
         self._requests = requests
+        self._signed_until_s = signed_until_s
         self._last: NodeUse | None = None
         self._nano_cores: int | None = None
 
     async def agent(self) -> web.Response:
         """/metrics."""
-        operations = self._numbers.operations.by_type()
-        return _text(agent_metrics(self._node_name, self._workers(), operations, self._requests))
+        told, workers = self._numbers, self._workers()
+        pods = [one.wish.pod for one in workers.values() if one.wish.pod is not None]
+        operations, release = told.operations.by_type(), kubelet_version(version("longshore"))
+        return _text(
+            chain(
+                [build_info(release, f"{sys.platform}/{go_architecture()}")],
+                agent_metrics(self._node_name, workers, operations, self._requests, cgroup_version()),
+                pod_metrics(told.counts.pods, pods, told.active(), told.mirrors()),
+                cluster_metrics(told.cluster, self._signed_until_s(), time.time()),
+            )
+        )
 
     async def probes(self) -> web.Response:
         """/metrics/probes."""
@@ -125,4 +145,4 @@ class _Once(Collector):
 
 
 def _text(metrics: Iterable[Metric]) -> web.Response:
-    return web.Response(body=generate_latest(_Once(metrics)), headers={"Content-Type": _TEXT})
+    return web.Response(body=name_counters(generate_latest(_Once(metrics))), headers={"Content-Type": _TEXT})

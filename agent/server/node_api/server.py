@@ -210,6 +210,7 @@ class NodeApi:
                 self._workers,
                 self._numbers,
                 self._requests,
+                lambda: self._tls.signed_until_s,
             )
         return self._measures
 

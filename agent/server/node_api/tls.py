@@ -50,6 +50,13 @@ class ServerTls:
         self._problem = ""
         self._lock = asyncio.Lock()
 
+    @property
+    def signed_until_s(self) -> float | None:
+        """Until when the certificate that the cluster signed is valid (Unix seconds), 0 while there is none; None where
+        it is not asked for one.
+        """
+        return self._signed.until_s if self._signed is not None else None
+
     async def current(self) -> ssl.SSLContext:
         """Raises TlsError, CertificateError, OSError while there is none."""
         async with self._lock:

@@ -11,6 +11,7 @@ import pytest
 from daemonkit.tasks import spawn
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig, ConfigError
+from kube_client.counts import RequestCounts, host_of
 from kube_client.errors import StatusError, UnreachableError
 from kube_client.rate import TokenBucket
 from tests.unit.kube_client.scripted_server import answer, list_or_watch, serving, stream
@@ -97,9 +98,21 @@ async def test_a_server_that_refuses_the_connection_gives_way_at_once() -> None:
 
 
 async def refused(url: str) -> None:
-    async with serving(answer('{"a":1}')) as second:
-        async with KubeClient(ApiConfig(servers=(url, second.url)), "test", qps=-1) as client:
+    counts = RequestCounts()
+    async with serving(answer('{"a":1}'), answer("", 404)) as second:
+        config = ApiConfig(servers=(url, second.url))
+        async with KubeClient(config, "test", qps=-1, counts=counts) as client:
             assert await client.send("POST", "/x", b"{}") == b'{"a":1}'
+            with pytest.raises(StatusError):
+                async with client.stream("/x", {}):
+                    pass
+        nobody, somebody = host_of(url), host_of(second.url)
+        assert counts.answers == {
+            ("<error>", "POST", nobody): 1, ("200", "POST", somebody): 1, ("404", "GET", somebody): 1
+        }  # fmt: skip
+        assert {labels: one.count for labels, one in counts.seconds.items()} == {
+            ("POST", nobody): 1, ("POST", somebody): 1
+        }  # fmt: skip
         async with KubeClient(ApiConfig(servers=(url,)), "test", qps=-1) as client:
             with pytest.raises(UnreachableError, match=rf"cannot get /x on {url}: .*refused"):
                 await client.get("/x")

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from agent.cluster.access import Access, read_access
 from agent.cluster.certificate_files import CertificateError, CertificateFiles
 from agent.cluster.certificates import REQUESTS, Validity, kubeconfig, outcome, renew_at_s
+from agent.cluster.counts import ClusterCounts
 from agent.cluster.enrolment import Enrolment
 from agent.cluster.signing import renew
 from agent.config_cluster import ClusterConfig
@@ -106,17 +108,21 @@ async def test_a_key_that_has_its_certificate_is_not_asked_for_again(tmp_path: P
 async def test_by_a_clock_that_is_wrong_no_certificate_is_made_after_the_other(tmp_path: Path) -> None:
     signer, said = Signer(), list[str]()
     found = access(tmp_path, kubeconfig=write_kubeconfig(tmp_path / "k", "https://10.0.0.1:6443", token="a"))
-    enrolment = Enrolment(found, "node-1", said.append)
+    counts = ClusterCounts()
+    enrolment = Enrolment(found, "node-1", said.append, counts)
     signer.valid = datetime.timedelta(minutes=-1)
     rotating = asyncio.get_running_loop().create_task(enrolment.rotate(signer))
     async with asyncio.timeout(60):
         await signer.asked.wait()
         while not (tmp_path / "pki" / "kubelet-client-current.pem").exists():  # noqa: ASYNC110 - another program works
             await asyncio.sleep(0.01)
+        while counts.client_until_s in (None, float("inf")):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     rotating.cancel()
     await asyncio.gather(rotating, return_exceptions=True)
     assert signer.posts == 1
+    assert 0 < time.time() - (counts.client_until_s or 0.0) < 3600
 
 
 async def test_what_was_refused_is_said_and_the_next_request_is_another_one(tmp_path: Path) -> None:
@@ -183,7 +189,7 @@ async def test_with_a_bootstrap_kubeconfig_one_is_made_and_until_then_it_is_said
     said: asyncio.Queue[str] = asyncio.Queue()
     async with serving(answer({"kind": "Status", "message": "no such token"}, 401)) as server:
         boot = write_kubeconfig(tmp_path / "boot", server.url, token="abc")
-        enrolment = Enrolment(access(tmp_path, bootstrap_kubeconfig=boot), "node-1", said.put_nowait)
+        enrolment = Enrolment(access(tmp_path, bootstrap_kubeconfig=boot), "node-1", said.put_nowait, ClusterCounts())
         waiting = asyncio.get_running_loop().create_task(enrolment.settle())
         async with asyncio.timeout(60):
             text = await said.get()
@@ -205,17 +211,17 @@ async def test_the_newer_certificate_counts_the_kubeconfigs_or_the_one_that_was_
     issue(signer, given, NOW, DAY)
     pair = {"client-certificate": str(given), "client-key": str(given)}
     config = write_kubeconfig(tmp_path / "k", "https://10.0.0.1:6443", **pair)
-    found = await Enrolment(access(tmp_path, kubeconfig=config), "node-1", lambda _: None).settle()
+    found = await Enrolment(access(tmp_path, kubeconfig=config), "node-1", lambda _: None, ClusterCounts()).settle()
     current = tmp_path / "pki" / "kubelet-client-current.pem"
     assert found.certificate is not None
     assert (found.certificate.path, current.read_bytes()) == (current, given.read_bytes())
     CertificateFiles(current.parent).put(given.read_bytes(), b"")
     issue(signer, given, NOW, 2 * DAY)  # somebody gave the node another one
-    await Enrolment(access(tmp_path, kubeconfig=config), "node-1", lambda _: None).settle()
+    await Enrolment(access(tmp_path, kubeconfig=config), "node-1", lambda _: None, ClusterCounts()).settle()
     assert current.read_bytes() == given.read_bytes()
     newest = current.read_bytes()
     issue(signer, given, NOW, DAY)
-    await Enrolment(access(tmp_path, kubeconfig=config), "node-1", lambda _: None).settle()
+    await Enrolment(access(tmp_path, kubeconfig=config), "node-1", lambda _: None, ClusterCounts()).settle()
     assert current.read_bytes() == newest
 
 
@@ -224,14 +230,16 @@ async def test_an_expired_certificate_ends_nothing_and_is_replaced_where_there_i
     issue(signer, given, NOW - 2 * DAY, DAY)
     pair = {"client-certificate": str(given), "client-key": str(given)}
     config = write_kubeconfig(tmp_path / "k", "https://10.0.0.1:6443", **pair)
-    enrolment = Enrolment(access(tmp_path, kubeconfig=config, rotate=False), "node-1", lambda _: None)
+    enrolment = Enrolment(access(tmp_path, kubeconfig=config, rotate=False), "node-1", lambda _: None, ClusterCounts())
     assert await enrolment.settle() == read_kubeconfig(config)
     assert f"{config}:1: users[0].user.client-certificate: the client certificate has expired on" in enrolment.expired
     assert "longshore control-plane certs renew kubelet.conf" in enrolment.expired
     async with serving(answer({"kind": "Status", "message": "no"}, 403)) as server:
         boot = write_kubeconfig(tmp_path / "boot", server.url, token="abc")
         both = access(tmp_path, kubeconfig=config, bootstrap_kubeconfig=boot)
-        waiting = asyncio.get_running_loop().create_task(Enrolment(both, "node-1", lambda _: None).settle())
+        waiting = asyncio.get_running_loop().create_task(
+            Enrolment(both, "node-1", lambda _: None, ClusterCounts()).settle()
+        )
         await server.until_asked(1)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

@@ -16,6 +16,7 @@ import pytest
 from agent.cluster import signing
 from agent.cluster.certificate_files import CertificateFiles
 from agent.cluster.certificates import CLIENT, SERVER, serving_names, signing_request
+from agent.cluster.counts import ClusterCounts
 from agent.cluster.own_node import OwnNode
 from agent.cluster.serving import ServingCertificate
 from tests.unit.agent.cluster.fake_signer import DAY, Signer
@@ -34,9 +35,11 @@ def show(node: OwnNode, *addresses: dict[str, str], version: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def keeping(tmp_path: Path, signer: Signer, told: list[str]) -> AsyncIterator[tuple[OwnNode, CertificateFiles]]:
+async def keeping(
+    tmp_path: Path, signer: Signer, told: list[str], counts: ClusterCounts | None = None
+) -> AsyncIterator[tuple[OwnNode, CertificateFiles]]:
     node = OwnNode("node-1")
-    serving = ServingCertificate(node, tmp_path / "pki", told.append)
+    serving = ServingCertificate(node, tmp_path / "pki", told.append, counts or ClusterCounts())
     async with asyncio.TaskGroup() as group:
         task = group.create_task(serving.run(signer))
         yield node, CertificateFiles(tmp_path / "pki", SERVER)
@@ -114,15 +117,16 @@ async def test_a_denied_request_is_said_and_another_key_asks_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signing, "_FIRST_RETRY_S", 0.01)
-    signer, told = Signer(purpose=SERVER), list[str]()
+    signer, told, counts = Signer(purpose=SERVER), list[str](), ClusterCounts()
     signer.refuse = True
-    async with keeping(tmp_path, signer, told) as (node, files):
+    async with keeping(tmp_path, signer, told, counts) as (node, files):
         show(node, ip("10.0.0.1"), version=1)
         await until_so(lambda: signer.posts >= 2)
         signer.refuse = False
         await until_names(files, "10.0.0.1")
     assert any("was answered with Denied (NotYou: who are you)" in text for text in told)
     assert len(signer.objects) == signer.posts
+    assert counts.renewals_failed == {"server": signer.posts - 1}
 
 
 @pytest.mark.parametrize(("addresses", "names"), [

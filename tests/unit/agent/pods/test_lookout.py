@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import pytest
 
 from agent.pods import lookout
+from agent.pods.counts import PodCounts
 from agent.pods.lookout import Lookout
 from agent.pods.observe import PodObservation
 from agent.pods.runtime_view import RuntimeView
@@ -56,11 +58,13 @@ async def test_a_silent_runtime_is_told_and_what_events_missed_is_counted(monkey
     runtime = FakeRuntime()
     told: list[bool] = []
     missed: list[int] = []
+    counts = PodCounts()
     one = Lookout(
         RuntimeView(runtime, lambda container, status: ""),
         Workers(),  # type: ignore[arg-type] # the part of it that counts here
         connected=lambda yes, why: told.append(yes),
         missed=missed.append,
+        counts=counts,
     )
     hold = runtime.faults.hold("list_containers")
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
@@ -68,11 +72,15 @@ async def test_a_silent_runtime_is_told_and_what_events_missed_is_counted(monkey
         while not told:  # noqa: ASYNC110 - the lookout tells nobody else
             await asyncio.sleep(0.01)
         assert told == [False]
+        assert (counts.looked_at_s, counts.looks.count) == (0.0, 0)
         hold.release()
         while len(missed) < 2:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
         task.cancel()
     assert missed == [2, 4]
+    assert (counts.looks.count, counts.look_gaps.count) == (2, 1)
+    assert counts.looks.total >= 0.05
+    assert abs(time.time() - counts.looked_at_s) < 600
     assert told[-1]
 
 

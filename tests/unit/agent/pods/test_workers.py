@@ -18,6 +18,7 @@ from agent.config import load_config
 from agent.container_spec.facts import NodeFacts, SpecFacts
 from agent.container_spec.labels import API_SOURCE, CONFIG_SOURCE
 from agent.container_spec.sandbox import sandbox_config
+from agent.counts import AgentCounts
 from agent.images.pull_policy import VerificationPolicy
 from agent.images.pull_records import PullRecords
 from agent.images.puller import ImagePuller
@@ -87,12 +88,14 @@ class Node:
         self.told: list[tuple[str, Happening]] = []
         self.admission: Callable[[Pod], Held | None] = self._refused
         self.preempt: Callable[[Pod], bool] = lambda _pod: False
+        self.counts = AgentCounts()
         self._root = root
 
     @contextlib.asynccontextmanager
     async def running(self, *first: Pod) -> AsyncIterator[Node]:
         """From the start of an agent, which wants `first`, to its sudden end."""
         self.state.open()
+        self.counts = AgentCounts()
         config = dataclasses.replace(
             load_config([f"--root-dir={self._root}", "--hostname-override=node1"]), pod_logs_dir=self._root / "logs"
         )
@@ -119,6 +122,7 @@ class Node:
                         NoCgroups(),
                         config,
                         NodeFacts(node_name="node1", node_ips=("192.0.2.1",)),
+                        self.counts.pods,
                     ),
                     puller=puller,
                     prober=prober,
@@ -130,6 +134,7 @@ class Node:
                     preempt=lambda pod: self.preempt(pod),
                     moved=lambda uid: self.workers.moved(uid),
                     tell=lambda uid, one: self.told.append((uid, one)),
+                    counts=self.counts,
                 )
                 self.workers = PodWorkers(shared, group, records, "boot-1", lambda: 300.0)
                 self.saver, self.executor = saver, shared.executor

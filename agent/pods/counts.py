@@ -1,0 +1,87 @@
+"""What is counted of the pods' lives: starts, failures, and how long things took.  Pure.
+
+Before: `act` tells of each step, `work_clock` of the worker's time, `execute`, `lookout` and `workers` of what only
+they know.  Next: the node's API tells it under the kubelet's names.  Every label has few values.
+Source: kubelet metrics, and where kuberuntime_manager, pod_workers and pleg observe them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lightkube.models.core_v1 import Pod
+
+from agent.pods.failure import PENDING, StepFailed, failure_reason
+from agent.pods.steps import CreateSandbox, PullImage, RunPostStart, StartContainer, Step
+from daemonkit.tally import Tallies, Tally
+
+START_BOUNDS_S = (
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0,
+    600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
+)  # fmt: skip
+_REJECTIONS = frozenset(
+    ("AppArmor", "OutOfcpu", "OutOfephemeral-storage", "OutOfmemory", "OutOfpods", "PodFeatureUnsupported",
+     "PodOSNotSupported", "SupplementalGroupsPolicyNotSupported", "SysctlForbidden")
+)  # fmt: skip
+_CONTAINERS = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+class PodCounts:
+    """Of all pods since the agent began. Seconds, but for `containers`: how many a pod has.
+
+    `waits` end when a pod's worker begins, `starts` when the pod runs, both begin when the pod is seen. `work` is by
+    the kubelet's operation_type, `sandboxes` by the handler of the RuntimeClass.
+    """
+
+    def __init__(self) -> None:
+        self.pods_started = 0
+        self.pods_failed = 0
+        self.containers_started: Counter[str] = Counter()
+        self.containers_failed: Counter[tuple[str, str]] = Counter()
+        self.containers = Tally(_CONTAINERS)
+        self.waits = Tally()
+        self.starts = Tally(START_BOUNDS_S)
+        self.work = Tallies()
+        self.sandboxes = Tallies()
+        self.sandboxes_failed: Counter[str] = Counter()
+        self.cgroups = Tallies()
+        self.preempted: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.looks = Tally()
+        self.look_gaps = Tally()
+        self.looked_at_s = 0.0
+        """When the newest full look at the runtime began that it answered (Unix seconds), 0 before."""
+
+    def take(self, step: Step, pod: Pod | None, failure: StepFailed | None, *, ending: bool) -> None:
+        """A step is over. One that only waits for what the API server has not told of yet was no attempt."""
+        if failure is not None and failure.reason == PENDING:
+            return
+        if isinstance(step, CreateSandbox):
+            self.pods_started += 1
+            self.pods_failed += failure is not None and not ending
+        elif isinstance(step, StartContainer) or (isinstance(step, (PullImage, RunPostStart)) and failure is not None):
+            kind = container_type(pod, step.container)
+            if not isinstance(step, RunPostStart):
+                self.containers_started[kind] += 1
+            if failure is not None:
+                code = failure_reason(step) if failure.runtime_away else failure.reason
+                self.containers_failed[kind, code] += 1
+
+
+def rejection(reason: str) -> str:
+    """Of the reasons for which a pod is not admitted the kubelet tells those by name that it knows itself."""
+    if reason in _REJECTIONS:
+        return reason
+    return "OutOfExtendedResources" if reason.startswith("OutOf") else "Other"
+
+
+def container_type(pod: Pod | None, name: str) -> str:
+    """As the kubelet's label says it."""
+    spec = pod.spec if pod is not None else None
+    for kind, containers in (
+        ("init_container", spec.initContainers if spec is not None else None),
+        ("ephemeral_container", spec.ephemeralContainers if spec is not None else None),
+    ):
+        if any(one.name == name for one in containers or ()):
+            return kind
+    return "container"

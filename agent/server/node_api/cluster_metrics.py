@@ -1,0 +1,59 @@
+"""/metrics: requests to the API server, certificates and the version, under the names of client-go and the kubelet.
+No I/O.
+
+Before: `agent/cluster/counts`.  Next: `agent_metrics` puts it beside the rest.  Source: component-base metrics, kubelet
+certificate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from prometheus_client.core import Metric
+
+from agent.cluster.certificates import CLIENT, SERVER
+from agent.cluster.counts import ClusterCounts
+from agent.server.node_api.families import histogram, number, numbers, totals
+
+
+def cluster_metrics(counts: ClusterCounts, server_until_s: float | None, now_s: float) -> Iterable[Metric]:
+    """`server_until_s` is until when the certificate of the node's API that the cluster has signed is valid (Unix
+    seconds), 0 while there is none, None where it is not to sign one.  A certificate that is not renewed here has no
+    metric, as in the kubelet.
+    """
+    text = "Number of HTTP requests, partitioned by status code, method, and host."
+    yield totals("rest_client_requests", text, ("code", "method", "host"), counts.requests.answers)
+    text = "Request latency in seconds. Broken down by verb, and host."
+    yield histogram("rest_client_request_duration_seconds", text, counts.requests.seconds.items(), ("verb", "host"))
+    text = "Counter of certificate renewal errors."
+    if counts.client_until_s is not None:
+        help_text = "Gauge of the TTL (time-to-live) of the Kubelet's client certificate, in seconds."
+        ttl_s = _left(counts.client_until_s, now_s)
+        yield number("kubelet_certificate_manager_client_ttl_seconds", help_text, ttl_s)
+        failed = counts.renewals_failed[CLIENT.name]
+        yield number("kubelet_certificate_manager_client_expiration_renew_errors", text, failed)
+    if server_until_s is not None:
+        help_text = "Gauge of the shortest TTL (time-to-live) of the Kubelet's serving certificate, in seconds."
+        ttl_s = _left(server_until_s or math.inf, now_s)
+        yield number("kubelet_certificate_manager_server_ttl_seconds", help_text, ttl_s)
+        yield number("kubelet_server_expiration_renew_errors", text, counts.renewals_failed[SERVER.name])
+
+
+def build_info(version: str, platform: str) -> Metric:
+    """`version` as the Node says it ("v1.36.3+longshore-1.0"), `platform` as "linux/amd64".  What only a program of Go
+    has is empty.
+    """
+    major, minor = version.removeprefix("v").split(".")[:2]
+    known = {"major": major, "minor": minor, "git_version": version, "platform": platform}
+    labels = ("git_commit", "git_tree_state", "build_date", "go_version", "compiler")
+    return numbers(
+        "kubernetes_build_info",
+        "A metric with a constant '1' value labeled by version, and platform on which it is running.",
+        (*known, *labels),
+        {(*known.values(), *("" for _ in labels)): 1},
+    )
+
+
+def _left(until_s: float, now_s: float) -> float:
+    return until_s if math.isinf(until_s) else math.trunc(until_s - now_s)
