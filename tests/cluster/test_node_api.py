@@ -97,8 +97,8 @@ def test_numbers(talks: Member) -> None:
         'kubelet_active_pods{static=""}',
     ):
         assert value(own, started) >= 1, started
-    asked = [line for line in own.splitlines() if line.startswith("rest_client_requests_total{")]
-    assert any('code="200"' in line and 'method="PATCH"' in line for line in asked), asked
+    requests = [line for line in own.splitlines() if line.startswith("rest_client_requests_total{")]
+    assert any('code="200"' in line and 'method="PATCH"' in line for line in requests), requests
     version = talks.get("node", "member-a")["status"]["nodeInfo"]["kubeletVersion"]
     assert f'git_version="{version}"' in own
     probes = read("get", "--raw", f"{at}/metrics/probes")
