@@ -50,6 +50,7 @@ class ServerConfig:
     profiling: bool = True
     debug_flags: bool = True
     stream_idle_s: float = 4 * 3600.0
+    volume_stats_s: float = 60.0
 
 
 def parse_ciphers(names: Iterable[str], *, tls13_only: bool) -> tuple[str, ...]:
@@ -99,5 +100,6 @@ def read_server_config(get: ConfigReader) -> ServerConfig:
         log_queries=bool(query.value),
         profiling=get.typed("enableProfilingHandler", bool),
         debug_flags=get.typed("enableDebugFlagsHandler", bool),
+        volume_stats_s=get.typed("volumeStatsAggPeriod", float),
         stream_idle_s=get.typed("streamingConnectionIdleTimeout", float),
     )

@@ -97,4 +97,12 @@ SERVER = (
         minimum=1,
         note="a stream in which nothing moves for so long ends",
     ),
+    joined(
+        "volumeStatsAggPeriod",
+        "duration",
+        "1m0s",
+        "volume-stats-agg-period",
+        zero_is_default=True,
+        note="how old the numbers of volumes may be in /stats/summary and /metrics; negative: volumes are not measured",
+    ),
 )

@@ -26,7 +26,6 @@ IDLE = (
     *idle(
         "the agent reacts to events and resyncs at its own pace",
         ("syncFrequency", "duration", "1m0s", "sync-frequency"),
-        ("volumeStatsAggPeriod", "duration", "1m0s", "volume-stats-agg-period"),
     ),
     *idle(
         "the network plugin of the runtime decides",

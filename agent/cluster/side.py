@@ -64,6 +64,7 @@ class ClusterSide:
         self._waiting: dict[str, str] = {}
         self._settings = settings
         self._runtime = runtime
+        self._images = images
         self._workers = workers
         self._shared = shared
         self._show = show
@@ -121,6 +122,7 @@ class ClusterSide:
                 self._settings,
                 heartbeat,
                 self._runtime,
+                self._images,
                 lambda: self._workers.workers,
                 board,
                 Numbers(

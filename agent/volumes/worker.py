@@ -9,6 +9,7 @@ Effects: all of them.  It starts in some 15 ms because it imports next to nothin
     check-local PATH                             a complaint or ""
     give-to-group PATH GID POLICY                a complaint or ""
     look-at PATH [PATH ...]                      "" for each, once the file system has answered, whatever it said
+    measure KIND PATH [KIND PATH ...]            six numbers or "" for each
     bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
     interrupt PATH [PATH ...]                    "" for each; what waits for its server has failed, it stays mounted
@@ -44,6 +45,10 @@ def run(operation: str, arguments: list[str]) -> list[str]:
         return [check_local(*arguments) if operation == "check-local" else give_to_group(*arguments)]
     if operation == "look-at":
         return [_look_at(path) for path in arguments]
+    if operation == "measure":
+        from agent.volumes.disk_use import measure
+
+        return [measure(*pair) for pair in zip(arguments[::2], arguments[1::2], strict=True)]
     if operation == "bind-sub-paths":
         from agent.volumes.sub_path import bind_sub_path
 

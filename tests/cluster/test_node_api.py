@@ -111,6 +111,16 @@ def test_numbers(talks: Member) -> None:
     (pod,) = (one for one in summary["pods"] if one["podRef"]["name"] == POD)
     assert {one["name"] for one in pod["containers"]} == {"web", "again"}
     assert all(one["memory"]["workingSetBytes"] > 0 for one in pod["containers"])
+    layers = [one["rootfs"] for one in pod["containers"]]
+    assert all(one["capacityBytes"] > one["usedBytes"] > 0 for one in layers)
+    logs = {one["name"]: one["logs"].get("usedBytes", 0) for one in pod["containers"]}
+    assert logs["again"] >= 300 * len("line 0\n")
+    volumes = {one["name"]: one for one in pod["volume"]}
+    assert volumes["v"]["inodesUsed"] >= 1
+    own = sum(one["usedBytes"] for one in (*layers, volumes["v"])) + sum(logs.values())
+    assert pod["ephemeral-storage"]["usedBytes"] >= own
+    images = summary["node"]["runtime"]["imageFs"]
+    assert images["capacityBytes"] > images["usedBytes"] > 0
 
 
 def test_what_the_process_says_of_itself(talks: Member, tmp_path: Path) -> None:

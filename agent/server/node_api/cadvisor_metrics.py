@@ -15,6 +15,16 @@ from agent.server.node_api.usage import Amounts, PodUse
 
 _LABELS = ("container", "id", "image", "name", "namespace", "pod")
 _NETWORK = ("container", "id", "image", "interface", "name", "namespace", "pod")
+_Kind = tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, str]
+_PRESSURES: tuple[_Kind, ...] = tuple(
+    (
+        CounterMetricFamily,
+        f"container_pressure_{name}_{kind}_seconds",
+        f"Total time duration tasks in the container {text} {where}.",
+    )
+    for name, where in (("cpu", "CPU congestion"), ("memory", "memory congestion"), ("io", "IO congestion"))
+    for kind, text in (("stalled", "could make no progress due to"), ("waiting", "have waited due to"))
+)
 
 
 def cadvisor_metrics(
@@ -23,6 +33,8 @@ def cadvisor_metrics(
     """`started_s` and `images` by the id of a container."""
     yield GaugeMetricFamily("machine_cpu_cores", "Number of logical CPU cores.", node.cores)
     yield GaugeMetricFamily("machine_memory_bytes", "Amount of memory installed on the machine.", node.memory_bytes)
+    swap = "Amount of swap memory available on the machine."
+    yield GaugeMetricFamily("machine_swap_bytes", swap, node.swap_total_bytes)
     families = _Families()
     for pod in pods:
         if pod.amounts is not None:
@@ -45,19 +57,30 @@ def cadvisor_metrics(
     yield from families.all()
 
 
+def _stalls(amounts: Amounts) -> Iterable[tuple[str, float]]:
+    """All tasks stalled, and at least one waiting; the runtime says microseconds."""
+    found = (("cpu", amounts.cpu_pressure), ("memory", amounts.memory_pressure), ("io", amounts.io_pressure))
+    for name, psi in found:
+        for kind, one in (("stalled", psi.Full), ("waiting", psi.Some)) if psi is not None else ():
+            if one is not None:
+                yield f"container_pressure_{name}_{kind}_seconds", one.Total / 1e6
+
+
 class _Families:
     """All families, each written once."""
 
     def __init__(self) -> None:
         counter, gauge = CounterMetricFamily, GaugeMetricFamily
-        kinds: tuple[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, str], ...] = (
+        kinds: tuple[_Kind, ...] = (
             (counter, "container_cpu_usage_seconds", "Cumulative cpu time consumed in seconds."),
             (gauge, "container_memory_usage_bytes", "Current memory usage in bytes, including all memory."),
             (gauge, "container_memory_working_set_bytes", "Current working set in bytes."),
             (gauge, "container_memory_rss", "Size of RSS in bytes."),
+            (gauge, "container_memory_swap", "Container swap usage in bytes."),
             (gauge, "container_fs_usage_bytes", "Number of bytes of the writable layer."),
             (gauge, "container_processes", "Number of processes running inside the container."),
             (gauge, "container_start_time_seconds", "Start time of the container since unix epoch in seconds."),
+            *_PRESSURES,
             (counter, "container_network_receive_bytes", "Cumulative count of bytes received"),
             (counter, "container_network_receive_errors", "Cumulative count of errors encountered while receiving"),
             (counter, "container_network_transmit_bytes", "Cumulative count of bytes transmitted"),
@@ -73,6 +96,8 @@ class _Families:
             ("container_memory_usage_bytes", amounts.usage_bytes),
             ("container_memory_working_set_bytes", amounts.working_set_bytes),
             ("container_memory_rss", amounts.rss_bytes),
+            ("container_memory_swap", amounts.swap_bytes),
+            *_stalls(amounts),
         ):
             self.put(name, labels, value, amounts.time_s)
 

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 
 import msgspec
 from aiohttp import web
+from lightkube.models.core_v1 import Pod
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from agent.cluster.node_object import kubelet_version
+from agent.config import AgentConfig
 from agent.node.facts import cgroup_version, go_architecture
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
@@ -30,11 +31,14 @@ from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.pod_metrics import pod_metrics
 from agent.server.node_api.probe_metrics import probe_metrics
 from agent.server.node_api.resource_metrics import resource_metrics
+from agent.server.node_api.storage_use import RecentStorage, StorageUse
 from agent.server.node_api.summary import summary
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.usage import PodUse, RecentUse
+from agent.server.node_api.volume_metrics import volume_metrics
+from agent.server.node_api.volume_use import VolumesUse, VolumeUse
 from cri_client.errors import CriError
-from cri_client.protocols import Runtime
+from cri_client.protocols import Images, Runtime
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _BETWEEN_S = 1.0
@@ -46,17 +50,19 @@ class Measures:
 
     def __init__(
         self,
-        node_name: str,
-        root_dir: Path,
+        config: AgentConfig,
         runtime: Runtime,
+        images: Images,
         workers: Workers,
         numbers: Numbers,
         requests: Mapping[tuple[str, str], int],
         signed_until_s: Callable[[], float | None],
     ) -> None:
-        self._node_name = node_name
-        self._root_dir = root_dir
+        self._node_name = config.node_name
+        self._root_dir = config.root_dir
         self._use = RecentUse(runtime)
+        self._storage = RecentStorage(images, config.root_dir, config.pod_logs_dir)
+        self._volumes = VolumesUse(str(config.root_dir), config.cluster.server.volume_stats_s)
         self._workers = workers
         self._numbers = numbers
         self._requests = requests
@@ -67,7 +73,9 @@ class Measures:
     async def agent(self) -> web.Response:
         """/metrics."""
         told, workers = self._numbers, self._workers()
-        pods = [one.wish.pod for one in workers.values() if one.wish.pod is not None]
+        pods = self._wanted()
+        volumes = await self._volumes.get(pods)
+        claims = [(_namespace(pod), one) for pod in pods for one in volumes.get(_uid(pod), ())]
         operations, release = told.operations.by_type(), kubelet_version(version("longshore"))
         return _text(
             chain(
@@ -75,6 +83,7 @@ class Measures:
                 agent_metrics(self._node_name, workers, operations, self._requests, cgroup_version()),
                 pod_metrics(told.counts.pods, pods, told.active(), told.mirrors()),
                 cluster_metrics(told.cluster, self._signed_until_s(), time.time()),
+                volume_metrics(claims),
             )
         )
 
@@ -107,7 +116,8 @@ class Measures:
         """/stats/summary."""
         only = request.query.get("only_cpu_and_memory", "").lower() in ("1", "true")
         node, pods = await self._node(), await self._pods()
-        found = summary(self._node_name, node, self._nano_cores, pods, self._started_s(), only_cpu_and_memory=only)
+        storage, volumes = (None, {}) if only else await self._stored(pods)
+        found = summary(self._node_name, node, self._nano_cores, pods, self._started_s(), storage, volumes)
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _node(self) -> NodeUse:
@@ -125,6 +135,15 @@ class Measures:
             return await self._use.get()
         except CriError as error:
             raise VerbError(500, str(error)) from None
+
+    async def _stored(self, pods: tuple[PodUse, ...]) -> tuple[StorageUse, dict[str, tuple[VolumeUse, ...]]]:
+        try:
+            return await self._storage.get(pods), await self._volumes.get(self._wanted())
+        except CriError as error:
+            raise VerbError(500, str(error)) from None
+
+    def _wanted(self) -> list[Pod]:
+        return [one.wish.pod for one in self._workers().values() if one.wish.pod is not None]
 
     def _started_s(self) -> dict[str, float]:
         return {
@@ -146,3 +165,11 @@ class _Once(Collector):
 
 def _text(metrics: Iterable[Metric]) -> web.Response:
     return web.Response(body=name_counters(generate_latest(_Once(metrics))), headers={"Content-Type": _TEXT})
+
+
+def _uid(pod: Pod) -> str:
+    return (pod.metadata.uid if pod.metadata else None) or ""
+
+
+def _namespace(pod: Pod) -> str:
+    return (pod.metadata.namespace if pod.metadata else None) or ""

@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 
 from agent.node.usage import FileSystem, memory_available, read_file_system
+from agent.server.node_api.usage import Interface
 
+_NOT_THE_NODES = ("lo", "veth", "docker", "nerdctl")
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
@@ -29,10 +31,21 @@ class NodeUse:
     cpu_s: float
     memory_bytes: int
     available_bytes: int
+    free_bytes: int
+    anonymous_bytes: int
+    page_faults: int
+    major_page_faults: int
     swap_bytes: int
+    swap_total_bytes: int
+    interfaces: tuple[Interface, ...]
     tasks: int
     max_pid: int
     file_system: FileSystem
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the memory, page cache and all."""
+        return self.memory_bytes - self.free_bytes
 
     @property
     def working_set_bytes(self) -> int:
@@ -42,16 +55,39 @@ class NodeUse:
 
 def read_node_use(root_dir: Path) -> NodeUse:
     """`root_dir` is the agent's own.  Raises OSError."""
-    times, total = psutil.cpu_times(), psutil.virtual_memory().total
+    times, memory, swap = psutil.cpu_times(), psutil.virtual_memory(), psutil.swap_memory()
+    text, faults = Path("/proc/meminfo").read_text(), parse_numbers(Path("/proc/vmstat").read_text())
+    total = memory.total
     return NodeUse(
         time.time(),
         psutil.boot_time(),
         psutil.cpu_count() or 1,
         sum(getattr(times, name, 0.0) for name in _BUSY),
         total,
-        min(total, memory_available(Path("/proc/meminfo").read_text())),
-        psutil.swap_memory().used,
+        min(total, memory_available(text)),
+        memory.free,
+        parse_numbers(text)["AnonPages:"] << 10,
+        faults["pgfault"],
+        faults["pgmajfault"],
+        swap.used,
+        swap.total,
+        read_interfaces(),
         int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2]),
         min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")),
         read_file_system(str(root_dir)),
     )
+
+
+def read_interfaces() -> tuple[Interface, ...]:
+    """Those of the node itself, without the pods' ends and loopback, as cAdvisor takes them."""
+    found = psutil.net_io_counters(pernic=True, nowrap=False)
+    return tuple(
+        Interface(name, one.bytes_recv, one.errin, one.bytes_sent, one.errout)
+        for name, one in found.items()
+        if not name.startswith(_NOT_THE_NODES)
+    )
+
+
+def parse_numbers(text: str) -> dict[str, int]:
+    """Lines of a name and a number."""
+    return {parts[0]: int(parts[1]) for line in text.splitlines() if len(parts := line.split()) > 1}

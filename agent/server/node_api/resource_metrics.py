@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from agent.server.node_api.node_use import NodeUse
-from agent.server.node_api.usage import Amounts, PodUse
+from agent.server.node_api.usage import Amounts, PodUse, swap_limit_bytes, total_swap
 
 _CONTAINER = ("container", "namespace", "pod")
 _POD = ("namespace", "pod")
@@ -53,6 +53,9 @@ def _pods(pods: tuple[PodUse, ...], started_s: Mapping[str, float]) -> Iterable[
     swap = GaugeMetricFamily(
         "container_swap_usage_bytes", "Current amount of the container swap usage in bytes", labels=_CONTAINER
     )
+    swap_limit = GaugeMetricFamily(
+        "container_swap_limit_bytes", "Current amount of the container swap limit in bytes", labels=_CONTAINER
+    )
     start = GaugeMetricFamily(
         "container_start_time_seconds", "Start time of the container since unix epoch in seconds", labels=_CONTAINER
     )
@@ -62,18 +65,22 @@ def _pods(pods: tuple[PodUse, ...], started_s: Mapping[str, float]) -> Iterable[
     pod_memory = GaugeMetricFamily(
         "pod_memory_working_set_bytes", "Current working set of the pod in bytes", labels=_POD
     )
+    pod_swap = GaugeMetricFamily("pod_swap_usage_bytes", "Current amount of the pod swap usage in bytes", labels=_POD)
     for pod in pods:
+        swapped = total_swap(one.amounts for one in pod.containers)
+        _add(pod_swap, (pod.namespace, pod.name), swapped, swapped.swap_bytes)
         for one in pod.containers:
             labels = (one.name, pod.namespace, pod.name)
             _add(cpu, labels, one.amounts, one.amounts.cpu_s)
             _add(memory, labels, one.amounts, one.amounts.working_set_bytes)
             _add(swap, labels, one.amounts, one.amounts.swap_bytes)
+            _add(swap_limit, labels, one.amounts, swap_limit_bytes(one.amounts))
             if one.id in started_s:
                 start.add_metric(labels, started_s[one.id])
         if pod.amounts is not None:
             _add(pod_cpu, (pod.namespace, pod.name), pod.amounts, pod.amounts.cpu_s)
             _add(pod_memory, (pod.namespace, pod.name), pod.amounts, pod.amounts.working_set_bytes)
-    yield from (cpu, memory, swap, start, pod_cpu, pod_memory)
+    yield from (cpu, memory, swap, swap_limit, start, pod_cpu, pod_memory, pod_swap)
 
 
 def _add(

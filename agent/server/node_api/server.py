@@ -38,7 +38,7 @@ from agent.server.node_api.streams import Streams
 from agent.server.node_api.system_logs import SystemLogs
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.tls import ServerTls, TlsError
-from cri_client.protocols import Runtime
+from cri_client.protocols import Images, Runtime
 
 if TYPE_CHECKING:
     from agent.server.node_api.debug import Debug
@@ -73,6 +73,7 @@ class NodeApi:
         settings: Settings,
         client: Reviewer,
         runtime: Runtime,
+        images: Images,
         workers: Workers,
         board: StatusBoard,
         numbers: Numbers,
@@ -93,6 +94,7 @@ class NodeApi:
         self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
         self._runtime = runtime
+        self._images = images
         self._numbers = numbers
         self._measures: Measures | None = None
         self._verbs = self._table()
@@ -202,11 +204,10 @@ class NodeApi:
         if self._measures is None:
             from agent.server.node_api.measures import Measures
 
-            config = self._settings.config
             self._measures = Measures(
-                config.node_name,
-                config.root_dir,
+                self._settings.config,
                 self._runtime,
+                self._images,
                 self._workers,
                 self._numbers,
                 self._requests,

@@ -1,22 +1,25 @@
 """/stats/summary: node, pods and containers in one object.  Pure.
 
-Before: `usage` and `node_use` have measured.  Next: `server` sends it.  What nobody measured is left out.  Source:
-k8s.io/kubelet/pkg/apis/stats/v1alpha1 (Summary).
+Before: `usage`, `node_use`, `storage_use` and `volume_use` have measured.  Next: `measures` sends it.  What nobody
+measured is left out.  Source: k8s.io/kubelet/pkg/apis/stats/v1alpha1 (Summary).
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agent.node.usage import FileSystem
+from agent.server.node_api import summary_storage
 from agent.server.node_api.node_use import NodeUse
-from agent.server.node_api.usage import Amounts, ContainerUse, PodUse
-from kube_objects.encode import rfc3339
+from agent.server.node_api.storage_use import StorageUse
+from agent.server.node_api.summary_storage import file_system, set_only, stamp
+from agent.server.node_api.usage import Amounts, ContainerUse, Interface, PodUse, total_swap
+from agent.server.node_api.volume_use import VolumeUse
+from cri_client.messages.stats import PsiData, PsiStats
 
 Json = dict[str, Any]
 _NANOSECONDS = 1_000_000_000
+_DEFAULT_INTERFACE = "eth0"
 
 
 def summary(
@@ -25,73 +28,104 @@ def summary(
     nano_cores: int | None,
     pods: Iterable[PodUse],
     started_s: Mapping[str, float],
-    *,
-    only_cpu_and_memory: bool,
+    storage: StorageUse | None = None,
+    volumes: Mapping[str, Sequence[VolumeUse]] | None = None,
 ) -> Json:
-    """`nano_cores` is what the node has used lately, `started_s` by the id of a container."""
-    now = _time(node.time_s)
+    """`nano_cores` is what the node has used lately, `started_s` by the id of a container, `volumes` by uids of pods.
+
+    Without `storage` only processor and memory are told.
+    """
+    now = stamp(node.time_s)
     found: Json = {
         "nodeName": node_name,
-        "startTime": _time(node.boot_s),
+        "startTime": stamp(node.boot_s),
         "cpu": _cpu(now, nano_cores, node.cpu_s),
         "memory": {
             "time": now,
             "availableBytes": node.available_bytes,
-            "usageBytes": node.memory_bytes - node.available_bytes,
+            "usageBytes": node.used_bytes,
             "workingSetBytes": node.working_set_bytes,
+            "rssBytes": node.anonymous_bytes,
+            "pageFaults": node.page_faults,
+            "majorPageFaults": node.major_page_faults,
+        },
+        "swap": {
+            "time": now,
+            "swapUsageBytes": node.swap_bytes,
+            "swapAvailableBytes": node.swap_total_bytes - node.swap_bytes,
         },
     }
-    if not only_cpu_and_memory:
-        found["fs"] = _file_system(node.file_system, now)
+    if storage is not None:
+        found["fs"] = file_system(node.file_system, node.time_s)
         found["rlimit"] = {"time": now, "maxpid": node.max_pid, "curproc": node.tasks}
-        found["swap"] = {"time": now, "swapUsageBytes": node.swap_bytes}
-    return {
-        "node": found,
-        "pods": [_pod(one, started_s, only_cpu_and_memory=only_cpu_and_memory) for one in pods],
-    }
+        found["network"] = _network(node.interfaces, node.time_s)
+        images = summary_storage.images(storage)
+        if images is not None:
+            found["runtime"] = {"imageFs": images, "containerFs": images}
+    every = volumes or {}
+    return {"node": found, "pods": [_pod(one, started_s, node, storage, every.get(one.uid, ())) for one in pods]}
 
 
-def _pod(pod: PodUse, started_s: Mapping[str, float], *, only_cpu_and_memory: bool) -> Json:
+def _pod(
+    pod: PodUse, started_s: Mapping[str, float], node: NodeUse, storage: StorageUse | None, volumes: Sequence[VolumeUse]
+) -> Json:
     found: Json = {
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "containers": [_container(one, started_s, bare=only_cpu_and_memory) for one in pod.containers],
+        "containers": [_container(one, started_s) for one in pod.containers],
     }
     starts = [started_s[one.id] for one in pod.containers if one.id in started_s]
     if starts:
-        found["startTime"] = _time(min(starts))
+        found["startTime"] = stamp(min(starts))
     if pod.amounts is not None:
         found |= _cpu_and_memory(pod.amounts)
-    if only_cpu_and_memory:
+    found |= _swap(total_swap(one.amounts for one in pod.containers))
+    if storage is None:
         return found
+    for one, told in zip(pod.containers, found["containers"], strict=True):
+        told |= summary_storage.container(one, pod.uid, storage, node.file_system)
+        told |= _io(one.amounts)
+    if pod.amounts is not None:
+        found |= _io(pod.amounts)
     if pod.interfaces:
-        interfaces = [
-            {
-                "name": one.name,
-                "rxBytes": one.rx_bytes,
-                "rxErrors": one.rx_errors,
-                "txBytes": one.tx_bytes,
-                "txErrors": one.tx_errors,
-            }
-            for one in pod.interfaces
-        ]
-        found["network"] = {"time": _time(pod.network_time_s), **interfaces[0], "interfaces": interfaces}
+        found["network"] = _network(pod.interfaces, pod.network_time_s)
     if pod.processes is not None:
         found["process_stats"] = {"process_count": pod.processes}
-    return found
+    if volumes:
+        found["volume"] = [summary_storage.volume(one, pod.namespace) for one in volumes]
+    parts = (pod.uid, pod.containers, volumes, storage, node.file_system)
+    return found | {"ephemeral-storage": summary_storage.ephemeral_storage(*parts)}
 
 
-def _container(one: ContainerUse, started_s: Mapping[str, float], *, bare: bool) -> Json:
-    found: Json = {"name": one.name, **_cpu_and_memory(one.amounts)}
-    if one.id in started_s:
-        found["startTime"] = _time(started_s[one.id])
-    if not bare and one.layer_bytes is not None:
-        rootfs = {"time": _time(one.amounts.time_s), "usedBytes": one.layer_bytes, "inodesUsed": one.layer_inodes}
-        found["rootfs"] = _set(rootfs)
-    return found
+def _container(one: ContainerUse, started_s: Mapping[str, float]) -> Json:
+    found: Json = {"name": one.name, **_cpu_and_memory(one.amounts), **_swap(one.amounts)}
+    return found | ({"startTime": stamp(started_s[one.id])} if one.id in started_s else {})
+
+
+def _swap(amounts: Amounts) -> Json:
+    if amounts.swap_bytes is None:
+        return {}
+    available = set_only({"swapAvailableBytes": amounts.swap_available_bytes})
+    return {"swap": {"time": stamp(amounts.time_s), "swapUsageBytes": amounts.swap_bytes, **available}}
+
+
+def _network(interfaces: Sequence[Interface], time_s: float) -> Json:
+    told = [_interface(one) for one in interfaces]
+    default = next((one for one in told if one["name"] == _DEFAULT_INTERFACE), {"name": ""})
+    return {"time": stamp(time_s), **default, "interfaces": told}
+
+
+def _interface(one: Interface) -> Json:
+    return {
+        "name": one.name,
+        "rxBytes": one.rx_bytes,
+        "rxErrors": one.rx_errors,
+        "txBytes": one.tx_bytes,
+        "txErrors": one.tx_errors,
+    }
 
 
 def _cpu_and_memory(amounts: Amounts) -> Json:
-    now = _time(amounts.time_s)
+    now = stamp(amounts.time_s)
     memory = {
         "time": now,
         "availableBytes": amounts.available_bytes,
@@ -100,30 +134,27 @@ def _cpu_and_memory(amounts: Amounts) -> Json:
         "rssBytes": amounts.rss_bytes,
         "pageFaults": amounts.page_faults,
         "majorPageFaults": amounts.major_page_faults,
+        "psi": _pressure(amounts.memory_pressure),
     }
-    return {"cpu": _cpu(now, amounts.nano_cores, amounts.cpu_s), "memory": _set(memory)}
+    cpu = _cpu(now, amounts.nano_cores, amounts.cpu_s) | set_only({"psi": _pressure(amounts.cpu_pressure)})
+    return {"cpu": cpu, "memory": set_only(memory)}
 
 
 def _cpu(now: str, nano_cores: int | None, used_s: float | None) -> Json:
     used_ns = int(used_s * _NANOSECONDS) if used_s is not None else None
-    return _set({"time": now, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": used_ns})
+    return set_only({"time": now, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": used_ns})
 
 
-def _file_system(found: FileSystem, now: str) -> Json:
-    return {
-        "time": now,
-        "availableBytes": found.available_bytes,
-        "capacityBytes": found.total_bytes,
-        "usedBytes": found.used_bytes,
-        "inodesFree": found.inodes_free,
-        "inodes": found.inodes,
-        "inodesUsed": found.inodes - found.inodes_free,
-    }
+def _io(amounts: Amounts) -> Json:
+    pressure = _pressure(amounts.io_pressure)
+    return {"io": {"time": stamp(amounts.time_s), "psi": pressure}} if pressure is not None else {}
 
 
-def _set(values: Json) -> Json:
-    return {name: value for name, value in values.items() if value is not None}
+def _pressure(found: PsiStats | None) -> Json | None:
+    if found is None:
+        return None
+    return {"full": _stalled(found.Full or PsiData()), "some": _stalled(found.Some or PsiData())}
 
 
-def _time(time_s: float) -> str:
-    return rfc3339(datetime.datetime.fromtimestamp(time_s, datetime.UTC))
+def _stalled(found: PsiData) -> Json:
+    return {"total": found.Total, "avg10": found.Avg10, "avg60": found.Avg60, "avg300": found.Avg300}

@@ -37,6 +37,28 @@ class Amounts:
     page_faults: int | None = None
     major_page_faults: int | None = None
     swap_bytes: int | None = None
+    swap_available_bytes: int | None = None
+    cpu_pressure: cri.PsiStats | None = None
+    memory_pressure: cri.PsiStats | None = None
+    io_pressure: cri.PsiStats | None = None
+
+
+def swap_limit_bytes(amounts: Amounts) -> int | None:
+    """What it uses of the swap and may still use."""
+    if amounts.swap_bytes is None or amounts.swap_available_bytes is None:
+        return None
+    return amounts.swap_bytes + amounts.swap_available_bytes
+
+
+def total_swap(amounts: Iterable[Amounts]) -> Amounts:
+    """Of a pod: the runtime says it of containers only."""
+    known = [one for one in amounts if one.swap_bytes is not None]
+    available = [one.swap_available_bytes for one in known if one.swap_available_bytes is not None]
+    return Amounts(
+        max((one.time_s for one in known), default=0.0),
+        swap_bytes=sum(one.swap_bytes or 0 for one in known) if known else None,
+        swap_available_bytes=sum(available) if available else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +74,15 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class ContainerUse:
-    """`layer_bytes` is what it has written into its own layer."""
+    """`layer_bytes` is what it has written into its own layer, which lies on the file system at `layer_path`."""
 
     name: str
     id: str
     amounts: Amounts
     layer_bytes: int | None = None
     layer_inodes: int | None = None
+    layer_path: str = ""
+    layer_time_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +153,7 @@ def _pod(one: cri.PodSandboxStats) -> PodUse | None:
         names.namespace,
         names.name,
         names.uid,
-        _amounts(linux.cpu, linux.memory, None),
+        _amounts(linux.cpu, linux.memory, None, linux.io),
         _newest_runs(linux.containers),
         tuple(_interface(each) for each in given),
         network.timestamp / _NANOSECONDS if network is not None else 0.0,
@@ -165,13 +189,17 @@ def _container(one: cri.ContainerStats) -> ContainerUse:
     return ContainerUse(
         metadata.name if metadata is not None else "",
         one.attributes.id if one.attributes is not None else "",
-        _amounts(one.cpu, one.memory, one.swap),
+        _amounts(one.cpu, one.memory, one.swap, one.io),
         _value(layer.used_bytes) if layer is not None else None,
         _value(layer.inodes_used) if layer is not None else None,
+        layer.fs_id.mountpoint if layer is not None and layer.fs_id is not None else "",
+        layer.timestamp / _NANOSECONDS if layer is not None else 0.0,
     )
 
 
-def _amounts(cpu: cri.CpuUsage | None, memory: cri.MemoryUsage | None, swap: cri.SwapUsage | None) -> Amounts:
+def _amounts(
+    cpu: cri.CpuUsage | None, memory: cri.MemoryUsage | None, swap: cri.SwapUsage | None, io: cri.IoUsage | None
+) -> Amounts:
     used = _value(cpu.usage_core_nano_seconds) if cpu is not None else None
     stamps = [one.timestamp for one in (cpu, memory) if one is not None]
     memory = memory or cri.MemoryUsage()
@@ -186,6 +214,10 @@ def _amounts(cpu: cri.CpuUsage | None, memory: cri.MemoryUsage | None, swap: cri
         page_faults=_value(memory.page_faults),
         major_page_faults=_value(memory.major_page_faults),
         swap_bytes=_value(swap.swap_usage_bytes) if swap is not None else None,
+        swap_available_bytes=_value(swap.swap_available_bytes) if swap is not None else None,
+        cpu_pressure=cpu.psi if cpu is not None else None,
+        memory_pressure=memory.psi,
+        io_pressure=io.psi if io is not None else None,
     )
 
 

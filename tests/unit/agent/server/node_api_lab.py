@@ -32,7 +32,10 @@ from cri_client.types import (
     ContainerStats,
     CpuUsage,
     ExecSyncResponse,
+    FilesystemIdentifier,
     FilesystemUsage,
+    ImageFsInfoResponse,
+    IoUsage,
     LinuxPodSandboxStats,
     MemoryUsage,
     NetworkInterfaceUsage,
@@ -41,6 +44,9 @@ from cri_client.types import (
     PodSandboxMetadata,
     PodSandboxStats,
     ProcessUsage,
+    PsiData,
+    PsiStats,
+    SwapUsage,
     UInt64Value,
 )
 from daemonkit.tasks import spawn
@@ -149,6 +155,10 @@ class FakeStreams:
         if self.checkpoint_fails is not None:
             raise self.checkpoint_fails
 
+    async def image_fs_info(self) -> ImageFsInfoResponse:
+        here = FilesystemUsage(3_000_000_000, FilesystemIdentifier("/"), UInt64Value(1234), UInt64Value(5))
+        return ImageFsInfoResponse((here,))
+
     async def list_pod_sandbox_stats(self) -> tuple[PodSandboxStats, ...]:
         if self.old:
             raise Unimplemented("ListPodSandboxStats", "unknown method")
@@ -170,7 +180,10 @@ class FakeStreams:
         attributes = ContainerAttributes("c1", ContainerMetadata("main", 1), labels)
         cpu = CpuUsage(2_000_000_000, UInt64Value(1_500_000_000))
         memory = MemoryUsage(0, UInt64Value(77), rss_bytes=UInt64Value(7))
-        return ContainerStats(attributes, cpu, memory, FilesystemUsage(0, None, UInt64Value(8192), UInt64Value(3)))
+        layer = FilesystemUsage(2_000_000_000, FilesystemIdentifier("/"), UInt64Value(8192), UInt64Value(3))
+        swap = SwapUsage(2_000_000_000, UInt64Value(40), UInt64Value(2))
+        psi = PsiStats(PsiData(1, 0.1, 0.2, 0.3), PsiData(2_000_000, 0.4, 0.5, 0.6))
+        return ContainerStats(attributes, cpu, memory, layer, swap, IoUsage(2_000_000_000, psi))
 
     def _url(self, *call: Any) -> str:
         self.calls.append(call)
@@ -195,7 +208,14 @@ def worker(name: str = "web", *, running: bool = True) -> FakeWorker:
     seen = PodObservation("uid-1", "default", name, (SandboxObservation("s1", 0, True, 1.0),), {"main": runs})
     pod = core.Pod(
         metadata=ObjectMeta(name=name, namespace="default", uid="uid-1"),
-        spec=core.PodSpec(containers=[core.Container(name="main"), core.Container(name="waits")]),
+        spec=core.PodSpec(
+            containers=[core.Container(name="main"), core.Container(name="waits")],
+            volumes=[
+                core.Volume(name="disk", emptyDir=core.EmptyDirVolumeSource()),
+                core.Volume(name="memory", emptyDir=core.EmptyDirVolumeSource(medium="Memory")),
+                core.Volume(name="host", hostPath=core.HostPathVolumeSource(path="/")),
+            ],
+        ),
     )
     ended = core.ContainerStateTerminated(exitCode=3, containerID="containerd://c0")
     now = (
@@ -289,7 +309,9 @@ async def served(
     listening = asyncio.Event()
     node: Any = None
     used: Any = runtime
-    api = NodeApi(Settings(config, node), reviewer, used, lambda: workers, board, numbers or Numbers(), listening.set)
+    api = NodeApi(
+        Settings(config, node), reviewer, used, used, lambda: workers, board, numbers or Numbers(), listening.set
+    )
     streams = await asyncio.start_server(stream_server.serve, "127.0.0.1", 0)
     stream_server.port = streams.sockets[0].getsockname()[1]
     async with streams, asyncio.TaskGroup() as group:

@@ -8,9 +8,13 @@ import os
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
+from lightkube.models import core_v1 as core
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.container_spec.bound_volume import BoundVolume, Storage
+from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
 from agent.probes.counts import ProbedPod
 from agent.probes.machine import Outcome, ProbeKind
 from agent.server.node_api.numbers import Numbers
@@ -61,6 +65,9 @@ async def test_what_kubectl_top_reads(tmp_path: Path, old: bool) -> None:
     assert found["container_cpu_usage_seconds_total"] == [(container, 1.5, 2.0)]
     assert found["container_memory_working_set_bytes"] == [(container, 77.0, 2.0)]
     assert found["container_start_time_seconds"] == [(container, 1.0, 0.0)]
+    assert found["container_swap_usage_bytes"] == [(container, 2.0, 2.0)]
+    assert found["container_swap_limit_bytes"] == [(container, 42.0, 2.0)]
+    assert found["pod_swap_usage_bytes"] == [(POD, 2.0, 2.0)]
     assert found.get("pod_cpu_usage_seconds_total", []) == ([] if old else [(POD, 3.0, 2.0)])
     assert found["resource_scrape_error"] == [({}, 0.0, 0.0)]
     assert found["node_cpu_usage_seconds_total"][0][1] > 0
@@ -79,6 +86,10 @@ async def test_cadvisors_names(tmp_path: Path) -> None:
     main = {**POD, "container": "main", "id": "c1", "name": "c1", "image": "busybox"}
     assert (main, 1.5, 2.0) in found["container_cpu_usage_seconds_total"]
     assert (main, 8192.0, 2.0) in found["container_fs_usage_bytes"]
+    assert found["container_memory_swap"] == [(main, 2.0, 2.0)]
+    assert found["container_pressure_io_waiting_seconds_total"] == [(main, 2.0, 2.0)]
+    assert found["container_pressure_io_stalled_seconds_total"] == [(main, 1e-6, 2.0)]
+    assert found["machine_swap_bytes"][0][1] == psutil.swap_memory().total
     (received,) = found["container_network_receive_bytes_total"]
     assert (received[0]["interface"], received[1]) == ("eth0", 11.0)
     assert found["machine_cpu_cores"][0][1] >= 1
@@ -141,7 +152,18 @@ async def test_distinct_paths_and_methods_make_no_new_labels(tmp_path: Path) -> 
         assert len(api.api._reviews._verdicts) <= 4
 
 
+def empty_dir(root_dir: Path, name: str, size: int) -> None:
+    directory = Path(volume_path(str(root_dir), "uid-1", EMPTY_DIR_PLUGIN, name))
+    directory.mkdir(parents=True)
+    (directory / "file").write_bytes(b"x" * size)
+
+
 async def test_the_summary(tmp_path: Path) -> None:
+    empty_dir(tmp_path, "disk", 70_000)
+    empty_dir(tmp_path, "memory", 9000)
+    log = tmp_path / "logs" / "default_web_uid-1" / "main" / "1.log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"x" * 20_000)
     async with served(tmp_path, f"--root-dir={tmp_path}") as api, api.session(ADMIN) as session:
         async with session.get("/stats/summary") as answer:
             found = json.loads(await answer.text())
@@ -162,9 +184,64 @@ async def test_the_summary(tmp_path: Path) -> None:
     assert pod["process_stats"] == {"process_count": 4}
     (container,) = pod["containers"]
     assert (container["name"], container["memory"]["rssBytes"]) == ("main", 7)
-    assert container["rootfs"] == {"time": "1970-01-01T00:00:02Z", "usedBytes": 8192, "inodesUsed": 3}
-    assert "fs" not in bare["node"]
-    assert bare["pods"][0].keys() == {"podRef", "containers", "startTime", "cpu", "memory"}
+    whole = {"capacityBytes", "availableBytes", "inodes", "inodesFree"}
+    rootfs = {"time": "1970-01-01T00:00:02Z", "usedBytes": 8192, "inodesUsed": 3}
+    assert {name: container["rootfs"].pop(name) for name in rootfs} == rootfs
+    assert container["rootfs"].keys() == whole
+    assert container["logs"]["usedBytes"] == log.stat().st_blocks * 512 >= 20_000
+    assert container["logs"].keys() == {"time", "usedBytes", "inodesUsed", *whole}
+    assert container["swap"] == pod["swap"]
+    assert pod["swap"] == {"time": "1970-01-01T00:00:02Z", "swapUsageBytes": 2, "swapAvailableBytes": 40}
+    assert container["io"]["psi"]["some"] == {"total": 2_000_000, "avg10": 0.4, "avg60": 0.5, "avg300": 0.6}
+    volumes = {one["name"]: one for one in pod["volume"]}
+    assert volumes.keys() == {"disk", "memory"}
+    assert volumes["disk"]["usedBytes"] >= 70_000 > volumes["memory"]["usedBytes"] >= 9000
+    assert volumes["disk"]["inodesUsed"] == 2
+    assert volumes["disk"].keys() == {"name", "time", "usedBytes", "inodesUsed", *whole}
+    ephemeral = 8192 + container["logs"]["usedBytes"] + volumes["disk"]["usedBytes"]
+    assert (pod["ephemeral-storage"]["usedBytes"], pod["ephemeral-storage"]["inodesUsed"]) == (ephemeral, 6)
+    images = found["node"]["runtime"]["imageFs"]
+    assert (images["usedBytes"], images["inodesUsed"], images["time"]) == (1234, 5, "1970-01-01T00:00:03Z")
+    assert images.keys() == {"time", "usedBytes", "inodesUsed", *whole}
+    memory = found["node"]["memory"]
+    assert memory["usageBytes"] > memory["workingSetBytes"] > 0 < memory["rssBytes"] < memory["usageBytes"]
+    assert {one["name"] for one in found["node"]["network"]["interfaces"]} >= physical_interfaces()
+    assert bare["node"].keys() == {"nodeName", "startTime", "cpu", "memory", "swap"}
+    assert bare["pods"][0].keys() == {"podRef", "containers", "startTime", "cpu", "memory", "swap"}
+    assert bare["pods"][0]["containers"][0].keys() == {"name", "startTime", "cpu", "memory", "swap"}
+
+
+def physical_interfaces() -> set[str]:
+    return {one.name for one in Path("/sys/class/net").iterdir() if (one / "device").exists()}
+
+
+async def test_volumes_are_not_measured_where_the_period_says_so(tmp_path: Path) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path}", volumeStatsAggPeriod="-1s") as api:
+        empty_dir(tmp_path, "disk", 70_000)
+        async with api.session(ADMIN) as session, session.get("/stats/summary") as answer:
+            found = json.loads(await answer.text())
+    assert "volume" not in found["pods"][0]
+    assert found["pods"][0]["ephemeral-storage"]["usedBytes"] == 8192
+
+
+async def test_what_a_claim_holds(tmp_path: Path) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path}") as api:
+        storage = Storage(kind="local", path=str(tmp_path))
+        source = core.PersistentVolumeClaimVolumeSource(claimName="data")
+        pod = api.workers["uid-1"].wish.pod
+        assert pod is not None
+        assert pod.spec is not None
+        pod.spec.volumes = [BoundVolume(name="disk", persistentVolumeClaim=source, bound=storage)]
+        found = await samples(api, "/metrics")
+        async with api.session(ADMIN) as session, session.get("/stats/summary") as answer:
+            (volume,) = json.loads(await answer.text())["pods"][0]["volume"]
+    assert volume["pvcRef"] == {"name": "data", "namespace": "default"}
+    labels = {"namespace": "default", "persistentvolumeclaim": "data"}
+    disk = os.statvfs(tmp_path)
+    assert found["kubelet_volume_stats_capacity_bytes"] == [(labels, float(disk.f_blocks * disk.f_frsize), 0.0)]
+    assert found["kubelet_volume_stats_used_bytes"] == [(labels, float(volume["usedBytes"]), 0.0)]
+    for name in ("available_bytes", "inodes", "inodes_free", "inodes_used"):
+        assert found[f"kubelet_volume_stats_{name}"][0][0] == labels
 
 
 @pytest.mark.parametrize(("method", "said"), [

@@ -1,0 +1,104 @@
+"""What the logs of pods take, and the file systems that images and written layers lie on.  I/O.
+
+Before: `measures` is asked for a summary.  Next: `summary_storage` tells it.  Only a few files for each container are
+looked at: the runtime itself has measured the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.container_spec.paths import etc_hosts_path, pod_log_dir
+from agent.node.usage import FileSystem, read_file_system
+from agent.server.node_api.usage import FRESH_S, PodUse
+from cri_client import types as cri
+from cri_client.protocols import Images
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """By some files: bytes and inodes."""
+
+    bytes: int = 0
+    inodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUse:
+    """`logs` by the uid of the pod and the name of the container, `files` by the uid: logs and hosts file of the pod.
+
+    `layers` are the file systems of written layers by their path; `images` is what the runtime says of its images.
+    `time_s` in Unix seconds.
+    """
+
+    time_s: float
+    images: cri.FilesystemUsage | None = None
+    logs: dict[tuple[str, str], Taken] = field(default_factory=dict)
+    files: dict[str, Taken] = field(default_factory=dict)
+    layers: dict[str, FileSystem] = field(default_factory=dict)
+
+
+class RecentStorage:
+    """Not older than FRESH_S."""
+
+    def __init__(
+        self, images: Images, root_dir: Path, logs_dir: Path, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._images = images
+        self._root_dir = str(root_dir)
+        self._logs_dir = str(logs_dir)
+        self._now_s = now_s
+        self._lock = asyncio.Lock()
+        self._found = StorageUse(0.0)
+        self._until_s = float("-inf")
+
+    async def get(self, pods: tuple[PodUse, ...]) -> StorageUse:
+        """Raises CriError."""
+        async with self._lock:
+            if self._now_s() >= self._until_s:
+                said = (await self._images.image_fs_info()).image_filesystems
+                images = next(iter(said), None)
+                self._found = await asyncio.to_thread(_read, pods, images, self._root_dir, self._logs_dir)
+                self._until_s = self._now_s() + FRESH_S
+            return self._found
+
+
+def _read(pods: Iterable[PodUse], images: cri.FilesystemUsage | None, root_dir: str, logs_dir: str) -> StorageUse:
+    found = StorageUse(time.time(), images)
+    places = {images.fs_id.mountpoint} if images is not None and images.fs_id is not None else set()
+    for pod in pods:
+        directory = pod_log_dir(logs_dir, pod.namespace, pod.name, pod.uid)
+        found.files[pod.uid] = _sum((*_files_of(directory), *_size_of(etc_hosts_path(root_dir, pod.uid))))
+        for one in pod.containers:
+            found.logs[pod.uid, one.name] = _sum(_files_of(f"{directory}/{one.name}"))
+            places.add(one.layer_path)
+    for place in places - {""}:
+        with suppress(OSError):  # only the runtime may see it
+            found.layers[place] = read_file_system(place)
+    return found
+
+
+def _sum(sizes: Iterable[int]) -> Taken:
+    sizes = tuple(sizes)
+    return Taken(sum(sizes), len(sizes))
+
+
+def _files_of(directory: str) -> Iterable[int]:
+    sizes: list[int] = []
+    with suppress(OSError), os.scandir(directory) as entries:
+        for one in entries:
+            with suppress(OSError):
+                if not one.is_dir(follow_symlinks=False):
+                    sizes.append(one.stat(follow_symlinks=False).st_blocks * 512)
+    return sizes
+
+
+def _size_of(path: str) -> Iterable[int]:
+    with suppress(OSError):
+        yield os.lstat(path).st_blocks * 512

@@ -1,0 +1,62 @@
+"""Volumes are measured as often as it is said, and as du(1) does it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from lightkube.models import core_v1 as core
+from lightkube.models.meta_v1 import ObjectMeta
+
+from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
+from agent.server.node_api.volume_use import VolumesUse, VolumeUse
+from agent.volumes.disk_use import TREE, measure
+
+
+def tree(at: Path) -> Path:
+    (at / "deep" / "er").mkdir(parents=True)
+    (at / "deep" / "file").write_bytes(b"x" * 50_000)
+    (at / "again").hardlink_to(at / "deep" / "file")
+    (at / "hole").touch()
+    os.truncate(at / "hole", 1 << 40)
+    (at / "out").symlink_to("/usr")
+    (at / "round").symlink_to(".")
+    return at
+
+
+def test_a_directory_is_added_up_as_by_du(tmp_path: Path) -> None:
+    top = tree(tmp_path)
+    used, inodes = measure(TREE, str(top)).split()[:2]
+    for option, found in (("--block-size=1", used), ("--inodes", inodes)):
+        said = subprocess.run(["du", "-sx", option, top], check=True, capture_output=True, text=True).stdout
+        assert found == said.split()[0]
+
+
+def test_what_is_not_there_is_not_measured(tmp_path: Path) -> None:
+    assert measure(TREE, str(tmp_path / "gone")) == ""
+
+
+async def known(use: VolumesUse, pod: core.Pod, inodes: int) -> VolumeUse:
+    """It waits two seconds each time, so a busy machine has a minute."""
+    for _ in range(30):
+        found = (await use.get([pod])).get("uid", ())
+        if found and found[0].inodes_used == inodes:
+            return found[0]
+    raise AssertionError("it was not measured")
+
+
+async def test_a_volume_is_measured_again_when_its_numbers_are_old_and_forgotten_with_its_pod(tmp_path: Path) -> None:
+    clock = [0.0]
+    use = VolumesUse(str(tmp_path), 60.0, lambda: clock[0])
+    volumes = [core.Volume(name="v", emptyDir=core.EmptyDirVolumeSource())]
+    pod = core.Pod(metadata=ObjectMeta(uid="uid"), spec=core.PodSpec(containers=[], volumes=volumes))
+    os.makedirs(directory := volume_path(str(tmp_path), "uid", EMPTY_DIR_PLUGIN, "v"))
+    first = await known(use, pod, 1)
+    tree(Path(directory))
+    clock[0] = 59.0
+    assert await use.get([pod]) == {"uid": (first,)}
+    clock[0] = 60.0
+    again = await known(use, pod, 7)
+    assert again.found.used_bytes >= first.found.used_bytes + 50_000
+    assert await use.get([]) == {}
