@@ -93,7 +93,7 @@ def cluster(get: ConfigReader) -> ClusterConfig:
         event_qps=get.typed("eventRecordQPS", int),
         event_burst=get.typed("eventBurst", int),
         offline=get.typed("offline.enabled", bool),
-        server=read_server_config(get),
+        server=read_server_config(get, _gates(get)),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config_reader import ConfigReader
+from agent.feature_gates import CHECKPOINT, FLAGZ, STATUSZ
 
 _TLS13_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 CIPHERS = {
@@ -28,7 +29,9 @@ CIPHERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Periods in seconds.  `ciphers` are OpenSSL's names for TLS 1.2, none of them: its own choice."""
+    """Periods in seconds.  `ciphers` are OpenSSL's names for TLS 1.2, none of them: its own choice.  `gates` are
+    those of the feature gates for single paths that are on.
+    """
 
     enabled: bool = True
     address: str = "0.0.0.0"
@@ -49,6 +52,7 @@ class ServerConfig:
     log_queries: bool = False
     profiling: bool = True
     debug_flags: bool = True
+    gates: frozenset[str] = frozenset({CHECKPOINT, FLAGZ, STATUSZ})
     stream_idle_s: float = 4 * 3600.0
     volume_stats_s: float = 60.0
 
@@ -67,8 +71,8 @@ def parse_ciphers(names: Iterable[str], *, tls13_only: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def read_server_config(get: ConfigReader) -> ServerConfig:
-    """How the API on the node is served.  Raises ConfigError."""
+def read_server_config(get: ConfigReader, gates: frozenset[str]) -> ServerConfig:
+    """How the API on the node is served; `gates` are the feature gates that are on.  Raises ConfigError."""
     certificate, key = get.setting("tlsCertFile"), get.setting("tlsPrivateKeyFile")
     if bool(certificate.value) != bool(key.value):
         raise (certificate if certificate.value else key).error("tlsCertFile and tlsPrivateKeyFile need each other")
@@ -101,5 +105,6 @@ def read_server_config(get: ConfigReader) -> ServerConfig:
         profiling=get.typed("enableProfilingHandler", bool),
         debug_flags=get.typed("enableDebugFlagsHandler", bool),
         volume_stats_s=get.typed("volumeStatsAggPeriod", float),
+        gates=gates & {CHECKPOINT, FLAGZ, STATUSZ},
         stream_idle_s=get.typed("streamingConnectionIdleTimeout", float),
     )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 MEMORY_QOS = "MemoryQoS"
 TRUST_BUNDLES = "ClusterTrustBundleProjection"
-SUPPORTED = frozenset({MEMORY_QOS, TRUST_BUNDLES})
+CHECKPOINT, FLAGZ, STATUSZ = "ContainerCheckpoint", "ComponentFlagz", "ComponentStatusz"
+SUPPORTED = frozenset({MEMORY_QOS, TRUST_BUNDLES, CHECKPOINT, FLAGZ, STATUSZ})
 """What may differ from its default."""
 
 _ON = """

@@ -21,6 +21,8 @@ from daemonkit.files import LockFile, quarantine, remove_durably, remove_half_wr
 
 LAYOUT_VERSION = 1
 RESTORE_MARKER = "restore.json"
+CHECKPOINTS = "checkpoints"
+"""Where the API on the node puts checkpoints of containers, below the root."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]  # Unix seconds that a calendar can show
@@ -113,7 +115,7 @@ class StateDir:
             self._check_restored()
             self.pods_dir.mkdir(mode=0o750, exist_ok=True)
             self.records_dir.mkdir(mode=0o700, exist_ok=True)
-            for directory in (self.root, self.records_dir):
+            for directory in (self.root, self.records_dir, self.root / CHECKPOINTS):
                 remove_half_written(directory)
         except OSError as error:
             raise StateDirError(f"cannot use {self.root} (--root-dir): {error.strerror or error}") from error

@@ -1,13 +1,15 @@
 """/checkpoint/NAMESPACE/POD/CONTAINER: a running container as it is now, in a file of this node.  I/O: the runtime.
 
-Before: `server`.  Next: the runtime writes the file.  What failed, or was asked for by somebody who has left, leaves
-none.  Sources: kubelet checkpoint API (KEP-2008), its CheckpointContainer.
+Before: `server`.  Next: the runtime writes the file, which has its name only when it is whole: the memory of the
+container is in it, so it is root's alone.  What failed, or was asked for by somebody who has left, leaves none.  Sources: kubelet checkpoint API (KEP-2008), its CheckpointContainer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +20,7 @@ from aiohttp import web
 from agent.server.node_api.at_once import AtOnce
 from agent.server.node_api.targets import VerbError, Worker, Workers, container_names, find_pod, find_running
 from cri_client.errors import CriError
+from daemonkit.files import sync_directory
 
 MAX_CHECKPOINTS = 4
 _MAX_INT64 = (1 << 63) - 1
@@ -41,7 +44,6 @@ class Checkpoints:
         self._workers = workers
         self._directory = directory
         self._at_once = AtOnce(MAX_CHECKPOINTS, "checkpoints")
-        self._making: set[Path] = set()
 
     async def post(self, request: web.BaseRequest, namespace: str, pod: str, container: str) -> web.StreamResponse:
         """The file's name, in the kubelet's form.  Raises VerbError."""
@@ -56,8 +58,9 @@ class Checkpoints:
             try:
                 location = await self._make(worker, f"{pod}_{namespace}-{container}", container, timeout_s)
             except (VerbError, CriError, OSError) as error:
+                cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
                 what = f"checkpointing of {namespace}/{pod}/{container}"
-                raise VerbError(500, f"{what} failed ({error})") from None
+                raise VerbError(500, f"{what} failed ({cause})") from None
         return web.Response(body=msgspec.json.encode({"items": [str(location)]}), content_type="application/json")
 
     async def _make(self, worker: Worker, name: str, container: str, timeout_s: int) -> Path:
@@ -65,18 +68,13 @@ class Checkpoints:
             raise VerbError(500, "CheckpointContainer requires the timeout value to be > 0")
         run = find_running(worker, container)
         self._directory.mkdir(0o700, exist_ok=True)
-        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        location = self._directory / f"checkpoint-{name}-{now}.tar"
-        if location in self._making or location.exists():
-            raise VerbError(500, f"{location} is there already")
-        self._making.add(location)
+        location = self._directory / f"checkpoint-{name}-{_now()}.tar"
+        part = self._directory / f".{location.name}.{secrets.token_hex(4)}.tmp"
         try:
-            await self._runtime.checkpoint_container(run.id, str(location), min(timeout_s, _MAX_TIMEOUT_S))
-        except (CriError, asyncio.CancelledError):
-            location.unlink(missing_ok=True)
-            raise
+            await self._runtime.checkpoint_container(run.id, str(part), min(timeout_s, _MAX_TIMEOUT_S))
+            await asyncio.to_thread(_finish, part, location)
         finally:
-            self._making.remove(location)
+            part.unlink(missing_ok=True)
         return location
 
 
@@ -85,7 +83,25 @@ def parse_timeout(values: Sequence[str]) -> int:
     if not values:
         return 0
     text = values[-1]
-    sign, digits = text[:1] if text[:1] in ("+", "-") else "", text.removeprefix("+").removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 20) or int(digits) > _MAX_INT64:
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and abs(int(text)) <= _MAX_INT64):
         raise VerbError(404, "cannot parse value of timeout parameter")
-    return int(f"{sign}{digits}")
+    return int(text)
+
+
+def _now() -> str:
+    """This machine's time in RFC 3339, as Go writes it."""
+    text = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
+
+
+def _finish(part: Path, location: Path) -> None:
+    """Whole and for root alone under its name, which no other checkpoint may have.  Raises OSError."""
+    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.link(part, location)
+    sync_directory(location.parent)

@@ -25,6 +25,7 @@ from agent.assembly import Settings
 from agent.cluster.certificate_files import CertificateError
 from agent.cluster.node_object import KUBERNETES_VERSION
 from agent.config_document import config_document, flag_values
+from agent.feature_gates import CHECKPOINT, FLAGZ, STATUSZ
 from agent.server.board import StatusBoard
 from agent.server.node_api.caller import Caller, bearer_token, caller_of_certificate
 from agent.server.node_api.checkpoint import Checkpoints
@@ -38,6 +39,7 @@ from agent.server.node_api.streams import Streams
 from agent.server.node_api.system_logs import SystemLogs
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.tls import ServerTls, TlsError
+from agent.state_dir import CHECKPOINTS
 from cri_client.protocols import Images, Runtime
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class NodeApi:
         self._tls = ServerTls(self._config, config.cluster.cert_dir, config.node_name)
         self.logs = ContainerLogs(workers, config.pod_logs_dir)
         self.streams = Streams(runtime, workers, self._config.stream_idle_s)
-        self._checkpoints = Checkpoints(runtime, workers, config.root_dir / "checkpoints")
+        self._checkpoints = Checkpoints(runtime, workers, config.root_dir / CHECKPOINTS)
         self._debugging: Debug | None = None
         self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -136,12 +138,18 @@ class NodeApi:
             "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, off=405),
             "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, off=405),
             "logs": _Verb(self._logs, _ANY_DEPTH, off=405),
-            "checkpoint": _Verb(lambda r, p: self._checkpoints.post(r, *p), (3,), ("POST",), off=404),
-            "statusz": _Verb(self._statusz, (0,), off=404),
-            "flagz": _Verb(self._flagz, (0,), off=404),
+            **self._gated(),
             "debug": _Verb(self._debug, _ANY_DEPTH, ()),
-            "run": _Verb(lambda r, p: streams.run(r, *_names(p)), (3, 4), ("POST",), off=405),
         }
+
+    def _gated(self) -> dict[str, _Verb]:
+        """The verbs that a feature gate may take away."""
+        found = {
+            CHECKPOINT: ("checkpoint", _Verb(lambda r, p: self._checkpoints.post(r, *p), (3,), ("POST",), off=404)),
+            STATUSZ: ("statusz", _Verb(self._statusz, (0,), off=404)),
+            FLAGZ: ("flagz", _Verb(self._flagz, (0,), off=404)),
+        }
+        return dict(found[gate] for gate in sorted(self._config.gates))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import threading
 from collections import Counter
@@ -17,6 +18,7 @@ from agent.server.node_api import debug, profiles
 from agent.server.node_api.checkpoint import parse_timeout
 from agent.server.node_api.targets import VerbError
 from agent.server.node_api.zpages import negotiate
+from agent.state_dir import StateDir
 from cri_client.errors import Unimplemented
 from daemonkit.tasks import spawn
 from tests.unit.agent.server.node_api_lab import ADMIN, ServedApi, served
@@ -40,10 +42,14 @@ async def test_a_checkpoint_is_a_file_whose_name_says_of_what_and_when(tmp_path:
         (location,) = json.loads(body)["items"]
         assert status == 200
         assert re.fullmatch(r"checkpoint-web_default-main-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d\.tar",
-                            Path(location).name)  # fmt: skip
+                            Path(location).name.replace("Z.", "+00:00."))  # fmt: skip
         assert Path(location).parent == tmp_path / "checkpoints"
         assert (tmp_path / "checkpoints").stat().st_mode & 0o777 == 0o700
-        assert api.runtime.calls[-1] == ("checkpoint", "c1", location, 7)
+        assert os.stat(location).st_mode & 0o777 == 0o600
+        name, run, part, timeout_s = api.runtime.calls[-1]
+        assert (name, run, timeout_s, Path(part).parent) == ("checkpoint", "c1", 7, tmp_path / "checkpoints")
+        assert Path(part).name.startswith(".checkpoint-web_default-main-")
+        assert [str(one) for one in (tmp_path / "checkpoints").iterdir()] == [location]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +89,29 @@ async def test_what_failed_or_was_left_leaves_no_file(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
 
 
+def test_what_a_killed_agent_left_of_one_goes_at_the_next_start(tmp_path: Path) -> None:
+    half, whole = (tmp_path / "checkpoints" / name for name in (".checkpoint-x.tar.1a2b3c4d.tmp", "checkpoint-x.tar"))
+    half.parent.mkdir()
+    for one in (half, whole):
+        one.write_bytes(b"tar")
+    state = StateDir(tmp_path)
+    state.open()
+    state.close()
+    assert (half.exists(), whole.exists()) == (False, True)
+
+
+async def test_without_their_feature_gates_there_are_no_such_paths(tmp_path: Path) -> None:
+    gates = "ContainerCheckpoint=false,ComponentFlagz=false,ComponentStatusz=false"
+    async with served(tmp_path, f"--feature-gates={gates}") as api:
+        for path in ("/statusz", "/flagz"):
+            assert (await get(api, path))[0].status == 404
+        assert (await post(api))[0] == 404
+
+
 def test_the_last_timeout_counts_and_must_be_a_number_of_64_bits() -> None:
     assert parse_timeout([]) == 0
     assert parse_timeout(["x", "+8"]) == 8
-    for wrong in ("", "1.5", "9223372036854775808", "\u0663", "--1", "1 "):
+    for wrong in ("", "1.5", "9223372036854775808", "\u0663", "--1", "+-5", "1 "):
         with pytest.raises(VerbError):
             parse_timeout([wrong])
 
