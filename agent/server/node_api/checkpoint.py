@@ -1,7 +1,8 @@
 """/checkpoint/NAMESPACE/POD/CONTAINER: a running container as it is now, in a file of this node.  I/O: the runtime.
 
 Before: `server`.  Next: the runtime writes the file, which has its name only when it is whole: the memory of the
-container is in it, so it is root's alone.  What failed, or was asked for by somebody who has left, leaves none.  Sources: kubelet checkpoint API (KEP-2008), its CheckpointContainer.
+container is in it, so it is root's alone.  What failed, or was asked for by somebody who has left, leaves none.
+Sources: kubelet checkpoint API (KEP-2008), its CheckpointContainer.
 """
 
 from __future__ import annotations
