@@ -10,26 +10,22 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-import platform
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-import psutil
 from aiohttp import web
 
 from agent.assembly import Settings
 from agent.cluster.certificate_files import CertificateError
-from agent.cluster.node_object import KUBERNETES_VERSION
-from agent.config_document import config_document, flag_values
 from agent.feature_gates import CHECKPOINT, FLAGZ, STATUSZ
 from agent.server.board import StatusBoard
 from agent.server.node_api.caller import Caller, bearer_token, caller_of_certificate
 from agent.server.node_api.checkpoint import Checkpoints
 from agent.server.node_api.container_logs import ContainerLogs
+from agent.server.node_api.itself import Itself
 from agent.server.node_api.listener import Connection, Listener, listen
 from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.paths import PathError, need_of, split_path
@@ -43,7 +39,6 @@ from agent.state_dir import CHECKPOINTS
 from cri_client.protocols import Images, Runtime
 
 if TYPE_CHECKING:
-    from agent.server.node_api.debug import Debug
     from agent.server.node_api.measures import Measures
 
 MAX_BODY_BYTES = 64 << 10
@@ -92,7 +87,7 @@ class NodeApi:
         self.logs = ContainerLogs(workers, config.pod_logs_dir)
         self.streams = Streams(runtime, workers, self._config.stream_idle_s)
         self._checkpoints = Checkpoints(runtime, workers, config.root_dir / CHECKPOINTS)
-        self._debugging: Debug | None = None
+        self._itself = Itself(settings, lambda: self._verbs)
         self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
         self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
         self._runtime = runtime
@@ -132,22 +127,22 @@ class NodeApi:
             "healthz": _Verb(self._healthz, (0, 1)),
             "pods": _Verb(self._pods, (0,)),
             "runningpods": _Verb(self._running_pods, (0,), off=405),
-            "configz": _Verb(self._configz, (0,), off=404),
+            "configz": _Verb(self._itself.configz, (0,), off=404),
             "containerLogs": _Verb(lambda r, p: self.logs.get(r, *p), (3,), off=405),
             "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, off=405),
             "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, off=405),
             "portForward": _Verb(lambda r, p: streams.port_forward(r, *p), (2, 3), both, off=405),
             "logs": _Verb(self._logs, _ANY_DEPTH, off=405),
             **self._gated(),
-            "debug": _Verb(self._debug, _ANY_DEPTH, ()),
+            "debug": _Verb(self._itself.debug, _ANY_DEPTH, ()),
         }
 
     def _gated(self) -> dict[str, _Verb]:
         """The verbs that a feature gate may take away."""
         found = {
             CHECKPOINT: ("checkpoint", _Verb(lambda r, p: self._checkpoints.post(r, *p), (3,), ("POST",), off=404)),
-            STATUSZ: ("statusz", _Verb(self._statusz, (0,), off=404)),
-            FLAGZ: ("flagz", _Verb(self._flagz, (0,), off=404)),
+            STATUSZ: ("statusz", _Verb(self._itself.statusz, (0,), off=404)),
+            FLAGZ: ("flagz", _Verb(self._itself.flagz, (0,), off=404)),
         }
         return dict(found[gate] for gate in sorted(self._config.gates))
 
@@ -255,35 +250,6 @@ class NodeApi:
         if not self._config.system_logs:
             raise VerbError(405, "logs endpoint is disabled.")
         return await self.system_logs.get(request, parts)
-
-    async def _debug(self, request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
-        if self._debugging is None:
-            from agent.server.node_api.debug import Debug
-
-            config = self._config
-            self._debugging = Debug(
-                debugging=config.debugging_handlers, profiling=config.profiling, flags=config.debug_flags
-            )
-        return await self._debugging.answer(request, parts)
-
-    async def _statusz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
-        from agent.server.node_api.zpages import statusz
-
-        started_s, python = (
-            psutil.Process().create_time(),
-            f"{platform.python_implementation()} {platform.python_version()}",
-        )
-        accept = request.headers.get("Accept", "")
-        return statusz(accept, started_s, time.time(), python, KUBERNETES_VERSION, self._verbs)
-
-    async def _flagz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
-        from agent.server.node_api.zpages import flagz
-
-        return flagz(request.headers.get("Accept", ""), flag_values(self._settings.config.given))
-
-    async def _configz(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
-        document = {"kubeletconfig": config_document(self._settings.config.given)}
-        return web.Response(body=msgspec.json.encode(document), content_type=_JSON)
 
 
 def _names(parts: tuple[str, ...]) -> tuple[str, ...]:
