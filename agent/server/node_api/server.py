@@ -135,6 +135,7 @@ class NodeApi:
             "logs": _Verb(self._logs, _ANY_DEPTH, off=405),
             **self._gated(),
             "debug": _Verb(self._itself.debug, _ANY_DEPTH, ()),
+            "run": _Verb(lambda r, p: streams.run(r, *_names(p)), (3, 4), ("POST",), off=405),
         }
 
     def _gated(self) -> dict[str, _Verb]:
