@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(1500)
 PODS = 2
 LABELS = {"app": "web"}
 OURS = (
-    "/etc/kubernetes", "/var/lib/etcd", "/etc/longshore", "/var/lib/longshore",
+    "/etc/kubernetes", "/var/lib/etcd", "/etc/longshore", "/var/lib/longshore", "/var/lib/longshore-proxy",
     "/etc/systemd/system/longshore-*.service.d", "/etc/cni/net.d/10-longshore.conflist",
 )  # fmt: skip
 TRACES = "ip -brief link show type bridge; ip route show proto 119; iptables-legacy-save | grep KUBE"
@@ -158,8 +158,34 @@ def test_a_machine_that_boots_again_has_pods_again(cluster: VmCluster, number: i
     assert {one["status"]["reason"] for one in over} <= {"Terminated"}
 
 
+def test_a_worker_that_is_reset_alone_is_drained_first_and_its_node_is_gone(cluster: VmCluster) -> None:
+    """It is refused while a budget keeps a pod."""
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"minAvailable": PODS, "selector": {"matchLabels": LABELS}},
+    }
+    cluster.kubectl("apply", "--filename=-", stdin=json.dumps(budget))
+    alone = ("reset", "--limit", "worker")
+    refused = cluster.play(*alone, check=False, longshore_reset_confirm="yes", longshore_drain_wait_s=1)["worker"]
+    assert (refused.failed, "cannot drain worker within 1 s: default/web-" in refused.text) == (1, True), refused.text
+    assert "disruption budget" in refused.text
+    cluster.kubectl("delete", "poddisruptionbudget", "web")
+    cluster.play(*alone, longshore_reset_confirm="yes")
+    assert {one["metadata"]["name"] for one in cluster.look("nodes")} == {"plane"}
+    wait_until(lambda: len(web_pods(cluster)) == PODS, "both pods to be Ready elsewhere")
+    assert {one["spec"]["nodeName"] for one in web_pods(cluster).values()} == {"plane"}
+    assert_plain(cluster.machines[1])
+
+
 def test_reset_takes_the_cluster_away(cluster: VmCluster) -> None:
+    """From the machine that is left; the other has nothing to take away."""
     cluster.play("reset", longshore_reset_confirm="yes")
     for machine in cluster.machines:
-        left = machine.shell(f"ls -d {' '.join(OURS)} 2>/dev/null; {TRACES}", check=False)
-        assert left == "", machine.name
+        assert_plain(machine)
+
+
+def assert_plain(machine: VirtualMachine) -> None:
+    left = machine.shell(f"ls -d {' '.join(OURS)} 2>/dev/null; {TRACES}", check=False)
+    assert left == "", machine.name
