@@ -114,11 +114,11 @@ def meddle(endpoint: str, method: str, target_id: str) -> bool:
 
 
 def _removed(runtime: api_pb2_grpc.RuntimeServiceStub, sandbox_id: str) -> bool:
-    """Try to; False while one of its containers starts: a start whose caller was killed goes on for a moment."""
+    """Try to; False while one of its containers starts or goes: a call whose caller was killed goes on for a moment."""
     try:
         runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
     except grpc.RpcError as error:
-        if "starting state" not in str(error):
+        if not any(state in str(error) for state in ("starting state", "removing state")):
             raise
         return False
     return True
