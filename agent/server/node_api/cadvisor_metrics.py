@@ -28,9 +28,9 @@ _PRESSURES: tuple[_Kind, ...] = tuple(
 
 
 def cadvisor_metrics(
-    node: NodeUse, pods: Iterable[PodUse], started_s: Mapping[str, float], images: Mapping[str, str]
+    node: NodeUse, pods: Iterable[PodUse], made_s: Mapping[str, float], images: Mapping[str, str]
 ) -> Iterable[Metric]:
-    """`started_s` and `images` by the id of a container."""
+    """`made_s` and `images` by the id of a container."""
     yield GaugeMetricFamily("machine_cpu_cores", "Number of logical CPU cores.", node.cores)
     yield GaugeMetricFamily("machine_memory_bytes", "Amount of memory installed on the machine.", node.memory_bytes)
     swap = "Amount of swap memory available on the machine."
@@ -43,7 +43,7 @@ def cadvisor_metrics(
             labels = (one.name, one.id, images.get(one.id, ""), one.id, pod.namespace, pod.name)
             families.add(labels, one.amounts)
             families.put("container_fs_usage_bytes", labels, one.layer_bytes, one.amounts.time_s)
-            families.put("container_start_time_seconds", labels, started_s.get(one.id), 0.0)
+            families.put("container_start_time_seconds", labels, made_s.get(one.id), 0.0)
         for interface in pod.interfaces:
             at = ("POD", pod.uid, "", interface.name, "", pod.namespace, pod.name)
             for name, value in (

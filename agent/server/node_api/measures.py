@@ -99,7 +99,7 @@ class Measures:
             pods = await self._use.get()
         except (CriError, OSError):
             pass  # resource_scrape_error says it
-        return _text(resource_metrics(node, pods, self._started_s()))
+        return _text(resource_metrics(node, pods, self._made_s()))
 
     async def cadvisor(self) -> web.Response:
         """/metrics/cadvisor."""
@@ -110,14 +110,14 @@ class Measures:
             for run in one.seen.all_containers()
         }
         node, pods = await self._node(), await self._pods()
-        return _text(cadvisor_metrics(node, pods, self._started_s(), images))
+        return _text(cadvisor_metrics(node, pods, self._made_s(), images))
 
     async def summary(self, request: web.BaseRequest) -> web.Response:
         """/stats/summary."""
         only = request.query.get("only_cpu_and_memory", "").lower() in ("1", "true")
         node, pods = await self._node(), await self._pods()
         storage, volumes = (None, {}) if only else await self._stored(pods)
-        found = summary(self._node_name, node, self._nano_cores, pods, self._started_s(), storage, volumes)
+        found = summary(self._node_name, node, self._nano_cores, pods, self._made_s(), storage, volumes)
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _node(self) -> NodeUse:
@@ -145,14 +145,17 @@ class Measures:
     def _wanted(self) -> list[Pod]:
         return [one.wish.pod for one in self._workers().values() if one.wish.pod is not None]
 
-    def _started_s(self) -> dict[str, float]:
-        return {
-            run.id: run.detail.started_at_s
-            for one in self._workers().values()
-            if one.seen is not None
-            for run in one.seen.all_containers()
-            if run.running and run.detail.started_at_s
-        }
+    def _made_s(self) -> dict[str, float]:
+        """When the containers that run and the sandboxes of pods were made, by ids of containers and uids of pods."""
+        found: dict[str, float] = {}
+        for worker in self._workers().values():
+            seen = worker.seen
+            if seen is None:
+                continue
+            found |= {run.id: run.created_at_s for run in seen.all_containers() if run.running}
+            if seen.current_sandbox is not None:
+                found[worker.uid] = seen.current_sandbox.created_at_s
+        return found
 
 
 class _Once(Collector):

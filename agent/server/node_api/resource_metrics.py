@@ -18,9 +18,9 @@ _POD = ("namespace", "pod")
 
 
 def resource_metrics(
-    node: NodeUse | None, pods: Iterable[PodUse] | None, started_s: Mapping[str, float]
+    node: NodeUse | None, pods: Iterable[PodUse] | None, made_s: Mapping[str, float]
 ) -> Iterable[Metric]:
-    """None where measuring failed, which `resource_scrape_error` tells.  `started_s` by the id of a container."""
+    """None where measuring failed, which `resource_scrape_error` tells.  `made_s` by the id of a container."""
     yield GaugeMetricFamily(
         "resource_scrape_error",
         "1 if there was an error while getting container metrics, 0 otherwise",
@@ -29,7 +29,7 @@ def resource_metrics(
     if node is not None:
         yield from _node(node)
     if pods is not None:
-        yield from _pods(tuple(pods), started_s)
+        yield from _pods(tuple(pods), made_s)
 
 
 def _node(node: NodeUse) -> Iterable[Metric]:
@@ -41,7 +41,7 @@ def _node(node: NodeUse) -> Iterable[Metric]:
         yield family
 
 
-def _pods(pods: tuple[PodUse, ...], started_s: Mapping[str, float]) -> Iterable[Metric]:
+def _pods(pods: tuple[PodUse, ...], made_s: Mapping[str, float]) -> Iterable[Metric]:
     cpu = CounterMetricFamily(
         "container_cpu_usage_seconds",
         "Cumulative cpu time consumed by the container in core-seconds",
@@ -75,8 +75,8 @@ def _pods(pods: tuple[PodUse, ...], started_s: Mapping[str, float]) -> Iterable[
             _add(memory, labels, one.amounts, one.amounts.working_set_bytes)
             _add(swap, labels, one.amounts, one.amounts.swap_bytes)
             _add(swap_limit, labels, one.amounts, swap_limit_bytes(one.amounts))
-            if one.id in started_s:
-                start.add_metric(labels, started_s[one.id])
+            if one.id in made_s:
+                start.add_metric(labels, made_s[one.id])
         if pod.amounts is not None:
             _add(pod_cpu, (pod.namespace, pod.name), pod.amounts, pod.amounts.cpu_s)
             _add(pod_memory, (pod.namespace, pod.name), pod.amounts, pod.amounts.working_set_bytes)

@@ -27,11 +27,12 @@ def summary(
     node: NodeUse,
     nano_cores: int | None,
     pods: Iterable[PodUse],
-    started_s: Mapping[str, float],
+    made_s: Mapping[str, float],
     storage: StorageUse | None = None,
     volumes: Mapping[str, Sequence[VolumeUse]] | None = None,
 ) -> Json:
-    """`nano_cores` is what the node has used lately, `started_s` by the id of a container, `volumes` by uids of pods.
+    """`nano_cores` is what the node has used lately, `made_s` by ids of containers and uids of pods,
+    `volumes` by uids of pods.
 
     Without `storage` only processor and memory are told.
     """
@@ -63,19 +64,18 @@ def summary(
         if images is not None:
             found["runtime"] = {"imageFs": images, "containerFs": images}
     every = volumes or {}
-    return {"node": found, "pods": [_pod(one, started_s, node, storage, every.get(one.uid, ())) for one in pods]}
+    return {"node": found, "pods": [_pod(one, made_s, node, storage, every.get(one.uid, ())) for one in pods]}
 
 
 def _pod(
-    pod: PodUse, started_s: Mapping[str, float], node: NodeUse, storage: StorageUse | None, volumes: Sequence[VolumeUse]
+    pod: PodUse, made_s: Mapping[str, float], node: NodeUse, storage: StorageUse | None, volumes: Sequence[VolumeUse]
 ) -> Json:
     found: Json = {
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "containers": [_container(one, started_s) for one in pod.containers],
+        "containers": [_container(one, made_s) for one in pod.containers],
     }
-    starts = [started_s[one.id] for one in pod.containers if one.id in started_s]
-    if starts:
-        found["startTime"] = stamp(min(starts))
+    if pod.uid in made_s:
+        found["startTime"] = stamp(made_s[pod.uid])
     if pod.amounts is not None:
         found |= _cpu_and_memory(pod.amounts)
     found |= _swap(total_swap(one.amounts for one in pod.containers))
@@ -96,9 +96,9 @@ def _pod(
     return found | {"ephemeral-storage": summary_storage.ephemeral_storage(*parts)}
 
 
-def _container(one: ContainerUse, started_s: Mapping[str, float]) -> Json:
+def _container(one: ContainerUse, made_s: Mapping[str, float]) -> Json:
     found: Json = {"name": one.name, **_cpu_and_memory(one.amounts), **_swap(one.amounts)}
-    return found | ({"startTime": stamp(started_s[one.id])} if one.id in started_s else {})
+    return found | ({"startTime": stamp(made_s[one.id])} if one.id in made_s else {})
 
 
 def _swap(amounts: Amounts) -> Json:

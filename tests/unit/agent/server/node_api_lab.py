@@ -201,11 +201,11 @@ def worker(name: str = "web", *, running: bool = True) -> FakeWorker:
     state = ContainerState.CONTAINER_RUNNING if running else ContainerState.CONTAINER_EXITED
     runs = tuple(
         ContainerObservation(
-            f"c{attempt}", "main", attempt, "s1", one, 1.0, "", "busybox", ContainerDetail(started_at_s=1.0)
+            f"c{attempt}", "main", attempt, "s1", one, 1.0, "", "busybox", ContainerDetail(started_at_s=1.5)
         )
         for attempt, one in ((1, state), (0, ContainerState.CONTAINER_EXITED))
     )
-    seen = PodObservation("uid-1", "default", name, (SandboxObservation("s1", 0, True, 1.0),), {"main": runs})
+    seen = PodObservation("uid-1", "default", name, (SandboxObservation("s1", 0, True, 5.0),), {"main": runs})
     pod = core.Pod(
         metadata=ObjectMeta(name=name, namespace="default", uid="uid-1"),
         spec=core.PodSpec(

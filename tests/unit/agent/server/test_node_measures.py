@@ -182,8 +182,10 @@ async def test_the_summary(tmp_path: Path) -> None:
     assert pod["cpu"] == {"time": "1970-01-01T00:00:02Z", "usageNanoCores": 5, "usageCoreNanoSeconds": 3_000_000_000}
     assert pod["network"]["rxBytes"] == 11
     assert pod["process_stats"] == {"process_count": 4}
+    assert pod["startTime"] == "1970-01-01T00:00:05Z"
     (container,) = pod["containers"]
     assert (container["name"], container["memory"]["rssBytes"]) == ("main", 7)
+    assert container["startTime"] == "1970-01-01T00:00:01Z"
     whole = {"capacityBytes", "availableBytes", "inodes", "inodesFree"}
     rootfs = {"time": "1970-01-01T00:00:02Z", "usedBytes": 8192, "inodesUsed": 3}
     assert {name: container["rootfs"].pop(name) for name in rootfs} == rootfs
