@@ -85,7 +85,7 @@ def announce(cluster: Cluster, deadline_s: float) -> Cluster:
         if own is not None and own.name:
             etcd.remove(own)
             own = None
-        if own is None and (first := next((one for one in found if one.learner), None)):
+        if own is None and (first := next((one for one in found if one.learner and peer not in one.peers), None)):
             fix = f"if it never will: longshore control-plane etcd remove-member {first.identifier:x}"
             raise ControlPlaneError(f"{first.peers[0]} joins first; {fix}")
         return found if own is not None else etcd.add_learner(peer)

@@ -35,6 +35,7 @@ _MAX_ERROR_BYTES = 1 << 20
 _AWAY = (502, 503, 504)
 # An API server whose etcd is away says 500 of its requests, and 429 of what it had cached; others may be their cause.
 _UNABLE = (429, 500, *_AWAY)
+_SICK = "it does not answer other requests"
 # client-go's bound (HTTP/2 pings) is 30 s and 15 s more; 15 s of silence is asked about.
 _GONE_S = 30
 _SOCKET = (
@@ -69,7 +70,8 @@ class KubeClient:
         self._others = others
         self._counts = counts or RequestCounts()
         self._first = 0
-        self._streams: dict[aiohttp.StreamReader, str] = {}
+        self._left_s: dict[str, float] = {}
+        self._streams: dict[aiohttp.ClientResponse, str] = {}
         self._headers = {"Accept": "application/json", "User-Agent": user_agent}
         if not config.compressed:
             self._headers["Accept-Encoding"] = "identity"
@@ -122,61 +124,97 @@ class KubeClient:
         what = f"watch {path}"
 
         async def once(server: str) -> tuple[str, aiohttp.ClientResponse]:
+            began_s = self._now_s()
             async with asyncio.timeout(self._answer_s):
-                return server, await self._open("GET", server, path, params, {}, None)
+                response = await self._open("GET", server, path, params, {}, None)
+            if self._left_s.get(server, began_s) > began_s:
+                response.close()
+                raise aiohttp.ClientConnectionError(_SICK)
+            self._streams[response] = server
+            return server, response
 
         server, response = await self._on_some_server(once, what, repeatable=True)
-        self._streams[response.content] = server
         try:
             yield response.content
         except SilentError:
-            self._turn_from(server)
+            self._turn_from(server, away=True)
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            self._turn_from(server)
+            self._turn_from(server, away=True)
             raise UnreachableError(f"cannot {what} on {response.url.origin()}: {_cause(error)}") from None
         finally:
-            del self._streams[response.content]
+            self._streams.pop(response, None)
             response.close()
 
     def leave(self, server: str) -> None:
         """Ask the next one first, and end the streams that come from this one."""
-        self._turn_from(server)
-        for stream, origin in self._streams.items():
+        self._turn_from(server, away=True)
+        for response, origin in self._streams.items():
             if origin == server:
-                stream.set_exception(aiohttp.ClientConnectionError("it does not answer other requests"))
+                response.content.set_exception(aiohttp.ClientConnectionError(_SICK))
 
     async def _on_some_server(self, once: Callable[[str], Awaitable[T]], what: str, *, repeatable: bool) -> T:
         """Try the servers in turn, each once."""
         await asyncio.sleep(self._bucket.take(asyncio.get_running_loop().time()))
         servers = self._config.servers
         last: ApiError = UnreachableError(f"cannot {what}: there is no server")
-        for _ in servers:
-            server, sent = servers[self._first], True
+        turn = self._in_turn()
+        for at, server in enumerate(turn):
+            sent, away = True, False
             try:
-                return await once(server)
+                answer = await once(server)
+                self._stay_with(server)
+                return answer
             except StatusError as error:
                 last = StatusError(
                     f"cannot {what} on {server}: {error}", error.status, error.reason, error.retry_after_s
                 )
+                away = error.status in _AWAY
                 if error.status not in _UNABLE:
+                    self._stay_with(server)
                     raise last from None
             except (aiohttp.ClientError, OSError) as error:
-                sent = not isinstance(error, aiohttp.ClientConnectorError)
+                sent, away = not isinstance(error, aiohttp.ClientConnectorError), True
                 last = UnreachableError(f"cannot {what} on {server}: {_cause(error)}")
-            self._turn_from(server)
-            if isinstance(last, UnreachableError) or (len(servers) > 1 and last.status in _AWAY):
+            self._turn_from(server, away=away)
+            if away and len(servers) > 1:
                 for other in self._others:
                     other.leave(server)
-            if sent and not repeatable:
+            if (sent and not repeatable) or not (away or all(map(self._is_well, turn[at + 1 : at + 2]))):
                 break
         raise last
 
-    def _turn_from(self, server: str) -> None:
-        """Ask the next one first, unless another request has moved on meanwhile."""
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _is_well(self, server: str) -> bool:
+        """Whether it was not left a short time ago."""
+        return self._now_s() - self._left_s.get(server, -_GONE_S) >= _GONE_S
+
+    def _in_turn(self) -> list[str]:
+        """From the first one on; those that were left come last."""
         servers = self._config.servers
+        return sorted((*servers[self._first :], *servers[: self._first]), key=lambda one: not self._is_well(one))
+
+    def _stay_with(self, server: str) -> None:
+        """It has answered, and nobody has left it meanwhile."""
+        if self._is_well(server):
+            self._first = self._config.servers.index(server)
+
+    def _turn_from(self, server: str, *, away: bool) -> None:
+        """Ask another one first, unless another request has moved on meanwhile.
+
+        One that is there and only refuses is better than one that was left.
+        """
+        servers = self._config.servers
+        if away:
+            self._left_s[server] = self._now_s()
         if servers[self._first] == server:
-            self._first = (self._first + 1) % len(servers)
+            at = servers.index(server)
+            others = (*servers[at + 1 :], *servers[:at])
+            well = next((one for one in others if self._is_well(one)), "")
+            self._first = servers.index(well) if well else (at + 1) % len(servers) if away else at
 
     async def _open(
         self,

@@ -28,12 +28,14 @@ USER_AGENT = f"longshore-agent/{version('longshore')}"
 @dataclass(frozen=True, slots=True)
 class Clients:
     """`api` for everything; `heartbeat` waits for no other request and gives up early, so that a hanging connection
-    does not cost the node its lease; `events` have a rate of their own, so that they hold up nothing.
+    does not cost the node its lease; `events` have a rate of their own, so that they hold up nothing; `reviews`, which
+    strangers can cause, give up early too, and say nothing about the server.
     """
 
     api: KubeClient
     heartbeat: KubeClient
     events: KubeClient
+    reviews: KubeClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +93,6 @@ async def open_clients(api: ApiConfig, config: ClusterConfig, counts: RequestCou
         KubeClient(api, USER_AGENT, qps=config.qps, burst=config.burst, counts=counts) as client,
         KubeClient(api, USER_AGENT, qps=config.event_qps or -1.0, burst=config.event_burst, counts=counts) as events,
         KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s, others=(client, events), counts=counts) as heartbeat,
+        KubeClient(api, USER_AGENT, qps=-1.0, answer_s=give_up_s, counts=counts) as reviews,
     ):
-        yield Clients(client, heartbeat, events)
+        yield Clients(client, heartbeat, events, reviews)

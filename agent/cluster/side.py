@@ -120,7 +120,7 @@ class ClusterSide:
             board = self._shared.board
             self._api = NodeApi(
                 self._settings,
-                heartbeat,
+                clients.reviews,
                 self._runtime,
                 self._images,
                 lambda: self._workers.workers,

@@ -36,6 +36,7 @@ UNHURRIED = 8
 """Pods that can be on their way at once without making each other slower."""
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
+_RETRY_AFTER_MAX_S = 60.0
 _ANOTHER = (404, 409)  # the pod is gone, or its name is another's: the watch will say so
 _log = logging.getLogger(__name__)
 
@@ -202,7 +203,7 @@ class StatusWriter:
                 self._due.pop(uid, None)
         if (before := self._retries.pop(uid, None)) is not None:
             before.cancel()
-        delay_s = max(delay_s, error.retry_after_s or 0.0)
+        delay_s = max(delay_s, min(error.retry_after_s or 0.0, _RETRY_AFTER_MAX_S))
         self._retries[uid] = asyncio.get_running_loop().call_later(delay_s, self._resume, uid)
         if self._said.get(uid) != str(error):
             self._said[uid] = str(error)

@@ -7,15 +7,15 @@ kubelet's volume metrics.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 TREE, MOUNT = "tree", "mount"
-_LONGEST_S = 10.0
+_LONGEST_S, _ALL_S, _STARTED_S = 10.0, 50.0, time.monotonic()
+"""One tree, and all that this process is asked for: what is left then is not measured, and the rest is told."""
+_DEEPEST, _LOOK_EVERY = 200, 1000
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,39 +39,63 @@ def measure(kind: str, path: str) -> str:
 def _tree(path: str) -> tuple[int, int]:
     """Bytes and inodes, each file once however many names it has, nothing of other file systems, no link followed.
 
-    Raises OSError, TimeoutError when it takes too long.
+    What lies deeper than `_DEEPEST`, or in a directory that cannot be opened, is not counted.  Raises OSError,
+    TimeoutError when it takes too long.
     """
-    top = os.lstat(path)
-    until_s, used, inodes = time.monotonic() + _LONGEST_S, top.st_blocks * 512, 1
-    seen: set[int] = set()
-    todo = [path]
-    while todo:
-        directory = todo.pop()
-        for name, found in _entries(directory):
-            if found.st_dev != top.st_dev or found.st_ino in seen:
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                todo.append(f"{directory}/{name}")
-            elif found.st_nlink > 1:
-                seen.add(found.st_ino)
-            used, inodes = used + found.st_blocks * 512, inodes + 1
-        if time.monotonic() > until_s:
-            raise TimeoutError
-    return used, inodes
-
-
-def _entries(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Of a directory, if it is one still: whoever writes there may have put a link in its place."""
+    walk = _Walk(os.lstat(path))
+    levels: list[tuple[int, list[tuple[str, int]]]] = [(os.open(path, _READ), [])]
     try:
-        fd = os.open(path, _READ)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return
-        raise
-    try:
-        with os.scandir(fd) as found:
-            for one in found:
-                with suppress(FileNotFoundError):
-                    yield one.name, one.stat(follow_symlinks=False)
+        levels[0][1].extend(walk.add_up(levels[0][0]))
+        while levels:
+            fd, below = levels[-1]
+            if not below:
+                os.close(levels.pop()[0])
+            elif len(levels) < _DEEPEST and (deeper := walk.open(fd, *below.pop())) is not None:
+                levels.append((deeper, []))
+                levels[-1][1].extend(walk.add_up(deeper))
+            elif len(levels) >= _DEEPEST:
+                below.clear()
     finally:
+        for fd, _ in levels:
+            os.close(fd)
+    return walk.used, walk.inodes
+
+
+class _Walk:
+    """What has been found so far; each directory is opened from the one it lies in, whatever is put in its place."""
+
+    def __init__(self, top: os.stat_result) -> None:
+        self.used, self.inodes = top.st_blocks * 512, 1
+        self._device = top.st_dev
+        self._seen: set[int] = set()
+        self._until_s = min(time.monotonic() + _LONGEST_S, _STARTED_S + _ALL_S)
+
+    def open(self, parent: int, name: str, inode: int) -> int | None:
+        """None where it cannot be, or is another directory by now."""
+        try:
+            fd = os.open(name, _READ, dir_fd=parent)
+        except OSError:
+            return None
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == (self._device, inode):
+            return fd
         os.close(fd)
+        return None
+
+    def add_up(self, fd: int) -> list[tuple[str, int]]:
+        """Count what is in a directory; the directories among it with their inodes.  Raises OSError, TimeoutError."""
+        below = []
+        with os.scandir(fd) as entries:
+            for at, one in enumerate(entries):
+                if at % _LOOK_EVERY == 0 and time.monotonic() > self._until_s:
+                    raise TimeoutError
+                with suppress(FileNotFoundError):
+                    found = one.stat(follow_symlinks=False)
+                    if found.st_dev != self._device or found.st_ino in self._seen:
+                        continue
+                    if stat.S_ISDIR(found.st_mode):
+                        below.append((one.name, found.st_ino))
+                    elif found.st_nlink > 1:
+                        self._seen.add(found.st_ino)
+                    self.used, self.inodes = self.used + found.st_blocks * 512, self.inodes + 1
+        return below

@@ -21,7 +21,8 @@ from aiohttp import web
 from agent.server.node_api.at_once import AtOnce
 from agent.server.node_api.targets import VerbError, Worker, Workers, container_names, find_pod, find_running
 from cri_client.errors import CriError
-from daemonkit.files import sync_directory
+from daemonkit.files import remove_half_written, sync_directory
+from daemonkit.tasks import finish_first
 
 MAX_CHECKPOINTS = 4
 _MAX_INT64 = (1 << 63) - 1
@@ -69,11 +70,16 @@ class Checkpoints:
             raise VerbError(500, "CheckpointContainer requires the timeout value to be > 0")
         run = find_running(worker, container)
         self._directory.mkdir(0o700, exist_ok=True)
+        if self._at_once.open == 1:
+            remove_half_written(self._directory)  # of a runtime that went on after its time
         location = self._directory / f"checkpoint-{name}-{_now()}.tar"
         part = self._directory / f".{location.name}.{secrets.token_hex(4)}.tmp"
         try:
             await self._runtime.checkpoint_container(run.id, str(part), min(timeout_s, _MAX_TIMEOUT_S))
-            await asyncio.to_thread(_finish, part, location)
+            await finish_first(asyncio.to_thread(_finish, part, location))
+        except asyncio.CancelledError:
+            location.unlink(missing_ok=True)
+            raise
         finally:
             part.unlink(missing_ok=True)
         return location

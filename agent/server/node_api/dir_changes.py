@@ -146,7 +146,9 @@ class DirectoryChanges:
 
     def _note(self, event: Event) -> None:
         if event.mask & Mask.Q_OVERFLOW:
+            self._waiting.clear()
             for change in self._all:
+                change.watch = None
                 change.wake()
         if event.watch is not None:
             for change in self._waiting.pop(event.watch.wd, set()):

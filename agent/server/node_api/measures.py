@@ -37,6 +37,7 @@ from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.usage import PodUse, RecentUse
 from agent.server.node_api.volume_metrics import volume_metrics
 from agent.server.node_api.volume_use import VolumesUse, VolumeUse
+from agent.volumes.disk_use import MOUNT, TREE
 from cri_client.errors import CriError
 from cri_client.protocols import Images, Runtime
 
@@ -62,7 +63,8 @@ class Measures:
         self._root_dir = config.root_dir
         self._use = RecentUse(runtime)
         self._storage = RecentStorage(images, config.root_dir, config.pod_logs_dir)
-        self._volumes = VolumesUse(str(config.root_dir), config.cluster.server.volume_stats_s)
+        period_s = config.cluster.server.volume_stats_s
+        self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
         self._workers = workers
         self._numbers = numbers
         self._requests = requests
@@ -74,7 +76,7 @@ class Measures:
         """/metrics."""
         told, workers = self._numbers, self._workers()
         pods = self._wanted()
-        volumes = await self._volumes.get(pods)
+        volumes = await self._mounts.get(pods)  # no claim is a directory of our own
         claims = [(_namespace(pod), one) for pod in pods for one in volumes.get(_uid(pod), ())]
         operations, release = told.operations.by_type(), kubelet_version(version("longshore"))
         return _text(
@@ -138,7 +140,11 @@ class Measures:
 
     async def _stored(self, pods: tuple[PodUse, ...]) -> tuple[StorageUse, dict[str, tuple[VolumeUse, ...]]]:
         try:
-            return await self._storage.get(pods), await self._volumes.get(self._wanted())
+            wanted = self._wanted()
+            storage, trees, mounts = await asyncio.gather(
+                self._storage.get(pods), self._trees.get(wanted), self._mounts.get(wanted)
+            )
+            return storage, {uid: (*trees.get(uid, ()), *mounts.get(uid, ())) for uid in trees.keys() | mounts.keys()}
         except CriError as error:
             raise VerbError(500, str(error)) from None
 

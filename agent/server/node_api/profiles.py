@@ -59,6 +59,7 @@ def stacks() -> list[tuple[str, Stack]]:
         frame = frames.get(thread.ident or 0)
         if frame is not None:
             found.append((f"thread {thread.name}", tuple(_places(frame))))
+    frames.clear()  # our own frame is among them
     return found
 
 
@@ -92,6 +93,7 @@ def cpu_profile(seconds: float, stop: threading.Event) -> bytes:
                 stack = tuple(_places(frames[ident]))
                 counts[stack] += 1
                 spent_ns[stack] += used_ns
+        frames.clear()  # our own is among them, and would keep all the others
         before = now
     values = {stack: (counts[stack], spent_ns[stack]) for stack in counts}
     return _encode(values, ("samples/count", "cpu/nanoseconds"), time.monotonic() - began_s, _NS // HZ)

@@ -8,6 +8,7 @@ and `volume_metrics` tell it.  As with the kubelet a volume of hostPath is not m
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,12 +19,14 @@ from lightkube.models import core_v1
 from agent.cluster.claims import claim_of
 from agent.node.usage import FileSystem
 from agent.volumes.disk_use import MOUNT, TREE
-from agent.volumes.helper import HelperError, run_helper
+from agent.volumes.helper import HelperError, HelperTimeoutError, run_helper
 from agent.volumes.plan import EmptyDir, LocalVolume, NfsVolume, ObjectVolume, plan_volumes
 from daemonkit.tasks import to_the_end
 
 _LONGEST_S = 60.0
 _MOUNT_S = 10.0
+_SILENT_S, _AT_ONCE = 600.0, 4
+"""A file system that does not answer is asked again after so long; so many are asked at once."""
 _WAIT_S = 2.0
 """How long one who asks waits for new numbers; what is late is told to the next one."""
 
@@ -54,14 +57,17 @@ class _Volume:
 
 
 class VolumesUse:
-    """By the uid of a pod.  `period_s` 0 or less: nothing is measured."""
+    """By the uid of a pod, those of one `kind` (TREE, MOUNT).  `period_s` 0 or less: nothing is measured."""
 
-    def __init__(self, root_dir: str, period_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kind: str, root_dir: str, period_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._kind = kind
         self._root_dir = root_dir
         self._period_s = period_s
         self._now_s = now_s
         self._found: dict[str, tuple[VolumeUse, ...]] = {}
         self._measured_s: dict[str, float] = {}
+        self._silent_until_s: dict[str, float] = {}
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -74,6 +80,7 @@ class VolumesUse:
             del self._measured_s[uid]
             self._found.pop(uid, None)
         now_s = self._now_s()
+        self._silent_until_s = {path: at_s for path, at_s in self._silent_until_s.items() if at_s > now_s}
         old = [uid for uid in by_uid if uid not in self._measured_s or now_s - self._measured_s[uid] >= self._period_s]
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_S):
@@ -91,17 +98,36 @@ class VolumesUse:
             self._idle.set()
 
     async def _measure_all(self, pods: list[tuple[str, core_v1.Pod]]) -> None:
-        volumes = [one for uid, pod in pods for one in _volumes(uid, pod, self._root_dir)]
-        own = [one for one in volumes if one.kind == TREE]
-        foreign = [[one] for one in volumes if one.kind == MOUNT]
-        parts = await asyncio.gather(_ask(own, _LONGEST_S), *(_ask(one, _MOUNT_S) for one in foreign))
-        found: dict[str, list[VolumeUse]] = {uid: [] for uid, _ in pods}
-        for volume, use in (pair for part in parts for pair in part):
-            found[volume.pod_uid].append(use)
+        volumes = [one for uid, pod in pods for one in _volumes(uid, pod, self._root_dir) if one.kind == self._kind]
+        random.shuffle(volumes)  # of trees that are too many for one time each has its turn
+        parts = [volumes] if self._kind == TREE else [[one] for one in volumes]
+        answers = await asyncio.gather(*(self._ask(part) for part in parts))
+        # What nobody could find out this time is told as it was.
+        found = {uid: {one.name: one for one in self._found.get(uid, ())} for uid, _ in pods}
+        for volume, use in (pair for answer in answers for pair in answer):
+            found[volume.pod_uid][volume.name] = use
         now_s = self._now_s()
         for uid, uses in found.items():
-            self._found[uid] = tuple(sorted(uses, key=lambda one: one.name))
+            self._found[uid] = tuple(uses[name] for name in sorted(uses))
             self._measured_s[uid] = now_s
+
+    async def _ask(self, volumes: list[_Volume]) -> list[tuple[_Volume, VolumeUse]]:
+        asked = [one for one in volumes if self._silent_until_s.get(one.path, 0.0) <= self._now_s()]
+        if not asked:
+            return []
+        arguments = [text for one in asked for text in (one.kind, one.path)]
+        answers: list[str] = []
+        async with self._at_once:
+            try:
+                deadline_s = _LONGEST_S if self._kind == TREE else _MOUNT_S
+                answers = await run_helper("measure", *arguments, deadline_s=deadline_s)
+            except HelperTimeoutError:
+                again_s = self._now_s() + max(_SILENT_S, self._period_s)
+                self._silent_until_s |= {one.path: again_s for one in asked if self._kind == MOUNT}
+            except HelperError:
+                pass  # the numbers stay as they were
+        now_s = time.time()
+        return [(one, _use(one, answer, now_s)) for one, answer in zip(asked, answers, strict=bool(answers)) if answer]
 
 
 def _volumes(uid: str, pod: core_v1.Pod, root_dir: str) -> Iterable[_Volume]:
@@ -119,17 +145,6 @@ def _is_local(volume: core_v1.Volume) -> bool:
     """Whether the kubelet counts it as ephemeral storage."""
     on_disk = volume.emptyDir is not None and not volume.emptyDir.medium
     return on_disk or volume.configMap is not None
-
-
-async def _ask(volumes: list[_Volume], deadline_s: float) -> list[tuple[_Volume, VolumeUse]]:
-    if not volumes:
-        return []
-    arguments = [text for one in volumes for text in (one.kind, one.path)]
-    answers: list[str] = []
-    with suppress(HelperError):
-        answers = await run_helper("measure", *arguments, deadline_s=deadline_s)
-    now_s = time.time()
-    return [(one, _use(one, answer, now_s)) for one, answer in zip(volumes, answers, strict=bool(answers)) if answer]
 
 
 def _use(volume: _Volume, answer: str, time_s: float) -> VolumeUse:

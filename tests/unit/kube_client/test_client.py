@@ -90,6 +90,53 @@ async def test_who_has_no_answer_tells_the_others_whose_watches_would_wait_in_va
             assert watcher.server == heartbeat.server == second.url
 
 
+@pytest.mark.parametrize("status", [429, 500])
+async def test_a_refusal_is_no_reason_to_go_back_to_a_server_that_was_left(status: int) -> None:
+    async with serving(answer("{}")) as left, serving(answer("", status), answer("{}")) as well:
+        async with KubeClient(ApiConfig(servers=(left.url, well.url)), "test", qps=-1) as client:
+            client.leave(left.url)
+            with pytest.raises(StatusError, match=str(status)):
+                await client.get("/x")
+            await client.get("/x")
+        assert (len(left.requests), len(well.requests)) == (0, 2)
+
+
+async def test_a_watch_that_a_server_answers_after_it_was_left_goes_to_another() -> None:
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def late(writer: asyncio.StreamWriter, request: str) -> None:
+        asked.set()
+        await answers.wait()
+        await stream(then="stall")(writer, request)
+
+    async with serving(stream({"a": 1})) as second, serving(late) as first, asyncio.timeout(30):
+        client = KubeClient(ApiConfig(servers=(first.url, second.url)), "test", qps=-1)
+        async with client, asyncio.TaskGroup() as group:
+            opened = spawn(group, _first_line(client), name="watch")
+            await asked.wait()
+            client.leave(first.url)
+            answers.set()
+            assert '"a"' in await opened
+
+
+async def _first_line(client: KubeClient) -> str:
+    async with client.stream("/x", {"watch": "true"}) as lines:
+        return (await lines.readline()).decode()
+
+
+async def test_the_watches_of_an_only_server_outlast_a_request_that_it_does_not_answer() -> None:
+    async def mute(_: asyncio.StreamWriter, __: str) -> None:
+        await asyncio.sleep(3600)
+
+    async with serving(list_or_watch(mute, stream({"a": 1}, {"b": 2}))) as server, asyncio.timeout(30):
+        watcher = KubeClient(server.config, "test", qps=-1)
+        heartbeat = KubeClient(server.config, "test", qps=-1, answer_s=0.2, others=(watcher,))
+        async with watcher, heartbeat, watcher.stream("/x", {"watch": "true"}) as lines:
+            with pytest.raises(UnreachableError, match="no answer in time"):
+                await heartbeat.send("PUT", "/lease", b"{}")
+            assert b"a" in await lines.readline()
+
+
 async def test_a_server_that_refuses_the_connection_gives_way_at_once() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens

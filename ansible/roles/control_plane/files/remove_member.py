@@ -34,16 +34,25 @@ async def drain(api, name, seconds):
     deadline = time.monotonic() + seconds
     seen = set()
     while True:
-        left = {}
-        answer = await api.get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={name}"})
-        for pod in filter(must_go, json.loads(answer)["items"]):
-            left[pod_name(pod)] = await evict(api, pod)
-        seen |= set(left)
+        try:
+            left = await evict_all(api, name)
+        except ApiError as error:  # it may come back before the time is over
+            if not is_away(error) or time.monotonic() >= deadline:
+                raise
+            left = {"the API server": error}
+        else:
+            seen |= set(left)
         if not left:
             return f"drained the Node {name}; evicted: {', '.join(sorted(seen)) or 'nothing'}"
         if time.monotonic() >= deadline:
             raise RuntimeError("; ".join(f"{pod} stays: {why}" for pod, why in sorted(left.items())))
         await asyncio.sleep(PAUSE_S)
+
+
+async def evict_all(api, name):
+    """What is still on the Node, by name, and why. ApiError."""
+    answer = await api.get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={name}"})
+    return {pod_name(pod): await evict(api, pod) for pod in filter(must_go, json.loads(answer)["items"])}
 
 
 async def delete(api, name):
