@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import runpy
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +47,25 @@ def test_a_machine_without_a_control_plane_cannot_be_asked(capsys: pytest.Captur
     assert "none.conf" in capsys.readouterr().out
 
 
-def test_a_machine_leaves_though_its_control_plane_does_not_answer(tmp_path: Path) -> None:
-    """And it is said that the Node stays."""
+def reset(directory: Path, groups: Mapping[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
     role = {"ansible.builtin.include_role": {"name": str(ANSIBLE / "roles" / "control_plane"), "tasks_from": "reset"}}
     play = {"hosts": "longshore_nodes", "gather_facts": False, "tasks": [role]}
-    (tmp_path / "play.json").write_text(json.dumps([play]))
+    (directory / "play.json").write_text(json.dumps([play]))
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    inventory = {
-        "longshore_nodes": {"hosts": {"plane": None, "worker": None}, "vars": local},
-        "longshore_control_plane": {"hosts": {"plane": None}},
-    }
+    nodes = {"longshore_nodes": {"hosts": {"plane": None, "worker": None}, "vars": local}}
+    return run_playbook(directory / "play.json", directory, *options, inventory={**nodes, **groups})
+
+
+def test_a_machine_leaves_though_its_control_plane_does_not_answer(tmp_path: Path) -> None:
+    """And it is said that the Node stays."""
     more = {"control_plane_node": "node-7", "control_plane_remover": [sys.executable, "-"], "longshore_drain_wait_s": 1}
     options = ("--limit", "worker", "-e", json.dumps(more))
-    done = run_playbook(tmp_path / "play.json", tmp_path, *options, inventory=inventory)
+    done = reset(tmp_path, {"longshore_control_plane": {"hosts": {"plane": None}}}, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cannot delete the Node node-7 on plane: cannot read kubeconfig /etc/kubernetes/admin.conf" in done.stdout
+
+
+def test_machines_that_never_had_a_control_plane_have_no_node_to_delete(tmp_path: Path) -> None:
+    done = reset(tmp_path, {})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cannot delete" not in done.stdout
