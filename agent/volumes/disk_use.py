@@ -7,25 +7,33 @@ kubelet's volume metrics.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 TREE, MOUNT = "tree", "mount"
-_LONGEST_S, _ALL_S, _STARTED_S = 10.0, 50.0, time.monotonic()
-"""One tree, and all that this process is asked for: what is left then is not measured, and the rest is told."""
+_LONGEST_S, _ALL_S = 10.0, 50.0
+"""One tree, and all of them: what is left then is not measured, and the rest is told."""
 _DEEPEST, _LOOK_EVERY = 200, 1000
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def measure(kind: str, path: str) -> str:
+def measure_all(volumes: Iterable[tuple[str, str]]) -> list[str]:
+    """One answer for each, as `measure` gives it."""
+    until_s = time.monotonic() + _ALL_S
+    return [measure(kind, path, until_s) for kind, path in volumes]
+
+
+def measure(kind: str, path: str, until_s: float = math.inf) -> str:
     """Bytes and inodes used, available and total bytes, total and free inodes; "" where that cannot be found out.
 
     `kind` TREE adds up what lies below the directory, MOUNT asks the file system for all of it.
     """
     try:
-        used = _tree(path) if kind == TREE else None
+        used = _tree(path, until_s) if kind == TREE else None
         found = os.statvfs(path)
     except (OSError, TimeoutError):
         return ""
@@ -36,13 +44,13 @@ def measure(kind: str, path: str) -> str:
     return " ".join(map(str, (*used, *rest)))
 
 
-def _tree(path: str) -> tuple[int, int]:
+def _tree(path: str, until_s: float) -> tuple[int, int]:
     """Bytes and inodes, each file once however many names it has, nothing of other file systems, no link followed.
 
     What lies deeper than `_DEEPEST`, or in a directory that cannot be opened, is not counted.  Raises OSError,
     TimeoutError when it takes too long.
     """
-    walk = _Walk(os.lstat(path))
+    walk = _Walk(os.lstat(path), until_s)
     levels: list[tuple[int, list[tuple[str, int]]]] = [(os.open(path, _READ), [])]
     try:
         levels[0][1].extend(walk.add_up(levels[0][0]))
@@ -64,11 +72,11 @@ def _tree(path: str) -> tuple[int, int]:
 class _Walk:
     """What has been found so far; each directory is opened from the one it lies in, whatever is put in its place."""
 
-    def __init__(self, top: os.stat_result) -> None:
+    def __init__(self, top: os.stat_result, until_s: float) -> None:
         self.used, self.inodes = top.st_blocks * 512, 1
         self._device = top.st_dev
         self._seen: set[int] = set()
-        self._until_s = min(time.monotonic() + _LONGEST_S, _STARTED_S + _ALL_S)
+        self._until_s = min(time.monotonic() + _LONGEST_S, until_s)
 
     def open(self, parent: int, name: str, inode: int) -> int | None:
         """None where it cannot be, or is another directory by now."""

@@ -46,9 +46,9 @@ def run(operation: str, arguments: list[str]) -> list[str]:
     if operation == "look-at":
         return [_look_at(path) for path in arguments]
     if operation == "measure":
-        from agent.volumes.disk_use import measure
+        from agent.volumes.disk_use import measure_all
 
-        return [measure(*pair) for pair in zip(arguments[::2], arguments[1::2], strict=True)]
+        return measure_all(zip(arguments[::2], arguments[1::2], strict=True))
     if operation == "bind-sub-paths":
         from agent.volumes.sub_path import bind_sub_path
 

@@ -14,7 +14,7 @@ from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
 from agent.server.node_api import volume_use
 from agent.server.node_api.volume_use import VolumesUse, VolumeUse
 from agent.volumes import disk_use
-from agent.volumes.disk_use import MOUNT, TREE, measure
+from agent.volumes.disk_use import MOUNT, TREE, measure, measure_all
 from agent.volumes.helper import HelperTimeoutError
 
 
@@ -51,9 +51,12 @@ def test_what_lies_too_deep_is_left_out_and_the_rest_is_told(tmp_path: Path) -> 
 def test_one_directory_of_many_files_takes_no_longer_than_a_tree_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_use, "_LONGEST_S", -1.0)
     (tmp_path / "file").touch()
-    assert measure(TREE, str(tmp_path)) == ""
+    assert measure_all([(TREE, str(tmp_path))]) != [""]
+    for bound in ("_LONGEST_S", "_ALL_S"):
+        with monkeypatch.context() as patched:
+            patched.setattr(disk_use, bound, -1.0)
+            assert measure_all([(TREE, str(tmp_path)), (MOUNT, str(tmp_path))])[0] == ""
 
 
 async def test_numbers_that_cannot_be_had_this_time_stay_and_a_silent_mount_is_left_alone(
