@@ -207,14 +207,12 @@ class KubeClient:
 
         One that is there and only refuses is better than one that was left.
         """
-        servers = self._config.servers
         if away:
             self._left_s[server] = self._now_s()
-        if servers[self._first] == server:
-            at = servers.index(server)
-            others = (*servers[at + 1 :], *servers[:at])
-            well = next((one for one in others if self._is_well(one)), "")
-            self._first = servers.index(well) if well else (at + 1) % len(servers) if away else at
+        if self.server == server:
+            best = next((one for one in self._in_turn() if one != server), server)
+            if away or self._is_well(best):
+                self._first = self._config.servers.index(best)
 
     async def _open(
         self,

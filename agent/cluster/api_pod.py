@@ -68,7 +68,7 @@ def read_api_pod(raw: bytes, before: ApiPod | None = None) -> ApiPod:
 def read_server_state(raw: bytes) -> ServerState:
     """What the server knows of a pod, from the bytes of a list, a watch or an answer. Raises ValueError."""
     pod = decode_object(raw, _Told)
-    decode_object(raw, _Shape)
+    msgspec.convert({"status": pod.status}, _Shape)
     found = pod.status or {}
     meta = pod.metadata
     text = meta.resourceVersion or ""

@@ -58,5 +58,10 @@ def read_file_system(path: str) -> FileSystem:
 
 def memory_available(meminfo: str) -> int:
     """What is free or page cache that nothing has used lately, as the kubelet counts; /proc/meminfo's text."""
-    found = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
-    return sum(int(found[name].split()[0]) * 1024 for name in ("MemFree", "Inactive(file)"))
+    found = parse_numbers(meminfo)
+    return sum(found[name] * 1024 for name in ("MemFree:", "Inactive(file):"))
+
+
+def parse_numbers(text: str) -> dict[str, int]:
+    """Lines of a name and a number, as /proc/meminfo and /proc/vmstat have them."""
+    return {parts[0]: int(parts[1]) for line in text.splitlines() if len(parts := line.split()) > 1}

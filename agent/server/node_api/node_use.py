@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from agent.node.usage import FileSystem, memory_available, read_file_system
+from agent.node.usage import FileSystem, memory_available, parse_numbers, read_file_system
 from agent.server.node_api.usage import Interface
 
 _NOT_THE_NODES = ("lo", "veth", "docker", "nerdctl")
@@ -55,9 +55,10 @@ class NodeUse:
 
 def read_node_use(root_dir: Path) -> NodeUse:
     """`root_dir` is the agent's own.  Raises OSError."""
-    times, memory, swap = psutil.cpu_times(), psutil.virtual_memory(), psutil.swap_memory()
-    text, faults = Path("/proc/meminfo").read_text(), parse_numbers(Path("/proc/vmstat").read_text())
-    total = memory.total
+    times, text = psutil.cpu_times(), Path("/proc/meminfo").read_text()
+    memory = {name: kib << 10 for name, kib in parse_numbers(text).items()}
+    faults = parse_numbers(Path("/proc/vmstat").read_text())
+    total, swap = memory["MemTotal:"], memory["SwapTotal:"]
     return NodeUse(
         time.time(),
         psutil.boot_time(),
@@ -65,12 +66,12 @@ def read_node_use(root_dir: Path) -> NodeUse:
         sum(getattr(times, name, 0.0) for name in _BUSY),
         total,
         min(total, memory_available(text)),
-        memory.free,
-        parse_numbers(text)["AnonPages:"] << 10,
+        memory["MemFree:"],
+        memory["AnonPages:"],
         faults["pgfault"],
         faults["pgmajfault"],
-        swap.used,
-        swap.total,
+        swap - memory["SwapFree:"],
+        swap,
         read_interfaces(),
         int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2]),
         min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")),
@@ -86,8 +87,3 @@ def read_interfaces() -> tuple[Interface, ...]:
         for name, one in found.items()
         if not name.startswith(_NOT_THE_NODES)
     )
-
-
-def parse_numbers(text: str) -> dict[str, int]:
-    """Lines of a name and a number."""
-    return {parts[0]: int(parts[1]) for line in text.splitlines() if len(parts := line.split()) > 1}

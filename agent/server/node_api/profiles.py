@@ -124,7 +124,7 @@ def _suspended(task: asyncio.Task[Any]) -> Stack:
         frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
         if frame is None:
             break
-        found += list(_places(frame))[:1]
+        found.append(next(_places(frame)))
         waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
     return tuple(reversed(found))
 

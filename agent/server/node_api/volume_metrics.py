@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
+from agent.server.node_api.families import numbers
 from agent.server.node_api.volume_use import VolumeUse
 
 _LABELS = ("namespace", "persistentvolumeclaim")
@@ -26,12 +27,13 @@ _TEXTS = {
 def volume_metrics(volumes: Iterable[tuple[str, VolumeUse]]) -> Iterable[Metric]:
     """`volumes` with the namespaces of their pods."""
     claims = {(namespace, one.claim): one for namespace, one in volumes if one.claim}
-    families = {
-        name: GaugeMetricFamily(f"kubelet_volume_stats_{name}", text, labels=_LABELS) for name, text in _TEXTS.items()
-    }
-    for labels, one in claims.items():
-        found = one.found
-        values = (found.total_bytes, found.available_bytes, found.used_bytes, found.inodes, found.inodes_free)
-        for family, value in zip(families.values(), (*values, one.inodes_used), strict=True):
-            family.add_metric(labels, value)
-    return families.values() if claims else ()
+    rows = {labels: _row(one) for labels, one in claims.items()}
+    for at, (name, text) in enumerate(_TEXTS.items() if rows else ()):
+        column = {labels: row[at] for labels, row in rows.items()}
+        yield numbers(f"kubelet_volume_stats_{name}", text, _LABELS, column)
+
+
+def _row(one: VolumeUse) -> tuple[float, ...]:
+    found = one.found
+    sizes = (found.total_bytes, found.available_bytes, found.used_bytes)
+    return (*sizes, found.inodes, found.inodes_free, one.inodes_used)
