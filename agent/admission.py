@@ -15,7 +15,7 @@ from typing import TypeAlias
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts, allocatable
-from agent.container_spec.labels import is_from_api
+from agent.container_spec.labels import is_from_api, uid_of
 from agent.container_spec.pod_resources import (
     HUGEPAGES,
     all_containers,
@@ -68,13 +68,9 @@ def admit(pod: core_v1.Pod, node: NodeFacts, others: Iterable[core_v1.Pod]) -> V
     `others` are the pods that hold something of the node: admitted and not finished; the pod itself is left out by
     its uid.
     """
-    uid = _uid(pod)
-    rivals = [other for other in others if _uid(other) != uid]
+    uid = uid_of(pod)
+    rivals = [other for other in others if uid_of(other) != uid]
     return _refusal(pod, node) or _port_clash(pod, rivals) or _shortage(pod, node, rivals) or Admitted()
-
-
-def _uid(pod: core_v1.Pod) -> str:
-    return (pod.metadata.uid if pod.metadata else None) or ""
 
 
 def _refusal(pod: core_v1.Pod, node: NodeFacts) -> Refused | None:
@@ -187,7 +183,7 @@ def missing(pod: core_v1.Pod, node: NodeFacts, others: Iterable[core_v1.Pod]) ->
     """What this pod lacks of the node: CPU in thousandths, bytes, pods. {} where it may start, and where something
     else stands in its way, too.
     """
-    rivals = [other for other in others if _uid(other) != _uid(pod)]
+    rivals = [other for other in others if uid_of(other) != uid_of(pod)]
     if _refusal(pod, node) or _port_clash(pod, rivals):
         return {}
     return {name: wanted - (whole - used) for name, wanted, used, whole in _shortages(pod, node, rivals)}

@@ -13,7 +13,7 @@ from lightkube.models.core_v1 import Pod
 
 from agent.admission import missing, requested
 from agent.container_spec.facts import NodeFacts
-from agent.container_spec.labels import is_from_api
+from agent.container_spec.labels import is_from_api, uid_of
 from agent.container_spec.pod_resources import qos_class
 from agent.shutdown.schedule import SYSTEM_CRITICAL, priority_of
 
@@ -43,8 +43,8 @@ def find_victims(pod: Pod, node: NodeFacts, active: Iterable[Pod], ending: Itera
     `ending` are those among the active ones that go already. Pods of the lower classes of service go first, and of a
     class those that fit the lack best, so that as little as possible ends.
     """
-    gone = {_uid(one) for one in ending}
-    staying = [one for one in active if _uid(one) not in gone and _uid(one) != _uid(pod)]
+    gone = {uid_of(one) for one in ending}
+    staying = [one for one in active if uid_of(one) not in gone and uid_of(one) != uid_of(pod)]
     lack = missing(pod, node, staying)
     if not is_critical(pod) or not lack:
         return []
@@ -79,7 +79,3 @@ def _closest(pods: Sequence[Pod], lack: Amounts) -> list[Pod]:
 
 def _distance(pod: Pod, lack: Amounts) -> float:
     return sum((max(0, amount - requested(pod, name)) / amount) ** 2 for name, amount in lack.items())
-
-
-def _uid(pod: Pod) -> str:
-    return (pod.metadata.uid if pod.metadata else None) or ""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from lightkube.models import core_v1
 
+from agent.container_spec.labels import uid_of
 from agent.container_spec.pod_resources import qos_class
 
 QOS_PARENTS = ((), ("burstable",), ("besteffort",))
@@ -34,7 +35,7 @@ def pod_cgroup_parent(config: CgroupSettings, pod: core_v1.Pod) -> str:
 
     Guaranteed pods lie directly below kubepods.
     """
-    uid = (pod.metadata.uid if pod.metadata is not None else None) or ""
+    uid = uid_of(pod)
     return cgroup_name(config, *_qos_parent(qos_class(pod)), f"pod{uid}")
 
 

@@ -21,7 +21,8 @@ from agent.cluster.api_pod import is_over
 from agent.cluster.claims import ClaimError, claim_volumes, is_for_one_pod, storage_of, uses_claim, volume_name
 from agent.cluster.protocols import Api
 from agent.container_spec.bound_volume import BoundVolume, Storage
-from agent.pods.workers import Wanted, uid_of
+from agent.container_spec.labels import uid_of
+from agent.pods.workers import Wanted
 from daemonkit.pauses import growing_pause_s
 from daemonkit.tasks import spawn
 from kube_client.errors import ApiError

@@ -12,6 +12,7 @@ import msgspec
 from lightkube.models import core_v1
 
 from agent.container_spec.bound_volume import HOST_PATH, LOCAL, NFS, Storage
+from agent.container_spec.labels import uid_of
 from agent.placement import any_fits
 
 BOUND = "Bound"
@@ -165,6 +166,6 @@ def _uses(
 
 
 def _is_owned(pod: core_v1.Pod, claim: core_v1.PersistentVolumeClaim) -> bool:
-    uid = (pod.metadata.uid if pod.metadata else None) or ""
+    uid = uid_of(pod)
     owners = (claim.metadata.ownerReferences if claim.metadata else None) or ()
     return any(one.controller and one.uid == uid for one in owners)

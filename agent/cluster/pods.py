@@ -27,12 +27,12 @@ from agent.cluster.status_writer import StatusWriter
 from agent.cluster.tokens import TokenKeeper
 from agent.cluster.trust_keeper import TrustKeeper
 from agent.container_spec.facts import TokenKey
-from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, config_source
+from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, config_source, uid_of
 from agent.container_spec.references import config_references
 from agent.container_spec.trust_bundles import TrustBundles
 from agent.pods.happenings import Happening
 from agent.pods.surroundings import Surroundings
-from agent.pods.workers import PodWorkers, uid_of
+from agent.pods.workers import PodWorkers
 from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.record import Record, stream_of

@@ -21,6 +21,7 @@ from lightkube.models.core_v1 import Pod
 from agent.cluster.protocols import Api
 from agent.cluster.requests import JSON
 from agent.container_spec.facts import TokenKey
+from agent.container_spec.labels import uid_of
 from agent.volumes.payload import TOKEN_S
 from daemonkit.pauses import growing_pause_s
 from kube_client.errors import ApiError
@@ -84,7 +85,7 @@ class TokenKeeper:
         found: dict[TokenKey, bytes | str] = {}
         for key in dict.fromkeys(wanted_tokens(pod)):
             found[key] = await self._token(pod, key)
-        self._set_timer(_uid(pod))
+        self._set_timer(uid_of(pod))
         return found
 
     def keep_only(self, uids: set[str]) -> None:
@@ -98,7 +99,7 @@ class TokenKeeper:
                 timer.cancel()
 
     async def _token(self, pod: Pod, key: TokenKey) -> bytes | str:
-        kept = self._tokens.setdefault(_uid(pod), {})
+        kept = self._tokens.setdefault(uid_of(pod), {})
         known, now_s = kept.get(key), self._now()
         if known is not None and now_s < known.renew_s:
             return known.text
@@ -106,10 +107,10 @@ class TokenKeeper:
             kept[key] = await self._request(pod, key)
         except (ApiError, ValueError, RecursionError) as error:
             if known is not None and now_s < known.expires_s:
-                self._say(_uid(pod), error)
+                self._say(uid_of(pod), error)
                 return known.text
             return f"failed to fetch token: {error}"
-        self._write_down(_uid(pod))
+        self._write_down(uid_of(pod))
         return kept[key].text
 
     def _write_down(self, uid: str) -> None:
@@ -176,10 +177,6 @@ def token_request(pod: Pod, key: TokenKey) -> dict[str, object]:
     """The TokenRequest for a token of the pod. Pure."""
     audience, seconds = key
     name = (pod.metadata.name if pod.metadata else None) or ""
-    bound = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": _uid(pod)}
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid_of(pod)}
     spec = {"audiences": [audience] if audience else None, "expirationSeconds": seconds, "boundObjectRef": bound}
     return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-
-
-def _uid(pod: Pod) -> str:
-    return (pod.metadata.uid if pod.metadata else None) or ""

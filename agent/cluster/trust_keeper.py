@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.labels import uid_of
 from agent.container_spec.trust_bundles import TrustBundle, TrustBundles, is_wanted
 from daemonkit.pauses import growing_pause_s
 from kube_client.client import KubeClient
@@ -74,7 +75,7 @@ class TrustKeeper:
         """What a pod with such volumes may choose from; empty for others, which need none."""
         if not is_wanted(pod):
             return ()
-        self._users.add((pod.metadata.uid if pod.metadata else None) or "")
+        self._users.add(uid_of(pod))
         self._wanted.set()
         if self._store.listed:
             return tuple(self._store.objects.values())

@@ -142,3 +142,8 @@ def _number(text: str | None) -> int | None:
         return None if text is None else int(text)
     except ValueError:
         return None
+
+
+def uid_of(pod: core_v1.Pod) -> str:
+    """The pod's UID, "" while it has none."""
+    return (pod.metadata.uid if pod.metadata is not None else None) or ""

@@ -14,6 +14,7 @@ from lightkube.models import core_v1
 from agent.container_spec.bound_volume import is_read_only
 from agent.container_spec.env import expand, unset_references
 from agent.container_spec.facts import SpecError, SpecFacts
+from agent.container_spec.labels import uid_of
 from agent.container_spec.paths import etc_hosts_path, sub_path_target, termination_log_path
 from agent.container_spec.references import is_of_objects
 from agent.container_spec.security import user_mappings
@@ -42,7 +43,7 @@ def container_mounts(
     `volume_paths`: volume name -> directory or file on the host, `variables` the container's.  Raises SpecError when a
     volume has no path yet, or a part of it cannot be named.
     """
-    uid = _uid(pod)
+    uid = uid_of(pod)
     users = user_mappings(facts.user_range)
     mounts = list(_volume_mounts(pod, container, facts, volume_paths, variables))
     if mounts_hosts_file(pod, container, facts):
@@ -89,7 +90,7 @@ def _volume_mounts(
             continue
         if mount.name not in volume_paths:
             raise SpecError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
-        target = sub_path_target(facts.root_dir, _uid(pod), mount.name, container.name, index)
+        target = sub_path_target(facts.root_dir, uid_of(pod), mount.name, container.name, index)
         yield cri.Mount(
             container_path=_absolute(mount.mountPath),
             host_path=target if part else volume_paths[mount.name],
@@ -99,10 +100,6 @@ def _volume_mounts(
             gidMappings=users,
             recursive_read_only=_recursive_read_only(mount, facts),
         )
-
-
-def _uid(pod: core_v1.Pod) -> str:
-    return (pod.metadata.uid if pod.metadata else None) or ""
 
 
 def _recursive_read_only(mount: core_v1.VolumeMount, facts: SpecFacts) -> bool:

@@ -18,7 +18,7 @@ from lightkube.models.core_v1 import Pod
 from agent.cgroups.names import pod_cgroup_parent
 from agent.config import AgentConfig
 from agent.container_spec.facts import HandlerFacts, NodeFacts, SpecFacts, TokenKey
-from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
+from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api, uid_of
 from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
 from agent.container_spec.trust_bundles import TrustBundles
@@ -106,7 +106,7 @@ class SpecSources:
 
     def await_objects(self, pod: Pod) -> None:
         """A pod begins when all that it will ask for has come. Raises ObjectPending."""
-        if not os.path.lexists(volumes_dir(self.root_dir, (pod.metadata.uid if pod.metadata else None) or "")):
+        if not os.path.lexists(volumes_dir(self.root_dir, uid_of(pod))):
             for key in sorted(config_references(pod)):
                 self.objects_of(pod).find(*key)
 
@@ -121,4 +121,4 @@ class SpecSources:
     def _user_range(self, pod: Pod) -> int | None:
         if pod.spec is None or pod.spec.hostUsers is not False:
             return None
-        return self.user_ranges.claim((pod.metadata.uid if pod.metadata else None) or "", self.config.max_pods)
+        return self.user_ranges.claim(uid_of(pod), self.config.max_pods)

@@ -18,7 +18,7 @@ from lightkube.models.core_v1 import Pod, PodStatus
 
 from agent.admission import missing
 from agent.container_spec.facts import NodeFacts
-from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api
+from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api, uid_of
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
@@ -323,11 +323,6 @@ class PodWorkers:
         pod_json = pod_to_json(one.pod, "", "", uid)
         status = status_to_json(PodStatus(phase="Pending"))
         self._shared.board.put_pod(uid, api_entry(pod_json, status, one.source, [(wait, since_s)], None, None))
-
-
-def uid_of(pod: Pod) -> str:
-    """The pod's UID."""
-    return (pod.metadata.uid if pod.metadata else None) or ""
 
 
 def full_name_of(pod: Pod) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from lightkube.models import core_v1, meta_v1
 
 from agent.container_spec.env import expand_all
+from agent.container_spec.labels import uid_of
 from agent.probes.counts import ProbeCounts, ProbedPod
 from agent.probes.exec_probe import ExecRuntime, run_exec
 from agent.probes.grpc_probe import run_grpc
@@ -119,7 +120,7 @@ class Prober:
         A new container id starts afresh.  While the pod is `terminating` only readiness is asked, as nothing that
         liveness could find matters any more.
         """
-        uid = _uid(pod)
+        uid = uid_of(pod)
         probed = self._pods.setdefault(uid, {})
         for name in [name for name, known in probed.items() if running.get(name, ("", 0.0))[0] != known.container_id]:
             self._stop(probed.pop(name))
@@ -194,7 +195,7 @@ class Prober:
     def _adopt(
         self, pod: core_v1.Pod, container: core_v1.Container, container_id: str, start_s: float, ip: str
     ) -> _Probed:
-        plans, uid, metadata = plan_probes(container), _uid(pod), pod.metadata or meta_v1.ObjectMeta()
+        plans, uid, metadata = plan_probes(container), uid_of(pod), pod.metadata or meta_v1.ObjectMeta()
         before = self._restored.get(uid, {}).pop(container.name, {})
         states = {
             kind: before[kind] if kind in before and before[kind].container_id == container_id else first
@@ -309,10 +310,6 @@ def _probed_containers(pod: core_v1.Pod) -> list[core_v1.Container]:
         return []
     sidecars = [one for one in pod.spec.initContainers or () if one.restartPolicy == "Always"]
     return [*pod.spec.containers, *sidecars]
-
-
-def _uid(pod: core_v1.Pod) -> str:
-    return (pod.metadata.uid if pod.metadata is not None else None) or ""
 
 
 def _items(data: object) -> list[tuple[str, object]]:

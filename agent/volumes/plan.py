@@ -15,6 +15,7 @@ from lightkube.models import core_v1
 
 from agent.container_spec.bound_volume import HOST_PATH, LOCAL, BoundVolume, Storage
 from agent.container_spec.huge_pages import HUGE_PAGES, huge_page_bytes
+from agent.container_spec.labels import uid_of
 from agent.container_spec.paths import (
     CONFIG_MAP_PLUGIN,
     DOWNWARD_API_PLUGIN,
@@ -155,7 +156,7 @@ def _own_plugin(volume: core_v1.Volume) -> tuple[str, str]:
 
 
 def _of_claim(volume: BoundVolume, pod: core_v1.Pod, root_dir: str) -> PlannedVolume:
-    uid, storage = (pod.metadata.uid if pod.metadata else None) or "", volume.bound
+    uid, storage = uid_of(pod), volume.bound
     if not isinstance(storage, Storage):
         return Unbound(volume.name, "", storage or "")
     if storage.kind == HOST_PATH:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from lightkube.models import core_v1
 
 from agent.container_spec.facts import NodeFacts, SpecFacts, allocatable
+from agent.container_spec.labels import uid_of
 from agent.container_spec.paths import pod_dir
 from agent.volumes.errors import VolumeError, setup_failed
 from agent.volumes.helper import HelperError, run_helper
@@ -38,7 +39,7 @@ async def prepare_volumes(pod: core_v1.Pod, root_dir: str, *, facts: SpecFacts =
     memory (as the pod's limit and an emptyDir's sizeLimit do).  A volume that was filled once and lacks something now
     stays as it is.  Raises VolumeError.  May be cancelled at any time.
     """
-    directory = pod_dir(root_dir, (pod.metadata.uid if pod.metadata is not None else None) or "")
+    directory = pod_dir(root_dir, uid_of(pod))
     planned = plan_volumes(pod, root_dir, node_memory_bytes=allocatable(facts.node, "memory"))
     _refuse_unbound([volume for volume in planned if isinstance(volume, Unbound)])
     of_objects = [volume for volume in planned if isinstance(volume, ObjectVolume)]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from lightkube.models import core_v1
 
+from agent.container_spec.labels import uid_of
 from agent.container_spec.paths import container_dir, etc_hosts_path, termination_log_path
 from agent.volumes.errors import VolumeError
 from agent.volumes.hosts_file import render_host_network_file, render_hosts_file
@@ -24,7 +25,7 @@ def write_hosts_file(pod: core_v1.Pod, root_dir: str, pod_ips: Sequence[str], ho
     """Write the pod's /etc/hosts, in place: containers that run see the new text. Raises VolumeError."""
     spec = pod.spec
     aliases = (spec.hostAliases if spec is not None else None) or ()
-    path = etc_hosts_path(root_dir, _uid(pod))
+    path = etc_hosts_path(root_dir, uid_of(pod))
     try:
         if spec is not None and spec.hostNetwork:
             with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
@@ -39,9 +40,9 @@ def write_hosts_file(pod: core_v1.Pod, root_dir: str, pod_ips: Sequence[str], ho
 
 def create_termination_log(pod: core_v1.Pod, root_dir: str, container: str, attempt: int) -> str:
     """Make the empty, world-writable file for the termination message of one attempt; its path. Raises VolumeError."""
-    path = termination_log_path(root_dir, _uid(pod), container, attempt)
+    path = termination_log_path(root_dir, uid_of(pod), container, attempt)
     try:
-        make_dirs(container_dir(root_dir, _uid(pod), container), root_dir)
+        make_dirs(container_dir(root_dir, uid_of(pod), container), root_dir)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             os.fchmod(fd, 0o666)
@@ -89,7 +90,3 @@ def _write_if_changed(path: str, content: bytes) -> None:
             file.seek(0)
             file.write(content)
             file.truncate()
-
-
-def _uid(pod: core_v1.Pod) -> str:
-    return (pod.metadata.uid if pod.metadata is not None else None) or ""

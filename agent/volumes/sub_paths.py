@@ -12,6 +12,7 @@ from lightkube.models import core_v1
 
 from agent.container_spec.env import container_environment
 from agent.container_spec.facts import SpecError, SpecFacts
+from agent.container_spec.labels import uid_of
 from agent.container_spec.mounts import sub_path_of
 from agent.container_spec.paths import pod_dir, sub_path_target
 from agent.volumes.helper import HelperError, run_helper
@@ -30,7 +31,7 @@ async def bind_sub_paths(
     """
     if not any(mount.subPath or mount.subPathExpr for mount in container.volumeMounts or []):
         return
-    uid = (pod.metadata.uid if pod.metadata is not None else None) or ""
+    uid = uid_of(pod)
     variables = container_environment(pod, container, facts)
     bound: list[tuple[str, str, str, str]] = []
     for index, mount in enumerate(container.volumeMounts or []):

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from agent.cluster.node_object import kubelet_version
 from agent.config import AgentConfig
+from agent.container_spec.labels import uid_of
 from agent.node.facts import cgroup_version, go_architecture
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
@@ -60,6 +61,7 @@ class Measures:
         signed_until_s: Callable[[], float | None],
     ) -> None:
         self._node_name = config.node_name
+        self._release = kubelet_version(version("longshore"))
         self._root_dir = config.root_dir
         self._use = RecentUse(runtime)
         self._storage = RecentStorage(images, config.root_dir, config.pod_logs_dir)
@@ -77,11 +79,11 @@ class Measures:
         told, workers = self._numbers, self._workers()
         pods = self._wanted()
         volumes = await self._mounts.get(pods)  # no claim is a directory of our own
-        claims = [(_namespace(pod), one) for pod in pods for one in volumes.get(_uid(pod), ())]
-        operations, release = told.operations.by_type(), kubelet_version(version("longshore"))
+        claims = [(_namespace(pod), one) for pod in pods for one in volumes.get(uid_of(pod), ())]
+        operations = told.operations.by_type()
         return _text(
             chain(
-                [build_info(release, f"{sys.platform}/{go_architecture()}")],
+                [build_info(self._release, f"{sys.platform}/{go_architecture()}")],
                 agent_metrics(self._node_name, workers, operations, self._requests, cgroup_version()),
                 pod_metrics(told.counts.pods, pods, told.active(), told.mirrors()),
                 cluster_metrics(told.cluster, self._signed_until_s(), time.time()),
@@ -174,10 +176,6 @@ class _Once(Collector):
 
 def _text(metrics: Iterable[Metric]) -> web.Response:
     return web.Response(body=name_counters(generate_latest(_Once(metrics))), headers={"Content-Type": _TEXT})
-
-
-def _uid(pod: Pod) -> str:
-    return (pod.metadata.uid if pod.metadata else None) or ""
 
 
 def _namespace(pod: Pod) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from lightkube.models import core_v1
 
 from agent.cluster.claims import claim_of
+from agent.container_spec.labels import uid_of
 from agent.node.usage import FileSystem
 from agent.volumes.disk_use import MOUNT, TREE
 from agent.volumes.helper import HelperError, HelperTimeoutError, run_helper
@@ -75,7 +76,7 @@ class VolumesUse:
         """As far as it is known in time; what is late is there for the next one who asks."""
         if self._period_s <= 0:
             return {}
-        by_uid = {(pod.metadata.uid if pod.metadata else None) or "": pod for pod in pods}
+        by_uid = {uid_of(pod): pod for pod in pods}
         for uid in self._measured_s.keys() - by_uid.keys():
             del self._measured_s[uid]
             self._found.pop(uid, None)

@@ -15,10 +15,10 @@ from lightkube.models import core_v1
 from agent.cluster.api_pod import read_api_pod
 from agent.cluster.claim_keeper import LONGEST_PAUSE_S, ClaimKeeper
 from agent.container_spec.bound_volume import BoundVolume, Storage, is_read_only
-from agent.container_spec.labels import API_SOURCE
+from agent.container_spec.labels import API_SOURCE, uid_of
 from agent.container_spec.security import supplemental_groups
 from agent.pods.entry import pod_to_json
-from agent.pods.workers import Wanted, uid_of
+from agent.pods.workers import Wanted
 from agent.volumes.plan import HostPath, LocalVolume, NfsVolume, Unbound, plan_volumes
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError
