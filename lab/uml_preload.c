@@ -5,7 +5,7 @@
  * lies behind it (AMX needs a permission from the kernel that UML does not give), so the tail is set to what it is.
  *
  * execvp: a reboot is an exec of the same program, while helper processes of the old kernel may still hold disk and tap. It
- * becomes the end of the program with a status of its own; who started it starts it again (lab/vm.py).
+ * becomes the end of the program; who started it starts it again (lab/vm.py).
  *
  * fsync: a power cut here is the end of these processes, which loses nothing of what they have written to a file.
  */
@@ -18,8 +18,6 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define REBOOT_STATUS 77 /* as in lab/vm.py */
 
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
@@ -52,7 +50,7 @@ long ptrace(enum __ptrace_request request, ...) {
 int execvp(const char *file, char *const argv[]) {
     (void)file;
     (void)argv;
-    _exit(REBOOT_STATUS);
+    _exit(0);
 }
 
 int fsync(int fd) {

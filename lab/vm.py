@@ -4,7 +4,7 @@ Before: `lab.vm_image` made the disk, a `LabHost` is the network it is plugged i
 ssh. It is User-mode Linux: an ordinary process here, so it ends with the host's namespace and needs no hardware
 virtualisation. Each machine has a copy of the common disk: User-mode Linux 6.1's copy-on-write files lose blocks in a
 reboot where the file system below cannot zero a range (tmpfs). A reboot inside ends the kernel's process, and another
-one begins when all that belonged to it is gone; a power-off inside ends both.
+one begins when all that belonged to it is gone, which a pid namespace sees to; a power-off inside ends both.
 """
 
 from __future__ import annotations
@@ -31,8 +31,17 @@ GATEWAY = f"{NETWORK}.1"
 BRIDGE = "vms"
 _FIRST_ADDRESS = 10
 BOOT_TIMEOUT_S = 480.0
-# 77 is how uml_preload.c ends the kernel for a reboot. Every process of it inherits the lock and holds it to its end.
-_KEEPER = 'while :; do flock "$0" "$@"; [ $? -eq 77 ] || exit; done'
+# What the guest's processes hold of disk and tap ends with the first process of their pid namespace, a shell. A kernel
+# that has said it restarts begins anew, however its process ended: it may die on its last steps.
+_KEEPER = """restarts() { grep -c 'reboot: Restarting system' "$0"; }
+before=$(restarts)
+while :; do
+    unshare --pid --fork --kill-child sh -c '"$@"; exit $?' kernel "$@"
+    echo "the kernel's process ended with $?"
+    now=$(restarts)
+    [ "$now" -gt "$before" ] || exit
+    before=$now
+done"""
 
 
 def lay_network(host: LabHost) -> None:
@@ -97,9 +106,9 @@ class VirtualMachine:
             self.host.run(["ip", "link", "set", self._tap, "up"])
         if not self.disk.exists():
             self.host.run(["cp", "--sparse=always", "--reflink=auto", str(self.image.disk), str(self.disk)])
-        argv = ["sh", "-c", _KEEPER, str(self.root / "kernel.lock")]
+        argv = ["sh", "-c", _KEEPER, str(self.console)]
         argv += ["env", f"LD_PRELOAD={self.image.preload}", "linux.uml"]
-        argv += [f"umid={self.name}", f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
+        argv += [f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
         argv += ["con0=null,fd:1", "quiet", f"ubd0d={self.disk}"]
         # gro: packets of more than one MTU, which the tap hands over whole, would be cut off and sent again and again.
         argv += [f"vec0:transport=tap,ifname={self._tap},depth=64,gro=1,mac={self._mac}"]
@@ -153,15 +162,23 @@ class VirtualMachine:
         return self.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip()
 
     def reboot(self, timeout_s: float = BOOT_TIMEOUT_S) -> float:
-        """`systemctl reboot` and wait for ssh on the new boot; the seconds from order to answer."""
+        """`systemctl reboot` and wait for ssh on the new boot; the seconds from order to answer.
+
+        LabError with the console's end, and with what the machine said to the last question.
+        """
         before, began_s = self.boot_id(), time.monotonic()
-        self.run(["systemctl", "reboot"], check=False)
+        said = [self.run(["systemctl", "reboot"], check=False)]
 
         def new_boot() -> bool:
-            answer = self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False, timeout_s=30)
-            return answer.returncode == 0 and answer.stdout.strip() not in ("", before)
+            if self.process is None or not self.process.alive:
+                raise LabError(f"cannot wait for {self.name} to have booted again: it is off")
+            said.append(self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False, timeout_s=30))
+            return said[-1].returncode == 0 and said[-1].stdout.strip() not in ("", before)
 
-        wait_until(new_boot, f"{self.name} to have booted again", timeout_s=timeout_s, every_s=0.5)
+        try:
+            wait_until(new_boot, f"{self.name} to have booted again", timeout_s=timeout_s, every_s=0.5)
+        except LabError as error:
+            raise LabError(f"{error}\norder: {said[0]}\nlast: {said[-1]}\n{self.console_text()}") from error
         return time.monotonic() - began_s
 
     def run(
