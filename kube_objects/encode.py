@@ -42,11 +42,10 @@ def rfc3339_micro(time: datetime.datetime) -> str:
 
 
 def rfc3339_nano(time_ns: int) -> str:
-    """Nanoseconds since 1970 as Go's RFC3339Nano in UTC: trailing zeros of the fraction are dropped."""
+    """Nanoseconds since 1970 in UTC, with all nine digits, as the kubelet stamps lines of logs."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     whole = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f".{rest_ns:09d}".rstrip("0") if rest_ns else ""
-    return f"{whole}{fraction}Z"
+    return f"{whole}.{rest_ns:09d}Z"
 
 
 def from_ns(time_ns: int) -> datetime.datetime:

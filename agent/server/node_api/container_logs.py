@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from agent.pods.observe import ContainerObservation
 from agent.server.node_api.at_once import AtOnce
@@ -57,7 +57,8 @@ class ContainerLogs:
         except OSError as error:
             raise VerbError(500, f"cannot read {reader.path}: {error.strerror}") from None
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
-        response.enable_chunked_encoding()
+        if request.version >= HttpVersion11:  # an older client reads to the end of its connection
+            response.enable_chunked_encoding()
         try:
             await response.prepare(request)
             with self._changes.of(reader.path.parent) as change:

@@ -56,9 +56,9 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
 
 
 def _number(query: Mapping[str, str], name: str, least: int) -> int | None:
-    text = query.get(name, "")
-    if not text:
+    if name not in query:
         return None
+    text = query[name]
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         raise VerbError(400, f"{name}: {text[:40]!r} is not a number")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from agent.assembly import Settings
 from agent.cluster.certificate_files import CertificateError
@@ -53,13 +53,15 @@ _Answer = Callable[[web.BaseRequest, tuple[str, ...]], Awaitable[web.StreamRespo
 @dataclass(frozen=True, slots=True)
 class _Verb:
     """`parts` is how many parts may follow the first; `off` the status where enableDebuggingHandlers is false, 0 where
-    that changes nothing; without `methods` the verb itself looks at the method.
+    that changes nothing; without `methods` there is none that the verb refuses, or it does so itself; `exact`: with a
+    slash at the end it is no path.
     """
 
     answer: _Answer
     parts: tuple[int, ...]
     methods: tuple[str, ...] = ("GET",)
     off: int = 0
+    exact: bool = False
 
 
 class NodeApi:
@@ -122,12 +124,12 @@ class NodeApi:
     def _table(self) -> Mapping[str, _Verb]:
         streams, both = self.streams, ("GET", "POST")
         return {
-            "metrics": _Verb(self._metrics, (0, 1)),
-            "stats": _Verb(self._stats, (1,)),
-            "healthz": _Verb(self._healthz, (0, 1)),
+            "metrics": _Verb(self._metrics, (0, 1), (), exact=True),
+            "stats": _Verb(self._stats, (1,), both),
+            "healthz": _Verb(self._healthz, (0, 1), (), exact=True),
             "pods": _Verb(self._pods, (0,)),
             "runningpods": _Verb(self._running_pods, (0,), off=405),
-            "configz": _Verb(self._itself.configz, (0,), off=404),
+            "configz": _Verb(self._itself.configz, (0,), (), off=404, exact=True),
             "containerLogs": _Verb(lambda r, p: self.logs.get(r, *p), (3,), off=405),
             "exec": _Verb(lambda r, p: streams.exec(r, *_names(p)), (3, 4), both, off=405),
             "attach": _Verb(lambda r, p: streams.attach(r, *_names(p)), (3, 4), both, off=405),
@@ -142,8 +144,8 @@ class NodeApi:
         """The verbs that a feature gate may take away."""
         found = {
             CHECKPOINT: ("checkpoint", _Verb(lambda r, p: self._checkpoints.post(r, *p), (3,), ("POST",), off=404)),
-            STATUSZ: ("statusz", _Verb(self._itself.statusz, (0,), off=404)),
-            FLAGZ: ("flagz", _Verb(self._itself.flagz, (0,), off=404)),
+            STATUSZ: ("statusz", _Verb(self._itself.statusz, (0,), (), off=404, exact=True)),
+            FLAGZ: ("flagz", _Verb(self._itself.flagz, (0,), (), off=404, exact=True)),
         }
         return dict(found[gate] for gate in sorted(self._config.gates))
 
@@ -152,9 +154,11 @@ class NodeApi:
         assert isinstance(connection, Connection)  # noqa: S101 # Listener makes no others
         connection.request_began()
         try:
+            if request.version not in (HttpVersion10, HttpVersion11):
+                raise VerbError(505, "505 HTTP Version Not Supported")
             return await self._answer(request, connection)
         except VerbError as error:
-            return _refusal(error.status, str(error))
+            return _refusal(error.status, str(error), error.allow)
         finally:
             connection.request_ended()
 
@@ -185,12 +189,14 @@ class NodeApi:
     def _find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> _Answer:
         verb = self._verbs.get(parts[0])
         off = verb.off if verb is not None and not self._config.debugging_handlers else 0
-        if verb is None or len(parts) - 1 not in verb.parts or off == 404:
+        slash = request.raw_path.partition("?")[0].endswith("/")
+        if verb is None or len(parts) - 1 not in verb.parts or off == 404 or (verb.exact and slash):
             raise VerbError(404, "404 page not found")
         if off:
             raise VerbError(off, "Debug endpoints are disabled.")
         if verb.methods and request.method not in verb.methods:
-            raise VerbError(405, f"405: {request.method} is not for this path, only {', '.join(verb.methods)}")
+            only = ", ".join(verb.methods)
+            raise VerbError(405, f"405: {request.method} is not for this path, only {only}", verb.methods)
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise VerbError(413, f"a request's body has at most {MAX_BODY_BYTES} bytes")
         return verb.answer
@@ -258,8 +264,8 @@ def _names(parts: tuple[str, ...]) -> tuple[str, ...]:
     return parts if len(parts) < 4 else (parts[0], parts[1], parts[3], parts[2])
 
 
-def _refusal(status: int, text: str) -> web.Response:
-    response = web.Response(status=status, text=f"{text}\n")
-    if status in (400, 401, 403, 413):
+def _refusal(status: int, text: str, allow: tuple[str, ...] = ()) -> web.Response:
+    response = web.Response(status=status, text=f"{text}\n", headers={"Allow": ", ".join(allow)} if allow else None)
+    if status in (400, 401, 403, 413, 505):
         response.force_close()  # whoever may not be here does not stay
     return response

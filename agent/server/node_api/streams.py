@@ -89,7 +89,7 @@ class Streams:
 
     async def _stream(self, request: web.BaseRequest, ask: Callable[[], Awaitable[str]]) -> web.StreamResponse:
         if not is_upgrade(request.headers):
-            raise VerbError(400, "Upgrade request required")
+            raise VerbError(500, "Upgrade request required")
         with self.at_once:
             url = await _of_runtime(ask())
             try:

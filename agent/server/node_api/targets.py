@@ -20,11 +20,12 @@ _PULLING = {
 
 
 class VerbError(Exception):
-    """The request cannot be carried out: an HTTP status, and a line for whoever asked."""
+    """The request cannot be carried out: an HTTP status, a line for whoever asked, and which methods there are."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, allow: tuple[str, ...] = ()) -> None:
         super().__init__(text)
         self.status = status
+        self.allow = allow
 
 
 class _Memory(Protocol):

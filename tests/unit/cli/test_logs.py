@@ -106,7 +106,7 @@ def test_options(live: Node, directory: Path) -> None:
     assert live.run("logs", "web", "--tail", "0", "-c", "web").stdout == ""
     assert live.run("logs", "web", "-p", "-c", "web").stdout == "old\n"
     stamped = live.run("logs", "web", "--timestamps", "--tail", "1", "-c", "web").stdout
-    assert stamped == "2026-01-31T12:00:04.5Z 4\n"
+    assert stamped == "2026-01-31T12:00:04.500000000Z 4\n"
 
 
 def test_the_default_container_is_named(live: Node, directory: Path) -> None:

