@@ -31,11 +31,12 @@ from agent.server.node_api.node_use import NodeUse, read_node_use
 from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.pod_metrics import pod_metrics
 from agent.server.node_api.probe_metrics import probe_metrics
+from agent.server.node_api.recent import Recent
 from agent.server.node_api.resource_metrics import resource_metrics
-from agent.server.node_api.storage_use import RecentStorage, StorageUse
+from agent.server.node_api.storage_use import StorageUse, read_storage_use
 from agent.server.node_api.summary import summary
 from agent.server.node_api.targets import VerbError, Workers
-from agent.server.node_api.usage import PodUse, RecentUse
+from agent.server.node_api.usage import PodUse, read_pod_use
 from agent.server.node_api.volume_metrics import volume_metrics
 from agent.server.node_api.volume_use import VolumesUse, VolumeUse
 from agent.volumes.disk_use import MOUNT, TREE
@@ -63,8 +64,11 @@ class Measures:
         self._node_name = config.node_name
         self._release = kubelet_version(version("longshore"))
         self._root_dir = config.root_dir
-        self._use = RecentUse(runtime)
-        self._storage = RecentStorage(images, config.root_dir, config.pod_logs_dir)
+        self._logs_dir = config.pod_logs_dir
+        self._runtime = runtime
+        self._images = images
+        self._use = Recent[tuple[PodUse, ...]]()
+        self._storage = Recent[StorageUse]()
         period_s = config.cluster.server.volume_stats_s
         self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
         self._workers = workers
@@ -100,7 +104,7 @@ class Measures:
         node = pods = None
         try:
             node = await self._node()
-            pods = await self._use.get()
+            pods = await self._used()
         except (CriError, OSError):
             pass  # resource_scrape_error says it
         return _text(resource_metrics(node, pods, self._made_s()))
@@ -136,15 +140,23 @@ class Measures:
 
     async def _pods(self) -> tuple[PodUse, ...]:
         try:
-            return await self._use.get()
+            return await self._used()
         except CriError as error:
             raise VerbError(500, str(error)) from None
+
+    async def _used(self) -> tuple[PodUse, ...]:
+        return await self._use.get(lambda: read_pod_use(self._runtime))
+
+    async def _storage_of(self, pods: tuple[PodUse, ...]) -> StorageUse:
+        return await self._storage.get(
+            lambda: read_storage_use(self._images, pods, str(self._root_dir), str(self._logs_dir))
+        )
 
     async def _stored(self, pods: tuple[PodUse, ...]) -> tuple[StorageUse, dict[str, tuple[VolumeUse, ...]]]:
         try:
             wanted = self._wanted()
             storage, trees, mounts = await asyncio.gather(
-                self._storage.get(pods), self._trees.get(wanted), self._mounts.get(wanted)
+                self._storage_of(pods), self._trees.get(wanted), self._mounts.get(wanted)
             )
             return storage, {uid: (*trees.get(uid, ()), *mounts.get(uid, ())) for uid in trees.keys() | mounts.keys()}
         except CriError as error:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from agent.container_spec.paths import etc_hosts_path, pod_log_dir
 from agent.node.usage import FileSystem, read_file_system
-from agent.server.node_api.usage import FRESH_S, PodUse
+from agent.server.node_api.usage import PodUse
 from cri_client import types as cri
 from cri_client.protocols import Images
 
@@ -44,29 +43,10 @@ class StorageUse:
     layers: dict[str, FileSystem] = field(default_factory=dict)
 
 
-class RecentStorage:
-    """Not older than FRESH_S."""
-
-    def __init__(
-        self, images: Images, root_dir: Path, logs_dir: Path, now_s: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._images = images
-        self._root_dir = str(root_dir)
-        self._logs_dir = str(logs_dir)
-        self._now_s = now_s
-        self._lock = asyncio.Lock()
-        self._found = StorageUse(0.0)
-        self._until_s = float("-inf")
-
-    async def get(self, pods: tuple[PodUse, ...]) -> StorageUse:
-        """Raises CriError."""
-        async with self._lock:
-            if self._now_s() >= self._until_s:
-                said = (await self._images.image_fs_info()).image_filesystems
-                images = next(iter(said), None)
-                self._found = await asyncio.to_thread(_read, pods, images, self._root_dir, self._logs_dir)
-                self._until_s = self._now_s() + FRESH_S
-            return self._found
+async def read_storage_use(images: Images, pods: tuple[PodUse, ...], root_dir: str, logs_dir: str) -> StorageUse:
+    """Of these pods.  Raises CriError."""
+    said = (await images.image_fs_info()).image_filesystems
+    return await asyncio.to_thread(_read, pods, next(iter(said), None), root_dir, logs_dir)
 
 
 def _read(pods: Iterable[PodUse], images: cri.FilesystemUsage | None, root_dir: str, logs_dir: str) -> StorageUse:

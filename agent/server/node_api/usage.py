@@ -1,17 +1,13 @@
 """What pods and their containers use, as the runtime says it.  I/O: one call for all of them, where it can.
 
 Before: `server` is asked for metrics or a summary.  Next: `resource_metrics`, `cadvisor_metrics` and `summary` tell it.
-What was measured counts for a while, with its own time stamps, as cAdvisor's does for up to 15 s: however many ask, the
-runtime is asked once.
 A runtime that does not know sandboxes' statistics is asked for those of the containers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.container_spec.labels import parse_identity
@@ -20,7 +16,6 @@ from cri_client.errors import Code, CriError
 from cri_client.protocols import Runtime
 
 _NANOSECONDS = 1e9
-FRESH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +92,6 @@ class PodUse:
     interfaces: tuple[Interface, ...] = ()
     network_time_s: float = 0.0
     processes: int | None = None
-
-
-class RecentUse:
-    """Of all pods, not older than FRESH_S."""
-
-    def __init__(self, runtime: Runtime, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._runtime = runtime
-        self._now_s = now_s
-        self._lock = asyncio.Lock()
-        self._found: tuple[PodUse, ...] = ()
-        self._until_s = float("-inf")
-
-    async def get(self) -> tuple[PodUse, ...]:
-        """Raises CriError."""
-        async with self._lock:
-            if self._now_s() >= self._until_s:
-                self._found = await read_pod_use(self._runtime)
-                self._until_s = self._now_s() + FRESH_S
-            return self._found
 
 
 async def read_pod_use(runtime: Runtime) -> tuple[PodUse, ...]:

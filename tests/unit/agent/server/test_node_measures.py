@@ -18,7 +18,8 @@ from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
 from agent.probes.counts import ProbedPod
 from agent.probes.machine import Outcome, ProbeKind
 from agent.server.node_api.numbers import Numbers
-from agent.server.node_api.usage import FRESH_S, RecentUse
+from agent.server.node_api.recent import FRESH_S, Recent
+from agent.server.node_api.usage import PodUse, read_pod_use
 from cri_client.errors import CriError, NotFound
 from cri_client.operations import Operations, operation_type
 from cri_client.types import PodSandboxStats
@@ -256,14 +257,18 @@ def test_operations_have_the_kubelets_names(method: str, said: str) -> None:
 
 async def test_however_many_ask_the_runtime_is_asked_once_in_a_while() -> None:
     clock, runtime = [0.0], Counted()
-    use = RecentUse(runtime, lambda: clock[0])  # type: ignore[arg-type] # as far as it is used
-    found = await asyncio.gather(*(use.get() for _ in range(9)))
+    use = Recent[tuple[PodUse, ...]](lambda: clock[0])
+
+    async def measure() -> tuple[PodUse, ...]:
+        return await read_pod_use(runtime)  # type: ignore[arg-type] # as far as it is used
+
+    found = await asyncio.gather(*(use.get(measure) for _ in range(9)))
     assert runtime.asked == 1
     assert all(one is found[0] for one in found)
     clock[0] = FRESH_S
     runtime.fails = True
     with pytest.raises(CriError):
-        await use.get()
+        await use.get(measure)
     runtime.fails = False
-    assert await use.get() is not found[0]
+    assert await use.get(measure) is not found[0]
     assert runtime.asked == 3
