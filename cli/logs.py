@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -22,8 +22,6 @@ from cri_client.log_files import RotatedLogError, attempts, follow, older_than, 
 from cri_client.log_text import LogText
 from daemonkit.duration import parse_duration
 from kube_objects.encode import parse_rfc3339
-
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def logs(
         raise Failure(f"cannot read {directory / f'{attempt}.log'}: {error.strerror}") from None
     with file:
         older = older_than(file, directory, attempt)
-        going_on = follow(directory, attempt, file, older) if following and not previous else read_new(file)
+        going_on = _follow(directory, attempt, file, older) if following and not previous else read_new(file)
         try:
             _print_all(text, read_rotated(older, file, tail))
         except RotatedLogError as error:  # better the rest of the log than nothing
@@ -90,6 +88,12 @@ def logs(
         sys.stdout.buffer.write(text.close())
 
 
+def _follow(directory: Path, attempt: int, file: BinaryIO, older: Iterable[Path]) -> Iterator[bytes]:
+    from cli.follow_log import as_it_comes
+
+    return as_it_comes(follow(directory, attempt, file, older), directory)
+
+
 def _print_all(text: LogText, blocks: Iterable[bytes]) -> None:
     """Print what the blocks hold; an empty one means that nothing more is there at the moment."""
     for data in blocks:
@@ -98,7 +102,6 @@ def _print_all(text: LogText, blocks: Iterable[bytes]) -> None:
         sys.stdout.buffer.write(text.feed(data))
         if not data:
             sys.stdout.flush()
-            time.sleep(_POLL_S)
 
 
 def _since_ns(since: str | None, since_time: str | None) -> int | None:

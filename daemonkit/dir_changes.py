@@ -1,9 +1,9 @@
-"""Wakes who waits for a directory of logs to change: one inotify instance for all of them.  I/O.
+"""Wakes who waits for a directory to change: one inotify instance for all of them.  I/O.
 
-Before: a follower in `container_logs` has read everything.  Next: it reads again.  A watch is set for one event only
-(IN_ONESHOT), as long as somebody waits for it: what a container writes while nobody waits costs nothing, and a busy one
-wakes a follower at most every 10 ms.  Where no watch can be had (fs.inotify.max_user_watches, open files) who waits
-looks by itself, as often as before there were watches.  Source: inotify(7).
+Before: a follower of a log (the node's API, `longshore logs`) has read everything.  Next: it reads again.  A watch is
+set for one event only (IN_ONESHOT), as long as somebody waits for it: what is written while nobody waits costs nothing,
+and a busy directory wakes a follower at most every 10 ms.  Where no watch can be had (fs.inotify.max_user_watches, open
+files) who waits looks by itself, every 0.05 to 0.4 s.  Source: inotify(7).
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class DirectoryChanges:
 
     def __init__(self) -> None:
         self._inotify: Inotify | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._all: set[DirectoryChange] = set()
         self._waiting: dict[int, set[DirectoryChange]] = {}
         self._tick: asyncio.TimerHandle | None = None
@@ -110,21 +111,21 @@ class DirectoryChanges:
     def _say(self, cause: str | None) -> None:
         if not self._said:
             self._said = True
-            _log.warning("cannot watch logs: %s; who follows one looks every %s s", cause, _MAX_PAUSE_S)
+            _log.warning("cannot watch directories: %s; who follows a log looks every %s s", cause, _MAX_PAUSE_S)
 
     def _open(self) -> Inotify:
         """Raises OSError."""
         if self._inotify is None:
-            loop = asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
             self._inotify = Inotify(cache_size=64, sync_timeout=0)
-            loop.add_reader(self._inotify.fd, self._take)
-            self._tick = loop.call_later(_TICK_S, self._look)
+            self._loop.add_reader(self._inotify.fd, self._take)
+            self._tick = self._loop.call_later(_TICK_S, self._look)
         return self._inotify
 
     def _close(self) -> None:
-        if self._inotify is not None and self._tick is not None:
+        if self._inotify is not None and self._tick is not None and self._loop is not None:
             self._tick.cancel()
-            asyncio.get_running_loop().remove_reader(self._inotify.fd)
+            self._loop.remove_reader(self._inotify.fd)
             self._inotify.close()
         self._inotify, self._tick = None, None
         self._waiting.clear()

@@ -1,8 +1,8 @@
 """/containerLogs/NAMESPACE/POD/CONTAINER: what a run of a container has written and goes on to write.  I/O: in threads.
 
 Before: `server`.  Next: `cri_client.log_files` reads, `cri_client.log_text` makes the lines.  A follower is woken by
-`dir_changes` when something is written, and ends when its run does, as `kubectl logs -f` wants it.  Readers are so many
-and no more, and have threads of their own: nobody else waits for a slow disk.
+`daemonkit.dir_changes` when something is written, and ends when its run does, as `kubectl logs -f` wants it.
+Readers are so many and no more, and have threads of their own: nobody else waits for a slow disk.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from aiohttp import HttpVersion11, web
 
 from agent.pods.observe import ContainerObservation
 from agent.server.node_api.at_once import AtOnce
-from agent.server.node_api.dir_changes import DirectoryChange, DirectoryChanges
 from agent.server.node_api.log_options import LogOptions, parse_log_options
 from agent.server.node_api.targets import VerbError, Worker, Workers, find_pod, find_run
 from cri_client.log_files import RotatedLogError, follow, older_than, open_at_tail, read_new, read_rotated
 from cri_client.log_text import LogText
+from daemonkit.dir_changes import DirectoryChange, DirectoryChanges
 
 MAX_LOGS = 500
 _THREADS = 4

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from cli.follow_log import as_it_comes
 from cri_client.log_files import attempts, follow, older_than, open_at_tail, read_rotated
+from daemonkit import dir_changes
 from tests.unit.cli.conftest import Node
 
 
@@ -262,6 +265,25 @@ def test_follow_ends_when_the_pod_is_gone(tmp_path: Path) -> None:
     seen = [next(stream), next(stream)]
     remove()
     assert seen == [b"a", b""]
+    assert b"".join(stream) == b""
+
+
+def test_who_follows_is_woken_by_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FIRST_PAUSE_S", "_MAX_PAUSE_S", "_TICK_S", "_SLOW_LOOK_S"):  # no clock wakes it in time
+        monkeypatch.setattr(dir_changes, name, 3600.0)
+    log = tmp_path / "web" / "0.log"
+    log.parent.mkdir()
+    log.write_bytes(b"a")
+    stream = as_it_comes(follow(log.parent, 0, open_at_tail(log.parent, 0, None), []), log.parent)
+    assert [next(stream) for _ in range(3)] == [b"a", b"", b""]
+    with log.open("ab") as file:
+        file.write(b"b")
+    assert next(stream) == b"b"
+    assert next(stream) == b""
+    (log.parent / "1.log").write_bytes(b"c")
+    assert next(stream) == b"c"
+    assert next(stream) == b""
+    shutil.rmtree(log.parent)
     assert b"".join(stream) == b""
 
 

@@ -1,4 +1,4 @@
-"""Who waits for a directory of logs: woken by what happens in it, by nothing else, and nothing is left behind."""
+"""Who waits for a directory: woken by what happens in it, by nothing else, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from asyncinotify import Inotify
 
-from agent.server.node_api import dir_changes
-from agent.server.node_api.dir_changes import DirectoryChange, DirectoryChanges
+from daemonkit import dir_changes
+from daemonkit.dir_changes import DirectoryChange, DirectoryChanges
 from daemonkit.tasks import spawn
 
 DEADLINE_S = 20

@@ -18,11 +18,12 @@ import aiohttp
 import asyncinotify
 import pytest
 
-from agent.server.node_api import dir_changes, listener, server, tls
+from agent.server.node_api import listener, server, tls
 from agent.server.node_api.caller import Caller, caller_of_certificate
 from agent.server.node_api.paths import EXEC_CLASS, Need, PathError, need_of, split_path
 from agent.server.node_api.reviews import ACCESS_REVIEWS, TOKEN_REVIEWS, ReviewError, Reviews
 from agent.server.node_api.ttl_cache import TtlCache
+from daemonkit import dir_changes
 from tests.unit.agent.server.node_api_lab import ADMIN, FakeReviewer, ServedApi, served, worker
 
 SPDY = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": "v4.channel.k8s.io"}
