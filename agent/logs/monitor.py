@@ -16,7 +16,7 @@ from typing import Protocol
 
 from agent.logs.policy import LogPolicy
 from agent.logs.rotate import is_full, put_aside, put_back, tidy
-from cri_client.errors import CriError
+from cri_client.errors import CriError, NotFound
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ class LogMonitor:
                 await self._runtime.reopen_container_log(container_id)
             elif full:
                 await self._rotate(container_id, log, policy)
+        except NotFound:  # removed since it was last seen running: no log is missing
+            self._told.discard(container_id)
         except (OSError, CriError) as error:
             self._tell(container_id, log, error)
         except Exception:  # a mistake of ours in one log must not end the agent

@@ -89,6 +89,11 @@ def failed(step: Step, failure: StepFailed) -> tuple[Happening, ...]:
     return (Happening("FailedKillPod", f"error killing pod: {text}", warning=True),)
 
 
+def pre_stop_failed(container: str) -> Happening:
+    """What is said of a preStop hook that has failed: not why, which a server may have answered with a secret."""
+    return Happening("FailedPreStopHook", "PreStopHook failed", container, warning=True)
+
+
 def newly_held(waiting: Iterable[Waiting], before: Iterable[Waiting], full_name: str) -> tuple[Happening, ...]:
     """What is said of the containers whose restart is held back since the last look."""
     known = {(one.container, one.until_s) for one in before}

@@ -66,19 +66,16 @@ class HookRunner:
         text = f"command '{' '.join(hook.command)}' exited with {answer.exit_code}: {stderr}"
         return post_start_error(hook, container, pod, text, answer.stdout + answer.stderr)
 
-    async def run_pre_stop(self, hook: Hook, container: str, container_id: str, pod_ip: str, grace_s: float) -> None:
-        """Run it, for `grace_s` at most. `container` is for the log."""
+    async def run_pre_stop(self, hook: Hook, container: str, container_id: str, pod_ip: str, grace_s: float) -> bool:
+        """Run it, for `grace_s` at most. `container` is for the log. Whether it failed; that it takes long is none."""
         began_s = time.monotonic()
         result = await self._ask(hook, container_id, pod_ip, grace_s)
         took_s = time.monotonic() - began_s
         if result.outcome is Outcome.SUCCESS or result.answered:
             _log.info("preStop hook of %s: done in %.1f s", container, took_s)
-        else:
-            _log.warning(
-                "cannot run the preStop hook of %s to its end: %s; stopping it",
-                container,
-                result.message,
-            )
+            return False
+        _log.warning("cannot run the preStop hook of %s to its end: %s; stopping it", container, result.message)
+        return not result.timed_out
 
     async def _request(self, hook: HttpAsk, pod_ip: str, timeout_s: float | None) -> ProbeResult:
         """Who is asked over TLS and does not speak it is asked without, but not shown what only TLS may carry."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.pods.failure import StepFailed
 from agent.pods.grace import at_least
+from agent.pods.happenings import pre_stop_failed
 from agent.pods.run_hook import HookRunner
 from agent.pods.steps import StopContainer
 from agent.pods.target import Target, address_for_hook
@@ -52,7 +53,8 @@ class ContainerStopper:
         if seen is not None and seen.running and seen.pre_stop is not None and step.grace_s > 0:
             ip = address_for_hook(target.seen, seen.sandbox_id, node_ips)
             name = f"{target.namespace}/{target.name}/{step.container}"
-            await self._hooks.run_pre_stop(seen.pre_stop, name, step.container_id, ip, step.grace_s)
+            if await self._hooks.run_pre_stop(seen.pre_stop, name, step.container_id, ip, step.grace_s):
+                target.tell(pre_stop_failed(step.container))
         await target.turns.wait(step.after, ends_s - loop.time())
         left_s = math.ceil(at_least(ends_s - loop.time()))
         # containerd takes a call that is cancelled early for one that has sent the signal, and never sends it again.

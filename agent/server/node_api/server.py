@@ -28,7 +28,7 @@ from agent.server.node_api.container_logs import ContainerLogs
 from agent.server.node_api.itself import Itself
 from agent.server.node_api.listener import Connection, Listener, listen
 from agent.server.node_api.numbers import Numbers
-from agent.server.node_api.paths import PathError, need_of, split_path
+from agent.server.node_api.paths import PathError, label_of, need_of, split_path
 from agent.server.node_api.pod_lists import pod_list, running_pod_list
 from agent.server.node_api.reviews import Reviewer, ReviewError, Reviews
 from agent.server.node_api.streams import Streams
@@ -179,12 +179,8 @@ class NodeApi:
             _log.warning("cannot have access reviewed: %s", error)
             return _refusal(500, f"Authorization error ({who})")
         connection.allowed()
-        self._count(request.method, parts[0])
+        self._requests[label_of(request.method, parts[0], self._verbs)] += 1
         return await self._find(request, parts)(request, parts[1:])
-
-    def _count(self, method: str, first: str) -> None:
-        known = (method if method in ("GET", "POST") else "other", first if first in self._verbs else "other")
-        self._requests[known] += 1
 
     def _find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> _Answer:
         verb = self._verbs.get(parts[0])

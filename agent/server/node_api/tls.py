@@ -15,6 +15,7 @@ import logging
 import os
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.cluster.certificate_files import CertificateError, CertificateFiles, ask_tool
@@ -116,12 +117,11 @@ class ServerTls:
         if self._context is not None and stamps == self._stamps:
             return
         try:
-            self._context, self._stamps = self._make(pair), stamps
-        except (OSError, ssl.SSLError) as error:
-            problem = f"cannot read the TLS files of this node's API: {_cause(error, paths)}"
+            self._context, self._stamps, self._problem = self._make(pair), stamps, ""
+        except TlsError as error:
             if self._context is None:
-                raise TlsError(problem) from None
-            self._say(problem)
+                raise
+            self._say(str(error))
 
     def _pair(self) -> tuple[Path, Path] | tuple[()]:
         """The files of certificate and key that are in force; () while the cluster has signed none."""
@@ -141,13 +141,13 @@ class ServerTls:
             context.set_ciphers(":".join(self._config.ciphers))
         context.set_alpn_protocols(["http/1.1"])
         if pair:
-            context.load_cert_chain(*pair)
+            _load(context.load_cert_chain, *pair)
         else:
             _log.warning(
                 "the API of this node has no certificate that the cluster has signed: no connection to it works"
             )
         if self._config.client_ca is not None:
-            context.load_verify_locations(self._config.client_ca)
+            _load(context.load_verify_locations, self._config.client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
@@ -177,8 +177,17 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
+def _load(read: Callable[..., None], *paths: Path) -> None:
+    """Raises TlsError that names the files."""
+    try:
+        read(*paths)
+    except OSError as error:  # which an SSLError is
+        raise TlsError(f"cannot read the TLS files of this node's API: {_cause(error, paths)}") from None
+
+
 def _cause(error: OSError, paths: tuple[Path, ...]) -> str:
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         return f"{missing} does not exist"
-    return f"{', '.join(map(str, paths))}: {error.reason if isinstance(error, ssl.SSLError) else error.strerror}"
+    cause = (error.reason or "not PEM").replace("_", " ") if isinstance(error, ssl.SSLError) else error.strerror
+    return f"{' and '.join(dict.fromkeys(map(str, paths)))}: {cause}"

@@ -16,7 +16,7 @@ import pytest
 from agent.logs.monitor import LogMonitor
 from agent.logs.policy import LogPolicy
 from agent.logs.rotate import put_aside, put_back, rotated, tidy
-from cri_client.errors import Unavailable
+from cri_client.errors import CriError, NotFound, Unavailable
 from cri_client.log_files import older_than, open_at_tail, read_new, read_rotated
 
 NOON = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.UTC)
@@ -59,7 +59,7 @@ class Runtime:
     def __init__(self, log: Path) -> None:
         self.log = log
         self.lines: list[bytes] = []
-        self.down = False
+        self.refusal: CriError | None = None
         self.opens = 0
         self._file: BinaryIO = log.open("ab", buffering=0)
 
@@ -70,8 +70,8 @@ class Runtime:
 
     async def reopen_container_log(self, container_id: str) -> None:
         _Cut.step()
-        if self.down:
-            raise Unavailable("ReopenContainerLog", "gone")
+        if self.refusal is not None:
+            raise self.refusal
         self.opens += 1
         self._file.close()
         self._file = self.log.open("ab", buffering=0)
@@ -156,13 +156,13 @@ async def test_killed_before_every_step_nothing_is_lost_or_doubled(tmp_path: Pat
 
 async def test_a_runtime_that_is_away_keeps_its_log_and_one_that_did_open_it_keeps_both(runtime: Runtime) -> None:
     runtime.write(5)
-    runtime.down = True
+    runtime.refusal = Unavailable("ReopenContainerLog", "gone")
     await monitor(runtime).look()
     runtime.write(1)
     assert rotated(runtime.log) == []
     assert read_back(runtime.log) == runtime.lines
     aside = put_aside(runtime.log, NOON)
-    runtime.down = False
+    runtime.refusal = None
     await runtime.reopen_container_log("c1")  # and the answer is lost
     runtime.write(1)
     put_back(runtime.log, aside)
@@ -176,6 +176,16 @@ async def test_a_log_that_is_missing_is_opened_anew(runtime: Runtime) -> None:
     runtime.write(1)
     assert runtime.log.exists()
     assert read_back(runtime.log) == runtime.lines
+
+
+async def test_a_container_that_is_gone_misses_no_log(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
+    put_aside(runtime.log, NOON)
+    runtime.refusal = NotFound("ReopenContainerLog", "no such container")
+    await monitor(runtime).look()
+    assert caplog.text == ""
+    runtime.refusal = Unavailable("ReopenContainerLog", "gone")
+    await monitor(runtime).look()
+    assert "cannot rotate" in caplog.text
 
 
 def test_names_never_go_back(tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ from dataclasses import replace
 import pytest
 
 from agent.pods.failure import StepFailed
-from agent.pods.hook import SleepAsk
+from agent.pods.happenings import Happening
+from agent.pods.hook import Hook, SleepAsk
 from agent.pods.run_hook import HookRunner
 from agent.pods.steps import StopContainer
 from agent.pods.stop_container import ContainerStopper
 from agent.pods.stop_turns import StopTurns
 from agent.pods.target import Target
 from agent.probes.machine import ProbeResult
-from agent.probes.plan import HttpAsk
+from agent.probes.plan import HttpAsk, Unaskable
 from cri_client import types as cri
 from cri_client.errors import Unavailable
 from cri_client.fake import FakeRuntime
@@ -33,15 +34,16 @@ async def no_http(_ask: HttpAsk, _pod_ip: str, _timeout_s: float | None) -> Prob
 class Scene:
     """A running container on a runtime in memory; `stop` gives the grace that StopContainer was called with."""
 
-    def __init__(self, hook_s: float | None = None, *, wanted_still: bool = True) -> None:
+    def __init__(self, hook_s: float | None = None, *, wanted_still: bool = True, hook: Hook | None = None) -> None:
+        self.told: list[Happening] = []
         self.released: list[str] = []
         self._ending = not wanted_still
         self.runtime = FakeRuntime()
         self.turns = StopTurns()
         model = PodModel()
         model.run(wanted(make_pod()))
-        if hook_s is not None:
-            model.containers = [replace(one, pre_stop=SleepAsk(hook_s)) for one in model.containers]
+        hook = SleepAsk(hook_s) if hook_s is not None else hook
+        model.containers = [replace(one, pre_stop=hook) for one in model.containers]
         self._seen = model.observe()
 
     async def stop(self, grace_s: float, *after: str) -> int:
@@ -64,6 +66,7 @@ class Scene:
             hook_due=lambda _name: "",
             turns=self.turns,
             timed=lambda *_: contextlib.nullcontext(),
+            tell=self.told.append,
         )
         step = StopContainer("it is to go", "web", made, grace_s, after=after)
         stopper = ContainerStopper(self.runtime, HookRunner(self.runtime, no_http), self._release)
@@ -84,6 +87,16 @@ async def test_between_the_signals_are_two_seconds_at_least(grace_s: float, left
 @pytest.mark.parametrize(("hook_s", "left_s"), [(10, 20), (29.5, 2), (100, 2)])
 async def test_the_hook_takes_its_time_from_the_grace(hook_s: float, left_s: int) -> None:
     assert await Scene(hook_s).stop(30.0) == left_s
+
+
+async def test_a_hook_that_failed_is_told_without_its_words_and_one_that_takes_long_is_not() -> None:
+    scene = Scene(hook=Unaskable("the password is wrong: 1234"))
+    assert await scene.stop(30.0) == 30
+    assert scene.told == [Happening("FailedPreStopHook", "PreStopHook failed", "web", warning=True)]
+    for hook_s in (1, 100):
+        slow = Scene(hook_s)
+        await slow.stop(30.0)
+        assert slow.told == []
 
 
 async def test_without_any_grace_there_is_no_hook() -> None:

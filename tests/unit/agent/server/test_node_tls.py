@@ -69,6 +69,32 @@ async def test_files_that_change_count_and_half_written_ones_do_not(
     assert await server.current() is not before
 
 
+async def test_the_file_that_is_bad_is_named_and_said_again_when_it_is_bad_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_AGAIN_S", 0.0)
+    authority = Authority(tmp_path)
+    pair = authority.issue("first", addresses=("127.0.0.1",))
+    server = ServerTls(
+        ServerConfig(certificate=pair.certificate, key=pair.key, client_ca=authority.certificate), tmp_path, "node-1"
+    )
+    await server.current()
+    for path, named in (
+        (authority.certificate, f"API: {authority.certificate}: "),
+        (pair.key, f"API: {pair.certificate} and {pair.key}: not PEM"),
+        (authority.certificate, f"API: {authority.certificate}: "),
+    ):
+        good = path.read_bytes()
+        path.write_text("garbage")
+        await server.current()
+        assert named in caplog.text
+        assert "None" not in caplog.text
+        caplog.clear()
+        path.write_bytes(good)
+        await server.current()
+        assert caplog.text == ""
+
+
 async def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
     config = ServerConfig(certificate=tmp_path / "gone.crt", key=tmp_path / "gone.key")
     with pytest.raises(TlsError, match=r"cannot read the TLS files of this node's API: .*gone.crt does not exist"):
