@@ -18,6 +18,7 @@ from agent.pods.failure import StepFailed
 from agent.pods.happenings import Happening, begun, failed, no_cluster_dns
 from agent.pods.memory import PodMemory
 from agent.pods.plan import Plan
+from agent.pods.recall import to_record
 from agent.pods.start_slots import Slot
 from agent.pods.steps import (
     CreateSandbox,
@@ -172,7 +173,7 @@ class StepTaker:
     async def _write_down(self, what: str) -> None:
         memory = self._memory
         try:
-            await self._shared.saver.now(memory.record({} if memory.outcome is not None else memory.probes))
+            await self._shared.saver.now(to_record(memory, {} if memory.outcome is not None else memory.probes))
         except OSError as error:
             _log.warning("cannot write down of pod %s %s: %s", memory.full_name, what, error, extra=memory.log_fields())
 

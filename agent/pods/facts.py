@@ -1,6 +1,6 @@
 """Everything besides the runtime's lists that the plan of a pod depends on. Pure values.
 
-Before: `worker` gathers them (probes, images, failures of earlier steps, what lies on disk). Next: `plan` and `status`.
+Before: `gather` finds them (probes, images, failures of earlier steps, what lies on disk). Next: `plan` and `status`.
 Keeping them in one frozen value makes a plan a function of what can be printed, compared and replayed.
 """
 

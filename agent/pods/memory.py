@@ -1,12 +1,12 @@
-"""What the worker of one pod remembers between two plans, and how much of it goes to disk.
+"""What the worker of one pod remembers between two plans.
 
-Before: a `PodRecord` of an earlier agent, if there is one. Next: `facts` gives the planner a frozen picture of it,
-`record` the state directory what cannot be read back from the runtime. No I/O; only the pod's own worker changes it.
+Before: `recall`, if an earlier agent has left a record of the pod. Next: `gather` gives the planner a frozen picture of
+it, `recall` the state directory what cannot be read back from the runtime. No I/O; only the pod's own worker changes
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lightkube.models.core_v1 import ContainerStateTerminated, EphemeralContainer, Pod, PodStatus
@@ -19,7 +19,7 @@ from agent.pods.backoff import INITIAL_S, BackoffEntry
 from agent.pods.container_status import terminated_state
 from agent.pods.deadline import active_deadline_s
 from agent.pods.entry import pod_to_json, status_to_json
-from agent.pods.facts import LATE_EFFECTS_S, Held, Leftovers, PodFacts, ProbeFailure, ShutdownTurn
+from agent.pods.facts import LATE_EFFECTS_S, Held, PodFacts
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.hook import post_start_of
 from agent.pods.observe import EXIT_CODE_UNKNOWN, PodObservation
@@ -39,7 +39,6 @@ from agent.pods.steps import (
 from agent.pods.timeline import ADMITTED, SEEN, Timeline
 from agent.pods.waiting import Waiting
 from agent.probes.machine import ProbeVerdict
-from agent.state_dir import PodRecord
 from daemonkit.pauses import growing_pause_s
 from kube_objects.encode import to_json
 
@@ -174,44 +173,6 @@ class PodMemory:
         self.grace_s, self.stop_deadline_s = grace_s, deadline_s
         return True
 
-    def facts(
-        self,
-        failed_probes: Mapping[str, ProbeFailure],
-        unstarted: frozenset[str],
-        not_admitted: Held | None,
-        leftovers: Leftovers,
-        shutdown: ShutdownTurn | None = None,
-    ) -> PodFacts:
-        """The frozen picture that a plan is made from."""
-        return PodFacts(
-            spec_hashes=self.spec_hashes,
-            not_admitted=not_admitted,
-            volumes_ready=self.volumes_ready,
-            volumes_outdated=self.volumes_outdated,
-            held=dict(self.held),
-            image_refs=dict(self.image_refs),
-            backoff=dict(self.backoff),
-            crash_loop_max_s=self.crash_loop_max_s,
-            failed_probes=failed_probes,
-            restart_wanted=frozenset(self.restart_wanted),
-            innocent=frozenset(self.innocent),
-            unstarted=unstarted | self.unhooked,
-            hooks_due=dict(self.hooks_due),
-            failed_hooks=dict(self.failed_hooks),
-            attempts_used=dict(self.attempts_used),
-            stop_deadline_s=self.stop_deadline_s,
-            active_until_s=self.active_until_s,
-            quiet_at_s=self.quiet_at_s,
-            preempted=self.preempted,
-            outcome=self.outcome,
-            unsettled=self.outcome is not None and self.settled is None,
-            shutdown=shutdown,
-            interrupted=frozenset(self.interrupted),
-            wanted_resources=self.amounts.wanted,
-            resized=dict(self.amounts.given),
-            leftovers=leftovers,
-        )
-
     @property
     def unhooked(self) -> frozenset[str]:
         """The ids of containers whose postStart hook has not run, or has failed: they do not count as running yet."""
@@ -321,33 +282,3 @@ class PodMemory:
         keys = {(one.what, one.reason) for one in waiting}
         self.waiting_since = {key: at_s for key, at_s in self.waiting_since.items() if key in keys}
         return tuple((one, self.waiting_since.setdefault((one.what, one.reason), now_s)) for one in waiting)
-
-    def record(self, probes: dict[str, object]) -> PodRecord:
-        """What goes to disk; `probes` is the prober's dump for this pod."""
-        return PodRecord(
-            uid=self.uid,
-            namespace=self.namespace,
-            name=self.name,
-            start_time_s=self.start_time_s,
-            boot_id=self.boot_id,
-            outcome=self.outcome,
-            status=self.settled,
-            stop_deadline_s=self.stop_deadline_s,
-            interrupted=sorted(self.interrupted),
-            attempts=dict(self.attempts_used),
-            ends=dict(self.ends),
-            allocation=self.amounts.allocation or {},
-            resized=dict(self.amounts.given),
-            ephemeral_containers=[to_json(one) for one in self.ephemerals],
-            backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in self.backoff.items()},
-            probes=probes,
-            transitions={
-                one.type: (one.status, one.lastTransitionTime.timestamp())
-                for one in (self.status.conditions if self.status is not None else None) or ()
-                if one.lastTransitionTime is not None
-            },
-            timeline=self.timeline.parts(),
-            source=self.source,
-            admitted=self.admitted or self.was_admitted,
-            preempted=self.preempted,
-        )

@@ -1,6 +1,7 @@
-"""The memory of a pod that an earlier agent wrote down: the other half of `PodMemory.record`. No I/O.
+"""What of a pod's memory goes to disk, and the memory that the next agent makes of it. Pure.
 
-Before: agent/state_dir has read the pod's record. Next: `workers` gives the memory to the pod's worker.
+Before: `record_saver` wants the record of a pod, or agent/state_dir has read one. Next: the one writes it, `workers`
+gives the memory to the pod's worker.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from agent.pods.backoff import BackoffEntry
 from agent.pods.memory import PodMemory
 from agent.pods.timeline import Timeline
 from agent.state_dir import PodRecord, backoff_notes
+from kube_objects.encode import to_json
 
 
 def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemory:
@@ -47,4 +49,35 @@ def recall(record: PodRecord, boot_id: str, crash_loop_max_s: float) -> PodMemor
         source=record.source,
         was_admitted=record.admitted,
         preempted=record.preempted,
+    )
+
+
+def to_record(memory: PodMemory, probes: dict[str, object]) -> PodRecord:
+    """What goes to disk: all that cannot be read back from the runtime. `probes` is the prober's dump for this pod."""
+    return PodRecord(
+        uid=memory.uid,
+        namespace=memory.namespace,
+        name=memory.name,
+        start_time_s=memory.start_time_s,
+        boot_id=memory.boot_id,
+        outcome=memory.outcome,
+        status=memory.settled,
+        stop_deadline_s=memory.stop_deadline_s,
+        interrupted=sorted(memory.interrupted),
+        attempts=dict(memory.attempts_used),
+        ends=dict(memory.ends),
+        allocation=memory.amounts.allocation or {},
+        resized=dict(memory.amounts.given),
+        ephemeral_containers=[to_json(one) for one in memory.ephemerals],
+        backoff={name: (entry.delay_s, entry.last_update_s) for name, entry in memory.backoff.items()},
+        probes=probes,
+        transitions={
+            one.type: (one.status, one.lastTransitionTime.timestamp())
+            for one in (memory.status.conditions if memory.status is not None else None) or ()
+            if one.lastTransitionTime is not None
+        },
+        timeline=memory.timeline.parts(),
+        source=memory.source,
+        admitted=memory.admitted or memory.was_admitted,
+        preempted=memory.preempted,
     )

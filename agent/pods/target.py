@@ -14,9 +14,11 @@ from lightkube.models.core_v1 import Container, Pod
 from agent.pods.ephemeral import ephemeral_containers, target_of
 from agent.pods.failure import StepFailed
 from agent.pods.happenings import Tell, tell_nobody
+from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.restart import init_containers, main_containers
 from agent.pods.stop_turns import StopTurns
+from agent.pods.wish import Wish
 
 Timed = Callable[[str, str, int], AbstractContextManager[None]]
 
@@ -41,6 +43,23 @@ class Target:
     timed: Timed
     tell: Tell = tell_nobody
     ending: bool = False
+
+
+def make_target(memory: PodMemory, wish: Wish, seen: PodObservation, tell: Tell) -> Target:
+    """The pod as it is wished and was seen; what its memory says is asked for when it is needed."""
+    return Target(
+        uid=memory.uid,
+        namespace=memory.namespace,
+        name=memory.name,
+        pod=memory.amounts.pod if wish.pod is not None else None,
+        seen=seen,
+        image_ref=lambda container: memory.image_refs.get(container, ""),
+        hook_due=lambda container: memory.hooks_due.get(container, ""),
+        turns=StopTurns(),
+        timed=memory.timeline.timed,
+        tell=tell,
+        ending=wish.ending is not None,
+    )
 
 
 def pod_of(target: Target) -> Pod:

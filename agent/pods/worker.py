@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from dataclasses import replace
 
-from lightkube.models.core_v1 import EphemeralContainer, Pod
+from lightkube.models.core_v1 import EphemeralContainer
 
 from agent import preemption
-from agent.container_spec.facts import allocatable
-from agent.container_spec.labels import is_from_api
-from agent.container_spec.paths import volumes_dir
 from agent.container_spec.references import config_references
 from agent.pods.act import StepTaker
-from agent.pods.backoff import is_ahead
-from agent.pods.counts import rejection
-from agent.pods.facts import Held, Leftovers
+from agent.pods.gather import read_facts
 from agent.pods.happenings import Happening, newly_held
+from agent.pods.judge import ask_admission, ask_amounts
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase, Turn, advance
 from agent.pods.plan import Plan, plan_pod
-from agent.pods.publish import failed_probes, keep_verdicts, publish, sync_probes, unstarted
-from agent.pods.resize import infeasible, judge_resize
-from agent.pods.stop_turns import StopTurns
+from agent.pods.publish import keep_verdicts, publish, sync_probes
 from agent.pods.surroundings import Surroundings
-from agent.pods.target import Target
+from agent.pods.target import make_target
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Wish, merge_wishes
 from agent.pods.work_clock import WorkClock
@@ -45,7 +37,6 @@ LOOK_AGAIN_S = 1.0
 LOOK_PATIENCE_S = 2.0
 BUG_PAUSE_S = 10.0
 SAME_PLAN_LIMIT = 3
-REFUSE_AFTER_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -195,7 +186,7 @@ class PodWorker:
         elif self._goes_in_circles(plan):
             await self._sleep(time.time() + LOOK_AGAIN_S)
         else:
-            await self._hands.carry_out(plan, self._target(seen))
+            await self._hands.carry_out(plan, make_target(self.memory, self.wish, seen, self._tell))
 
     def _goes_in_circles(self, plan: Plan) -> bool:
         """Whether steps that claim to have succeeded are planned again and again: then not at full speed."""
@@ -241,73 +232,15 @@ class PodWorker:
         await self._sleep(wait.until_s)
 
     def _plan(self, seen: PodObservation) -> Plan:
-        wish = self.wish
-        not_admitted = None
-        if not self.memory.admitted and wish.pod is not None and wish.ending is None:
-            not_admitted = None if not seen.empty else self._judge(wish.pod)
-            self.memory.admitted = not_admitted is None
-            self.memory.note_admitted()
-        if wish.pod is not None:
-            self._allocate(wish.pod, seen)
-        facts = self.memory.facts(
-            failed_probes(self._shared, wish, seen),
-            unstarted(self._shared, wish, seen),
-            not_admitted,
-            self._leftovers(),
-            self._shared.going_down(wish.pod),
+        not_admitted = ask_admission(self._shared, self.memory, self.wish, seen)
+        ask_amounts(self._shared, self.memory, self.wish, seen)
+        facts = read_facts(
+            self._shared, self.memory, self.wish, make_target(self.memory, self.wish, seen, self._tell), not_admitted
         )
-        return plan_pod(wish, seen, facts, time.time())
-
-    def _judge(self, pod: Pod) -> Held | None:
-        """As admission, but an API server's pod fails at once, as in the kubelet, unless it has run here before or only
-        waits for one that is gone for the scheduler: it was deleted by force.
-
-        One that its source refuses fails a little later: its controller makes another at once, which no scheduler
-        keeps away from here.
-        """
-        refused, until_s = self.wish.refused, self.memory.start_time_s + REFUSE_AFTER_S
-        if refused is not None and is_ahead(until_s, time.time(), REFUSE_AFTER_S):
-            return replace(refused, refused=False, until_s=until_s)
-        held = refused or self._shared.not_admitted(pod)
-        if held is not None and refused is None and self._shared.preempt(pod):
-            return replace(held, refused=False, message=f"{held.message}; waits for pods that make room for it")
-        if held is None or held.passing or not is_from_api(pod) or self.memory.was_admitted:
-            return held
-        self._shared.counts.pods.rejected[rejection(held.reason)] += 1
-        self._tell(Happening(held.reason, held.message, warning=True))
-        return replace(held, refused=True, message=f"Pod was rejected: {held.message}")
+        return plan_pod(self.wish, seen, facts, time.time())
 
     def _tell(self, happening: Happening) -> None:
         self._shared.tell(self.uid, happening)
-
-    def _allocate(self, pod: Pod, seen: PodObservation) -> None:
-        """Take the amounts of CPU and memory that the definition names now, or keep the old ones and say why."""
-        shared = self._shared
-
-        def judge() -> tuple[str, str] | None:
-            node = shared.executor.sources.node
-            cannot = infeasible(pod, allocatable(node, "cpu"), allocatable(node, "memory"))
-            return judge_resize(pod, cannot, shared.not_admitted(pod))
-
-        if self.memory.amounts.decide(pod, seen, judge):
-            shared.saver.soon(self.uid)
-
-    def _leftovers(self) -> Leftovers:
-        state = self._shared.state
-        if self.wish.ending is None:
-            if self.memory.outcome is None:
-                return Leftovers()
-            return Leftovers(
-                cgroup=self._shared.executor.host.has_cgroup(self.uid),
-                volumes=os.path.lexists(volumes_dir(str(state.root), self.uid))
-                or self._shared.executor.sources.user_ranges.holds(self.uid),
-            )
-        return Leftovers(
-            pod_dir=(state.pods_dir / self.uid).exists(),
-            log_dir=self._shared.executor.host.has_logs(self._target(PodObservation(self.uid))),
-            cgroup=self._shared.executor.host.has_cgroup(self.uid),
-            record=state.has_record(self.uid),
-        )
 
     def _move(self, seen: PodObservation, plan: Plan) -> None:
         """Take the turns that the wish and the observation call for."""
@@ -367,19 +300,3 @@ class PodWorker:
         tried = {step.key for step in self._plan_in_hand.steps}
         still = (one for one in self._plan_in_hand.waiting if one.what not in tried or one.what in self.memory.held)
         self._publish(self.seen or PodObservation(self.uid), (*waiting, *still))
-
-    def _target(self, seen: PodObservation) -> Target:
-        memory = self.memory
-        return Target(
-            uid=self.uid,
-            namespace=memory.namespace,
-            name=memory.name,
-            pod=memory.amounts.pod if self.wish.pod is not None else None,
-            seen=seen,
-            image_ref=lambda container: memory.image_refs.get(container, ""),
-            hook_due=lambda container: memory.hooks_due.get(container, ""),
-            turns=StopTurns(),
-            timed=memory.timeline.timed,
-            tell=self._tell,
-            ending=self.wish.ending is not None,
-        )

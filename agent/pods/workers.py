@@ -24,7 +24,7 @@ from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase
-from agent.pods.recall import recall
+from agent.pods.recall import recall, to_record
 from agent.pods.surroundings import Surroundings
 from agent.pods.waiting import Waiting
 from agent.pods.wish import Ending, Wish
@@ -201,7 +201,7 @@ class PodWorkers:
         worker = self.workers.get(uid)
         if worker is None:
             return None
-        return worker.memory.record(self._shared.prober.dump(uid))
+        return to_record(worker.memory, self._shared.prober.dump(uid))
 
     def poke(self, uid: str) -> None:
         """Something about this pod may have changed."""

@@ -17,8 +17,8 @@ from agent.cluster.api_pod import read_api_pod
 from agent.cluster.pod_source import PodSource
 from agent.cluster.status_writer import StatusWriter
 from agent.container_spec.labels import API_SOURCE
+from agent.pods import judge
 from agent.pods import memory as memory_module
-from agent.pods import worker
 from agent.pods.backoff import BackoffEntry, held_until
 from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
@@ -277,7 +277,7 @@ async def test_a_pod_in_whose_way_only_one_deleted_by_force_stands_waits_for_it(
 async def test_a_field_that_is_not_supported_fails_the_pod_by_name_but_not_again_and_again(
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "REFUSE_AFTER_S", 1.0)
+    monkeypatch.setattr(judge, "REFUSE_AFTER_S", 1.0)
     volume = {"name": "data", "csi": {"driver": "a.driver"}}
     async with joined.running():
         joined.api.put(api_pod("a", volumes=[volume]))

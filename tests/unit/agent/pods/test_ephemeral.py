@@ -12,7 +12,7 @@ from agent.pods.debugger import Debugger
 from agent.pods.ephemeral import DebugError, ephemeral_containers, parse_ephemeral
 from agent.pods.memory import PodMemory
 from agent.pods.phase import Phase
-from agent.pods.recall import recall
+from agent.pods.recall import recall, to_record
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.steps import StartContainer
 from agent.pods.wish import Ending, Wish
@@ -136,7 +136,7 @@ def test_it_is_written_down_and_recalled(tmp_path: Path) -> None:
     memory, state = PodMemory("uid", "boot", 900.0, 300.0), StateDir(tmp_path)
     memory.ephemerals.append(EphemeralContainer(name="dbg", image="tools:1", command=["sh"]))
     state.open()
-    state.write_record(memory.record({}))
+    state.write_record(to_record(memory, {}))
     found = recall(state.load_records()["uid"], "boot", 300.0)
     state.close()
     pod = make_pod()

@@ -10,7 +10,7 @@ from lightkube.models.core_v1 import Container, ContainerRestartRule, ContainerR
 
 from agent.pods.memory import PodMemory
 from agent.pods.plan_restart_all import can_restart_all, is_restarting_all
-from agent.pods.recall import recall
+from agent.pods.recall import recall, to_record
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.steps import RecordReset, RemoveContainer, StopContainer
 from agent.probes.machine import ProbeVerdict
@@ -111,7 +111,7 @@ def test_the_status_says_what_happens_and_what_happened() -> None:
     plan = model.plan(wanted(pod))
     assert isinstance(plan.steps[0], RecordReset)
     memory.note_reset(plan.steps[0], model.observe())
-    facts = replace(facts, waiting=plan.waiting, ends=recall(memory.record({}), "boot", 300.0).ends)
+    facts = replace(facts, waiting=plan.waiting, ends=recall(to_record(memory, {}), "boot", 300.0).ends)
     status = pod_status(pod, model.observe(), facts, before, model.now_s)
     assert condition(status, "AllContainersRestarting") == ("True", "RestartAllContainersStarted")
     for step in plan.steps:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.pods.memory import PodMemory
-from agent.pods.recall import recall
+from agent.pods.recall import recall, to_record
 from agent.pods.timeline import ADMITTED, CREATE, PULL, READY, SANDBOX, SEEN, START, Timeline
 
 
@@ -67,7 +67,7 @@ def test_it_survives_the_agent() -> None:
     memory.note_admitted()
     with memory.timeline.timed(START, "web", 2):
         pass
-    again = recall(memory.record({}), "boot", 300.0)
+    again = recall(to_record(memory, {}), "boot", 300.0)
     assert again.timeline.parts() == memory.timeline.parts()
     assert [part[0] for part in again.timeline.parts()] == [SEEN, ADMITTED, START]
     again.timeline.note_ready({"web": True})
