@@ -11,7 +11,8 @@ import logging
 from collections.abc import AsyncIterator
 
 from agent.config import AgentConfig
-from agent.pods.workers import PodWorkers, Wanted
+from agent.pods.wanted import Wanted
+from agent.pods.workers import PodWorkers
 from agent.server.board import StatusBoard
 from agent.sources.manifest_dir import ManifestState, remember, watch_manifests
 from agent.sources.runtime_class import with_runtime_class

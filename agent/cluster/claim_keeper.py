@@ -22,7 +22,7 @@ from agent.cluster.claims import ClaimError, claim_volumes, is_for_one_pod, stor
 from agent.cluster.protocols import Api
 from agent.container_spec.bound_volume import BoundVolume, Storage
 from agent.container_spec.labels import uid_of
-from agent.pods.workers import Wanted
+from agent.pods.wanted import Wanted
 from daemonkit.pauses import growing_pause_s
 from daemonkit.tasks import spawn
 from kube_client.errors import ApiError

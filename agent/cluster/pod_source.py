@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from agent.cluster.api_pod import ApiPod, ServerState, read_api_pod, read_server_state
 from agent.container_spec.labels import API_SOURCE, uid_of
-from agent.pods.workers import Wanted
+from agent.pods.wanted import Wanted
 from kube_client.client import KubeClient
 from kube_client.errors import MalformedError
 from kube_client.follow import Resource, follow

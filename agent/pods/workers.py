@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod, PodStatus
 
@@ -20,13 +19,13 @@ from agent.admission import missing
 from agent.container_spec.facts import NodeFacts
 from agent.container_spec.labels import API_SOURCE, FILE_SOURCE, is_from_api, uid_of
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
-from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.phase import Phase
 from agent.pods.recall import recall, to_record
 from agent.pods.surroundings import Surroundings
 from agent.pods.waiting import Waiting
+from agent.pods.wanted import NOBODY, UNSAID, Sources, Wanted
 from agent.pods.wish import Ending, Wish
 from agent.pods.worker import PodWorker
 from agent.preemption import find_victims, is_critical
@@ -34,32 +33,7 @@ from agent.state_dir import PodRecord
 from daemonkit.tasks import spawn
 from kube_objects.config_data import ConfigObjects
 
-_NOBODY = "nobody"
-_UNSAID = "unsaid"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One pod a source wants, and where it is written.
-
-    With an `ending` the source wants it stopped, and then to hear of it; `refused` is why it can never run here.
-    """
-
-    pod: Pod
-    source: str
-    ending: Ending | None = None
-    refused: Held | None = None
-
-    def same(self, other: Wanted | None) -> bool:
-        """Whether a worker that was told of the other need not be told of this."""
-        if other is None or self.pod is not other.pod:
-            return False
-        return (self.source, self.ending, self.refused) == (other.source, other.ending, other.refused)
-
-    def to_wish(self) -> Wish:
-        """As its worker is told."""
-        return Wish(uid_of(self.pod), self.pod, self.source, self.ending, self.refused)
 
 
 class PodWorkers:
@@ -79,13 +53,9 @@ class PodWorkers:
         self._records = dict(records)
         self._boot_id = boot_id
         self._crash_loop_max_s = crash_loop_max_s
-        self._of_source: dict[str, dict[str, Wanted]] = {}
-        self._wanted: dict[str, Wanted] = {}
+        self._sources = Sources()
         self._told: dict[str, Wanted] = {}
         self._ended: set[str] = set()
-        self._spoken: set[str] = set()
-        self._abandoned: set[str] = set()
-        self._silent: set[str] = set()
         self._on_disk: frozenset[str] = frozenset()
         self._kept_before: frozenset[str] = frozenset()
         self._parked_since: dict[str, float] = {}
@@ -93,7 +63,7 @@ class PodWorkers:
 
     def expect(self, source: str) -> None:
         """Before `begin`: this source will speak some time later, and what is its own waits for that."""
-        self._silent.add(source)
+        self._sources.expect(source)
 
     def begin(
         self, wanted: Iterable[Wanted], seen: Mapping[str, PodObservation], on_disk: frozenset[str] = frozenset()
@@ -105,41 +75,31 @@ class PodWorkers:
         """
         self._found, self._on_disk = dict(seen), on_disk
         self._kept_before = on_disk.union(self._records)
-        self._hear(wanted, FILE_SOURCE)
+        self.want(wanted)
 
     def want(self, wanted: Iterable[Wanted], source: str = FILE_SOURCE) -> None:
         """Replace the wished set of pods of a source. Workers are told, nothing is waited for."""
-        if source not in self._spoken:
-            self._hear(wanted, source)
-            return
-        self._replace(wanted, source)
-        self._told = {uid: one for uid, one in self._told.items() if uid in self._wanted}
-        self._ended &= self._wanted.keys()
+        if self._sources.hear(wanted, source):
+            self.adopt(self._found, self._on_disk)
+        else:
+            self._end_unwanted()
+        self._start_due()
+
+    def _end_unwanted(self) -> None:
+        self._told = {uid: one for uid, one in self._told.items() if uid in self._sources.wanted}
+        self._ended &= self._sources.wanted.keys()
         for uid, worker in self.workers.items():
-            if uid not in self._wanted and not worker.told_to_end:
+            if uid not in self._sources.wanted and not worker.told_to_end:
                 deleted = is_from_api(worker.wish.pod)
                 why = "it was deleted from the API server" if deleted else "its manifest was removed or replaced"
                 worker.tell(Wish(uid, None, ending=Ending(why)))
-        self._start_due()
 
     def abandon(self, source: str) -> None:
         """After `begin`: nobody speaks for this source. What an agent here has kept of its pods goes, all else stays:
         another kubelet of this machine names the same source.
         """
-        self._abandoned.add(source)
+        self._sources.abandon(source)
         self.want((), source)
-
-    def _hear(self, wanted: Iterable[Wanted], source: str) -> None:
-        """A source speaks for the first time."""
-        self._spoken.add(source)
-        self._silent.discard(source)
-        self._replace(wanted, source)
-        self.adopt(self._found, self._on_disk)
-        self._start_due()
-
-    def _replace(self, wanted: Iterable[Wanted], source: str) -> None:
-        self._of_source[source] = {uid_of(one.pod): one for one in wanted}
-        self._wanted = {uid: one for of_source in self._of_source.values() for uid, one in of_source.items()}
 
     def learn_objects(self, objects: ConfigObjects, source: str = FILE_SOURCE) -> None:
         """A source's ConfigMaps and Secrets as they are now; the pods that refer to what changed look again at once."""
@@ -159,8 +119,8 @@ class PodWorkers:
 
         What is of a source that has not spoken is left alone, and so is what was started by others.
         """
-        unwanted = (seen.keys() | on_disk) - self._wanted.keys() - self.workers.keys()
-        for uid in sorted(uid for uid in unwanted if self._is_judged(self._source_of(uid, seen, on_disk))):
+        unwanted = (seen.keys() | on_disk) - self._sources.wanted.keys() - self.workers.keys()
+        for uid in sorted(uid for uid in unwanted if self._sources.is_judged(self._source_of(uid, seen, on_disk))):
             one = seen.get(uid, PodObservation(uid))
             memory = self._memory(uid)
             memory.namespace, memory.name = one.namespace or memory.namespace, one.name or memory.name
@@ -177,15 +137,11 @@ class PodWorkers:
         """Whose pod has left this here."""
         if uid in seen and seen[uid].config_source:
             source = seen[uid].config_source
-            return _NOBODY if source in self._abandoned and uid not in self._kept_before else source
+            return NOBODY if self._sources.is_abandoned(source) and uid not in self._kept_before else source
         if uid not in on_disk:
-            return _NOBODY
+            return NOBODY
         record = self._records.get(uid)
-        return _UNSAID if record is None else record.source or FILE_SOURCE
-
-    def _is_judged(self, source: str) -> bool:
-        """Whether it is known that nobody wants what is left of this source's pods."""
-        return source in self._spoken or (source == _UNSAID and not self._silent)
+        return UNSAID if record is None else record.source or FILE_SOURCE
 
     def compare(self, seen: Mapping[str, PodObservation]) -> int:
         """Hold a full look against what the workers saw last; wake those that missed something, and count them."""
@@ -246,7 +202,7 @@ class PodWorkers:
 
     def is_wanted(self, pod: Pod) -> bool:
         """Whether a source wants it, be it that it ends."""
-        return uid_of(pod) in self._wanted
+        return uid_of(pod) in self._sources.wanted
 
     def moved(self, uid: str) -> None:
         """A worker entered another phase: names may be free, and pods that were not admitted may fit now."""
@@ -256,7 +212,7 @@ class PodWorkers:
             self._found.pop(uid, None)
             self._told.pop(uid, None)
             self._on_disk -= {uid}
-            if uid in self._wanted and self._wanted[uid].ending is not None:
+            if uid in self._sources.wanted and self._sources.wanted[uid].ending is not None:
                 self._ended.add(uid)
             del self.workers[uid]
         self._start_due()
@@ -270,11 +226,11 @@ class PodWorkers:
         holders = {
             worker.full_name: worker
             for worker in self.workers.values()
-            if worker.phase in (Phase.SYNCING, Phase.TERMINATING) or worker.uid in self._wanted
+            if worker.phase in (Phase.SYNCING, Phase.TERMINATING) or worker.uid in self._sources.wanted
             if worker.memory.source != API_SOURCE
         }
         parked: set[str] = set()
-        for uid, one in self._wanted.items():
+        for uid, one in self._sources.wanted.items():
             worker = self.workers.get(uid)
             from_api = is_from_api(one.pod)  # there the UID says which pod is meant, and two of one name may overlap
             holder = None if from_api else holders.get(full_name_of(one.pod))

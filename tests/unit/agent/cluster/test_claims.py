@@ -18,7 +18,7 @@ from agent.container_spec.bound_volume import BoundVolume, Storage, is_read_only
 from agent.container_spec.labels import API_SOURCE, uid_of
 from agent.container_spec.security import supplemental_groups
 from agent.pods.entry import pod_to_json
-from agent.pods.workers import Wanted
+from agent.pods.wanted import Wanted
 from agent.volumes.plan import HostPath, LocalVolume, NfsVolume, Unbound, plan_volumes
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError

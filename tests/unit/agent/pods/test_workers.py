@@ -31,7 +31,8 @@ from agent.pods.run_hook import HookRunner
 from agent.pods.runtime_view import RuntimeView
 from agent.pods.start_slots import StartSlots
 from agent.pods.surroundings import Surroundings
-from agent.pods.workers import PodWorkers, Wanted
+from agent.pods.wanted import Wanted
+from agent.pods.workers import PodWorkers
 from agent.probes.prober import Prober
 from agent.server.board import StatusBoard
 from agent.sources.manifest import parse_static_pod
