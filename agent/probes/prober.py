@@ -8,22 +8,18 @@ is machine.py's business alone.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lightkube.models import core_v1, meta_v1
 
-from agent.container_spec.env import expand_all
 from agent.container_spec.labels import uid_of
+from agent.probes.asker import Asker, Probed
 from agent.probes.counts import ProbeCounts, ProbedPod
-from agent.probes.exec_probe import ExecRuntime, run_exec
-from agent.probes.grpc_probe import run_grpc
-from agent.probes.http_probe import HttpProber
-from agent.probes.lag import LagMeter
+from agent.probes.exec_probe import ExecRuntime
 from agent.probes.machine import (
     Outcome,
     ProbeKind,
@@ -38,15 +34,9 @@ from agent.probes.machine import (
     may_run,
     restore_state,
 )
-from agent.probes.plan import ExecAsk, GrpcAsk, HttpAsk, ProbePlan, TcpAsk, plan_probes
-from agent.probes.tcp_probe import run_tcp
+from agent.probes.plan import HttpAsk, ProbePlan, plan_probes
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-
-_log = logging.getLogger(__name__)
-_ATTEMPTS = 3
-_FORGIVEN_IN_A_ROW = 3
-_LAG_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -58,24 +48,6 @@ class ProbeEvent:
     kind: ProbeKind
     reason: str
     message: str
-
-
-@dataclass
-class _Probed:
-    """One running container and its probes."""
-
-    pod: ProbedPod
-    name: str
-    container_id: str
-    started_at_s: float
-    pod_ip: str
-    plans: Mapping[ProbeKind, ProbePlan]
-    environment: Mapping[str, str]
-    states: dict[ProbeKind, ProbeState]
-    tasks: dict[ProbeKind, asyncio.Task[None]] = field(default_factory=dict)
-    messages: dict[ProbeKind, str] = field(default_factory=dict)
-    forgiven: int = 0
-    terminating: bool = False
 
 
 class Prober:
@@ -95,17 +67,15 @@ class Prober:
         counts: ProbeCounts | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._runtime = runtime
         self._spawn = spawn
         self._on_change = on_change
         self._on_event = on_event or (lambda _event: None)
         self._counts = counts or ProbeCounts()
         self._now = now
         self._began_s = now()
-        self._pods: dict[str, dict[str, _Probed]] = {}
+        self._pods: dict[str, dict[str, Probed]] = {}
         self._restored: dict[str, dict[str, dict[ProbeKind, ProbeState]]] = {}
-        self._http = HttpProber()
-        self._lag = LagMeter()
+        self._asker = Asker(runtime)
 
     def sync(
         self,
@@ -183,18 +153,18 @@ class Prober:
 
     async def ask_http(self, ask: HttpAsk, pod_ip: str, timeout_s: float | None) -> ProbeResult:
         """One request outside any probe, over the same session: hooks ask as probes do."""
-        return await self._http.run(ask, pod_ip, timeout_s)
+        return await self._asker.http.run(ask, pod_ip, timeout_s)
 
     async def close(self) -> None:
         """Stop everything; states stay readable for a last `dump`."""
         for pod in self._pods.values():
             for probed in pod.values():
                 self._stop(probed)
-        await self._http.close()
+        await self._asker.http.close()
 
     def _adopt(
         self, pod: core_v1.Pod, container: core_v1.Container, container_id: str, start_s: float, ip: str
-    ) -> _Probed:
+    ) -> Probed:
         plans, uid, metadata = plan_probes(container), uid_of(pod), pod.metadata or meta_v1.ObjectMeta()
         before = self._restored.get(uid, {}).pop(container.name, {})
         states = {
@@ -203,9 +173,9 @@ class Prober:
         }
         environment = {entry.name: entry.value for entry in container.env or () if entry.value is not None}
         whose = ProbedPod(metadata.namespace or "", metadata.name or "", uid)
-        return _Probed(whose, container.name, container_id, start_s, ip, plans, environment, states)
+        return Probed(whose, container.name, container_id, start_s, ip, plans, environment, states)
 
-    def _wake(self, uid: str, probed: _Probed) -> None:
+    def _wake(self, uid: str, probed: Probed) -> None:
         started = is_started(probed.states, probed.container_id)
         for kind, plan in probed.plans.items():
             wanted = may_run(probed.states[kind], started) and not (
@@ -219,19 +189,19 @@ class Prober:
                 probed.tasks.pop(kind).cancel()
 
     @staticmethod
-    def _stop(probed: _Probed) -> None:
+    def _stop(probed: Probed) -> None:
         for task in probed.tasks.values():
             task.cancel()
         probed.tasks.clear()
 
-    async def _probe(self, uid: str, probed: _Probed, plan: ProbePlan) -> None:
+    async def _probe(self, uid: str, probed: Probed, plan: ProbePlan) -> None:
         """One probe until it rests; first when the initial delay has passed since the container's start."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._first_delay_s(probed, plan))
         due_s = loop.time()
         while True:
             begun_s = loop.time()
-            result = await self._ask_fairly(probed, plan)
+            result = await self._asker.ask_fairly(probed, plan)
             self._counts.of(probed.pod, probed.name, plan.kind).add(result.outcome, loop.time() - begun_s)
             self._report(uid, probed, plan.kind, result)
             before = probed.states[plan.kind]
@@ -246,52 +216,13 @@ class Prober:
             due_s += period_s * (1 + max(0, int((loop.time() - due_s) // period_s)))
             await asyncio.sleep(max(0.0, due_s - loop.time()))
 
-    def _first_delay_s(self, probed: _Probed, plan: ProbePlan) -> float:
+    def _first_delay_s(self, probed: Probed, plan: ProbePlan) -> float:
         now_s = self._now()
         delay_s = max(0.0, probed.started_at_s + plan.timing.initial_delay_s - now_s)
         adopted = probed.started_at_s < self._began_s and now_s - self._began_s < plan.timing.period_s
         return delay_s + (random.random() * plan.timing.period_s if adopted else 0.0)  # noqa: S311 - spreads load
 
-    async def _ask_fairly(self, probed: _Probed, plan: ProbePlan) -> ProbeResult:
-        """One run, repeated at once while it cannot be run at all.
-
-        A time-out while our own loop was starved says nothing of the container, unless that goes on and on.
-        """
-        result = ProbeResult(Outcome.UNKNOWN)
-        with self._lag.watch() as lag:
-            for _ in range(_ATTEMPTS):
-                try:
-                    result = await self._ask(probed, plan)
-                except Exception as error:
-                    _log.exception("cannot probe container %s", probed.name)
-                    result = ProbeResult(Outcome.UNKNOWN, f"cannot run the probe: {error}")
-                if result.outcome is not Outcome.UNKNOWN:
-                    break
-            starved = result.timed_out and lag.lost_s > _LAG_SHARE * plan.timing.timeout_s
-        if starved and probed.forgiven < _FORGIVEN_IN_A_ROW:
-            probed.forgiven += 1
-            return ProbeResult(Outcome.UNKNOWN, f"{result.message} (not counted: the node was too busy to ask)")
-        if not result.timed_out:
-            probed.forgiven = 0
-        return result
-
-    async def _ask(self, probed: _Probed, plan: ProbePlan) -> ProbeResult:
-        ask, timeout_s = plan.ask, plan.timing.timeout_s
-        if isinstance(ask, ExecAsk):
-            command = expand_all(ask.command, probed.environment)
-            return await run_exec(self._runtime, probed.container_id, command, timeout_s)
-        host = ask.host if isinstance(ask, HttpAsk | TcpAsk) else ""
-        if isinstance(ask, HttpAsk | TcpAsk | GrpcAsk) and not (host or probed.pod_ip):
-            return ProbeResult(Outcome.UNKNOWN, "the pod has no address yet")
-        if isinstance(ask, HttpAsk):
-            return await self._http.run(ask, probed.pod_ip, timeout_s)
-        if isinstance(ask, TcpAsk):
-            return await run_tcp(ask.host or probed.pod_ip, ask.port, timeout_s)
-        if isinstance(ask, GrpcAsk):
-            return await run_grpc(ask, probed.pod_ip, timeout_s)
-        return ProbeResult(Outcome.UNKNOWN, ask.message)
-
-    def _report(self, uid: str, probed: _Probed, kind: ProbeKind, result: ProbeResult) -> None:
+    def _report(self, uid: str, probed: Probed, kind: ProbeKind, result: ProbeResult) -> None:
         title = kind.capitalize()
         if result.outcome is Outcome.SUCCESS:
             probed.messages.pop(kind, None)
