@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -20,18 +19,19 @@ from typing import Any, Self, TypeVar
 import aiohttp
 
 from daemonkit.stopwatch import timed
+from kube_client.causes import cause_of, refusal
 from kube_client.config import ApiConfig
 from kube_client.counts import RequestCounts, host_of
 from kube_client.credentials import Credentials
 from kube_client.errors import ApiError, SilentError, StatusError, UnreachableError
-from kube_client.messages import read_status
 from kube_client.rate import TokenBucket
+from kube_client.streams import Stream, Streams
 
 T = TypeVar("T")
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _MAX_LINE_BYTES = 64 << 20
-_MAX_ERROR_BYTES = 1 << 20
+_SERVER_ERROR = 500
 _AWAY = (502, 503, 504)
 # An API server whose etcd is away says 500 of its requests, and 429 of what it had cached; others may be their cause.
 _UNABLE = (429, 500, *_AWAY)
@@ -71,7 +71,7 @@ class KubeClient:
         self._counts = counts or RequestCounts()
         self._first = 0
         self._left_s: dict[str, float] = {}
-        self._streams: dict[aiohttp.ClientResponse, str] = {}
+        self._streams = Streams()
         self._headers = {"Accept": "application/json", "User-Agent": user_agent}
         if not config.compressed:
             self._headers["Accept-Encoding"] = "identity"
@@ -97,6 +97,16 @@ class KubeClient:
         """The server that is asked first."""
         return self._config.servers[self._first]
 
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """All of them, that one first."""
+        return tuple(self._in_turn())
+
+    @property
+    def news_s(self) -> dict[str, float]:
+        """Of each server that a watch comes from: when one told of a change last, or was opened (event loop's time)."""
+        return self._streams.news_s()
+
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
         """The body of a good answer.  Raises ApiError."""
         return await self.send("GET", path, params=params)
@@ -119,39 +129,55 @@ class KubeClient:
         return await self._on_some_server(once, f"{method.lower()} {path}", repeatable=method == "GET")
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Stream]:
         """The body of a good answer as it comes.  Raises ApiError, out of the block too when the stream breaks off."""
         what = f"watch {path}"
 
-        async def once(server: str) -> tuple[str, aiohttp.ClientResponse]:
+        async def once(server: str) -> Stream:
             began_s = self._now_s()
             async with asyncio.timeout(self._answer_s):
                 response = await self._open("GET", server, path, params, {}, None)
             if self._left_s.get(server, began_s) > began_s:
                 response.close()
                 raise aiohttp.ClientConnectionError(_SICK)
-            self._streams[response] = server
-            return server, response
+            opened = Stream(server, response)
+            self._streams.add(opened)
+            return opened
 
-        server, response = await self._on_some_server(once, what, repeatable=True)
+        stream = await self._on_some_server(once, what, repeatable=True)
         try:
-            yield response.content
+            yield stream
         except SilentError:
-            self._turn_from(server, away=True)
+            self._turn_from(stream.server, away=True)
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            self._turn_from(server, away=True)
-            raise UnreachableError(f"cannot {what} on {response.url.origin()}: {_cause(error)}") from None
+            self._turn_from(stream.server, away=True)
+            raise UnreachableError(f"cannot {what} on {stream.server}: {cause_of(error)}") from None
         finally:
-            self._streams.pop(response, None)
-            response.close()
+            self._streams.discard(stream)
+            stream.response.close()
 
-    def leave(self, server: str) -> None:
-        """Ask the next one first, and end the streams that come from this one."""
+    async def unreadiness(self, server: str, within_s: float) -> str:
+        """Why this server cannot work now, by its own word or for want of an answer; "" for one that can.
+
+        It is asked past the rate limit.  One that does not let us ask (403) has answered, which is enough.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                response = await self._open("GET", server, "/readyz", None, {}, None)
+                await response.read()
+        except StatusError as error:
+            return str(error) if error.status >= _SERVER_ERROR else ""
+        except (aiohttp.ClientError, OSError) as error:
+            return cause_of(error)
+        return ""
+
+    def leave(self, server: str, other: str = "") -> None:
+        """Ask `other`, or the next one, first, and end the streams that come from this one."""
         self._turn_from(server, away=True)
-        for response, origin in self._streams.items():
-            if origin == server:
-                response.content.set_exception(aiohttp.ClientConnectionError(_SICK))
+        if other:
+            self._first = self._config.servers.index(other)
+        self._streams.end(server, _SICK)
 
     async def _on_some_server(self, once: Callable[[str], Awaitable[T]], what: str, *, repeatable: bool) -> T:
         """Try the servers in turn, each once."""
@@ -175,7 +201,7 @@ class KubeClient:
                     raise last from None
             except (aiohttp.ClientError, OSError) as error:
                 sent, away = not isinstance(error, aiohttp.ClientConnectorError), True
-                last = UnreachableError(f"cannot {what} on {server}: {_cause(error)}")
+                last = UnreachableError(f"cannot {what} on {server}: {cause_of(error)}")
             self._turn_from(server, away=away)
             if away and len(servers) > 1:
                 for other in self._others:
@@ -249,22 +275,9 @@ class KubeClient:
         try:
             if response.status == 401:
                 self._credentials.doubt()
-            raise await _refusal(response)
+            raise await refusal(response)
         finally:
             response.close()
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> StatusError:
-    if 300 <= response.status < 400:
-        target = response.headers.get("Location", "nowhere")
-        return StatusError(f"answers with a redirect to {target}, which is not followed", response.status)
-    status = read_status(await response.content.read(_MAX_ERROR_BYTES))
-    wait = response.headers.get("Retry-After", "")
-    retry_after_s = float(wait) if wait.isascii() and wait.isdigit() else None
-    said = status.message or f"answers {response.status} {response.reason}"
-    if response.status == 401:
-        said += "; our certificate or token is not accepted, it may be expired or of another cluster"
-    return StatusError(said, response.status, status.reason or "", retry_after_s)
 
 
 def _open_socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
@@ -273,16 +286,3 @@ def _open_socket(address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.
     for level, option, value in _SOCKET:
         made.setsockopt(level, option, value)
     return made
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {error.certificate_error}"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        code = error.os_error.errno  # asyncio's own text says less
-        return (os.strerror(code) if code else str(error.os_error)) or "the connection was cut"
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
-        return "the connection was cut"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__

@@ -16,14 +16,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from kube_client.client import KubeClient
 from kube_client.errors import ApiError, SilentError, StatusError, is_away
 from kube_client.list_watch import PAGE_SIZE, Change, ListStep, ListWatch, PauseStep, Replaced, WatchStep
 from kube_client.messages import read_line, read_page
 from kube_client.record import StreamRecord
 from kube_client.store import Store
+from kube_client.streams import Stream
 
 _log = logging.getLogger(__name__)
 SILENCE_S = 150.0
@@ -165,11 +164,12 @@ async def _watch(
             if line.kind == "ERROR":
                 raise StatusError(f"cannot watch {resource.path}: {line.message}", line.status, line.reason)
             if (change := machine.take_line(line)) is not None:
+                lines.tell_news()
                 yield change
     machine.take_end(told=told or loop.time() - opened_s >= _SHORTEST_WATCH_S)
 
 
-async def _next_line(lines: aiohttp.StreamReader, resource: Resource, silence_s: float) -> bytes:
+async def _next_line(lines: Stream, resource: Resource, silence_s: float) -> bytes:
     """b"" at the end of the watch."""
     try:
         async with asyncio.timeout(silence_s):

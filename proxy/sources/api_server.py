@@ -15,6 +15,7 @@ from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.follow import Resource, StreamState, follow
 from kube_client.messages import Key
+from kube_client.pulse import leave_the_silent
 from kube_client.record import Record, stream_of
 from kube_client.store import Store
 from kube_objects.manifest import ManifestError
@@ -89,6 +90,8 @@ class ApiSource:
         async with asyncio.TaskGroup() as group:
             if self._record is not None:
                 spawn_eternal(group, self._record.run(), name="offline record")
+            if len(self._client.servers) > 1:
+                spawn_eternal(group, leave_the_silent(self._client), name="api pulse")
             spawn_eternal(group, self._follow(_SERVICES, self._services, self._take_services), name="api services")
             spawn_eternal(group, self._follow(_SLICES, self._slices, self._take_slices), name="api endpoint slices")
             spawn_eternal(group, self._follow(nodes, self._nodes, self._take_node), name="api node")

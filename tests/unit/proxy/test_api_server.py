@@ -8,9 +8,11 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -18,6 +20,7 @@ from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
 from kube_client.list_watch import Change, Removed, Replaced, Stored
 from kube_client.messages import Item
+from kube_client.pulse import leave_the_silent
 from kube_client.record import Record, open_record
 from kube_client.store import Store
 from proxy.endpoints import SliceFacts
@@ -40,12 +43,17 @@ class Objects:
         self.events: dict[str, asyncio.Queue[Any]] = {name: asyncio.Queue() for name in PATHS}
         self.version = 1
         self.queries: dict[str, Any] = {}
+        self.readyz = 200
 
     def app(self) -> web.Application:
         app = web.Application()
         for name, path in PATHS.items():
             app.router.add_get(path, self._handler(name))
+        app.router.add_get("/readyz", self._ready)
         return app
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        return web.Response(status=self.readyz)
 
     def tell(self, name: str, kind: str, value: Any) -> None:
         self.version += 1
@@ -85,11 +93,12 @@ class Source:
 
 @asynccontextmanager
 async def following(
-    objects: Objects, *, needs_pod_cidrs: bool = False, record: Record | None = None
+    *objects: Objects, needs_pod_cidrs: bool = False, record: Record | None = None
 ) -> AsyncIterator[Source]:
     made = Source()
-    async with TestServer(objects.app()) as server:
-        config = ApiConfig(servers=(str(server.make_url("")).rstrip("/"),))
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(TestServer(each.app())) for each in objects]
+        config = ApiConfig(servers=tuple(str(server.make_url("")).rstrip("/") for server in servers))
         async with KubeClient(config, "test", qps=-1) as client:
             source = ApiSource(client, "node-a", made.take, needs_pod_cidrs=needs_pod_cidrs, record=record)
             task = asyncio.get_running_loop().create_task(source.run())
@@ -165,6 +174,17 @@ async def test_the_older_service_comes_first_and_a_bad_one_is_named() -> None:
         await source.until(lambda view: len(view.problems) == 2)
         assert [one.name for one in source.view.services] == ["b-old", "a-new"], "its last good version"
         assert [kept for _, kept in source.view.problems] == [False, True]
+
+
+async def test_a_server_that_lost_its_etcd_is_left_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.sources.api_server.leave_the_silent", partial(leave_the_silent, quiet_s=0.2))
+    without_etcd, well = Objects(), Objects()
+    without_etcd.readyz = 500
+    without_etcd.lists["nodes"] = [node()]
+    well.tell("services", "ADDED", service("web", "2026-01-01T00:00:00Z"))
+    async with following(without_etcd, well) as source:
+        await source.until(lambda view: [one.name for one in view.services] == ["web"] and view.connected)
+    assert well.queries == {}, "nothing is listed anew"
 
 
 class Relay:
