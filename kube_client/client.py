@@ -133,18 +133,18 @@ class KubeClient:
         """The body of a good answer as it comes.  Raises ApiError, out of the block too when the stream breaks off."""
         what = f"watch {path}"
 
-        async def once(server: str) -> Stream:
+        async def once(server: str) -> tuple[Stream, aiohttp.ClientResponse]:
             began_s = self._now_s()
             async with asyncio.timeout(self._answer_s):
                 response = await self._open("GET", server, path, params, {}, None)
             if self._left_s.get(server, began_s) > began_s:
                 response.close()
                 raise aiohttp.ClientConnectionError(_SICK)
-            opened = Stream(server, response)
+            opened = Stream(server, response.content)
             self._streams.add(opened)
-            return opened
+            return opened, response
 
-        stream = await self._on_some_server(once, what, repeatable=True)
+        stream, response = await self._on_some_server(once, what, repeatable=True)
         try:
             yield stream
         except SilentError:
@@ -155,7 +155,7 @@ class KubeClient:
             raise UnreachableError(f"cannot {what} on {stream.server}: {cause_of(error)}") from None
         finally:
             self._streams.discard(stream)
-            stream.response.close()
+            response.close()
 
     async def unreadiness(self, server: str, within_s: float) -> str:
         """Why this server cannot work now, by its own word or for want of an answer; "" for one that can.

@@ -13,16 +13,16 @@ import aiohttp
 class Stream:
     """The lines of one answer, whatever comes of `server`."""
 
-    def __init__(self, server: str, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, server: str, content: aiohttp.StreamReader | asyncio.StreamReader) -> None:
         self.server = server
-        self.response = response
+        self.content = content
         self.news_s = 0.0
         """When it told of a change last, or was opened; time of the event loop."""
         self.tell_news()
 
     async def readline(self) -> bytes:
         """b"" at the end."""
-        return await self.response.content.readline()
+        return await self.content.readline()
 
     def tell_news(self) -> None:
         """What came is news: a server that has lost its etcd goes on with bookmarks, but has none."""
@@ -47,7 +47,7 @@ class Streams:
         """Whoever reads from this server gets an error."""
         for stream in self._open:
             if stream.server == server:
-                stream.response.content.set_exception(aiohttp.ClientConnectionError(cause))
+                stream.content.set_exception(aiohttp.ClientConnectionError(cause))
 
     def news_s(self) -> dict[str, float]:
         """The latest news of each server that a stream comes from."""

@@ -76,7 +76,7 @@ async def test_a_renewed_certificate_is_used_and_an_open_stream_stays(
         assert await client.get("/") == b"first\n"
         authority.issue("second", file="client")
         assert await client.get("/") == b"second\n"
-        assert not lines.response.content.at_eof()
+        assert not lines.content.at_eof()
 
 
 async def test_servers_that_are_not_believed(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from kube_client.errors import UnreachableError
 from kube_client.list_watch import Stored
 from kube_client.messages import Item
 from kube_client.record import Record
+from kube_client.streams import Stream
 from kube_objects.config_data import CONFIG_MAP, RUNTIME_CLASS, SECRET, ConfigObjects, ObjectPending
 from kube_objects.encode import rfc3339
 from tests.unit.agent.cluster.fake_pods_api import api_pod
@@ -78,8 +79,8 @@ class Lists:
         return json.dumps({"kind": "ConfigMapList", "metadata": {"resourceVersion": "1"}, "items": items}).encode()
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[asyncio.StreamReader]:
-        yield asyncio.StreamReader()
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Stream]:
+        yield Stream("", asyncio.StreamReader())
 
 
 @pytest.mark.looptime

@@ -25,6 +25,7 @@ from agent.volumes.payload import PayloadError, volume_payload
 from daemonkit.tasks import spawn
 from kube_client.errors import StatusError, UnreachableError
 from kube_client.record import Record
+from kube_client.streams import Stream
 from kube_objects.config_data import ObjectPending
 from tests.unit.agent.cluster.fake_pods_api import api_pod
 
@@ -133,8 +134,8 @@ class Server:
         raise StatusError("cannot GET: not found", 404, "NotFound")
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[asyncio.StreamReader]:
-        yield self.watch
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Stream]:
+        yield Stream("", self.watch)
 
     def bundle(self, version: str, content: str) -> dict[str, Any]:
         return {"metadata": {"name": "roots", "resourceVersion": version}, "spec": {"trustBundle": block(content)}}
