@@ -7,6 +7,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ _NOT_FOUND = 404
 _APPLY = {"fieldManager": "longshore", "force": "true"}
 
 
-def access(kubeconfig: Path) -> ApiConfig:
-    """Raises Failure."""
+def access(kubeconfig: Path, server: str = "") -> ApiConfig:
+    """With the credentials of a file, to its server or to another. Raises Failure."""
     try:
-        return read_kubeconfig(kubeconfig)
+        found = read_kubeconfig(kubeconfig)
     except ConfigError as error:
         raise Failure(str(error)) from None
+    return dataclasses.replace(found, servers=(server,)) if server else found
 
 
 def get(api: ApiConfig, path: str, parameters: Mapping[str, str] | None = None) -> bytes:

@@ -6,7 +6,6 @@ the API server knows the node's pod CIDR.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,8 +106,7 @@ class Watcher:
         """Of this machine's API server, whoever else may stand behind the endpoint."""
         if not self._kubeconfig.exists():
             return None
-        here = (self._cluster.settings.local_server,)
-        return api.look(dataclasses.replace(api.access(self._kubeconfig), servers=here), path)
+        return api.look(api.access(self._kubeconfig, self._cluster.settings.local_server), path)
 
     def _waiting_pods(self) -> str:
         """What the agent says of the static pods."""

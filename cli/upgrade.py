@@ -110,20 +110,18 @@ def _unusable(cluster: Cluster) -> Iterator[str]:
 
 
 def _running(cluster: Cluster) -> tuple[str, dict[str, str]]:
-    """What the API server is, and the kubelets' releases; nothing where it does not answer."""
+    """What this machine's API server is, whoever else may stand behind the endpoint, and the kubelets' releases."""
     kubeconfig = cluster.places.kubeconfig("admin")
     if not kubeconfig.exists():
         return "", {}
     try:
-        administrator = api.access(kubeconfig)
+        version = api.look(api.access(kubeconfig, cluster.settings.local_server), "/version")
+        nodes = api.look(api.access(kubeconfig), "/api/v1/nodes")
     except Failure as failure:
         click.echo(f"nodes are not looked at: {failure.message}", err=True)
         return "", {}
-    version = api.look(administrator, "/version")
-    nodes = api.look(administrator, "/api/v1/nodes")
-    if version is None or nodes is None:
+    if nodes is None:
         click.echo("the API server does not answer: nodes are not looked at", err=True)
-        return "", {}
-    items: list[dict[str, Any]] = msgspec.json.decode(nodes)["items"]
+    items: list[dict[str, Any]] = msgspec.json.decode(nodes)["items"] if nodes else []
     kubelets = {one["metadata"]["name"]: one["status"]["nodeInfo"]["kubeletVersion"] for one in items}
-    return str(msgspec.json.decode(version)["gitVersion"]), kubelets
+    return str(msgspec.json.decode(version)["gitVersion"]) if version else "", kubelets

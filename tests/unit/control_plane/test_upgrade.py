@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from cli.main import cli
 from control_plane.upgrade import plan, step_problem
+from kube_client.config import ApiConfig
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,28 @@ def test_the_plan_names_what_changes_and_the_commands(tmp_path: Path) -> None:
     code, said = run(tmp_path, "upgrade", "plan", "--to=v1.34.1")
     assert code == 1
     assert "in the way: v1.34.1 is older than v1.35.2" in said
+
+
+def test_the_release_that_runs_is_that_of_this_machine_and_the_nodes_are_those_of_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the endpoint another control plane may answer, which has been upgraded already."""
+    endpoint = "https://api.example:6443"
+
+    def answer(api: ApiConfig, path: str) -> bytes | None:
+        if path == "/version":
+            return json.dumps({"gitVersion": "v1.36.3" if api.servers == (endpoint,) else "v1.35.2"}).encode()
+        node = {"metadata": {"name": "old"}, "status": {"nodeInfo": {"kubeletVersion": "v1.32.9"}}}
+        return json.dumps({"items": [node]}).encode() if api.servers == (endpoint,) else None
+
+    monkeypatch.setattr("cli.api.look", answer)
+    for phase in ("certs", "kubeconfigs", "manifests"):
+        options = ("--kubernetes-version=v1.35.2", "--control-plane-endpoint=api.example:6443")
+        assert run(tmp_path, *options, phase)[0] == 0
+    code, said = run(tmp_path, "upgrade", "plan", "--to=v1.36.3")
+    assert code == 1
+    assert "node old is of v1.32.9, more than three minor releases older than v1.36.3" in said
+    assert "is not through yet" not in said
 
 
 @pytest.mark.parametrize("phase", ["certs", "kubeconfigs", "manifests"])
