@@ -74,7 +74,8 @@ class HookRunner:
         if result.outcome is Outcome.SUCCESS or result.answered:
             _log.info("preStop hook of %s: done in %.1f s", container, took_s)
             return False
-        _log.warning("cannot run the preStop hook of %s to its end: %s; stopping it", container, result.message)
+        cause = result.message or "it failed and wrote nothing"
+        _log.warning("cannot run the preStop hook of %s to its end: %s; stopping it", container, cause)
         return not result.timed_out
 
     async def _request(self, hook: HttpAsk, pod_ip: str, timeout_s: float | None) -> ProbeResult:

@@ -27,6 +27,7 @@ from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
 from agent.server.node_api.cluster_metrics import build_info, cluster_metrics
 from agent.server.node_api.families import name_counters
+from agent.server.node_api.file_systems import FileSystems
 from agent.server.node_api.node_use import NodeUse, read_node_use
 from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.pod_metrics import pod_metrics
@@ -69,6 +70,7 @@ class Measures:
         self._images = images
         self._use = Recent[tuple[PodUse, ...]]()
         self._storage = Recent[StorageUse]()
+        self._file_systems = FileSystems()
         period_s = config.cluster.server.volume_stats_s
         self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
         self._workers = workers
@@ -149,7 +151,7 @@ class Measures:
 
     async def _storage_of(self, pods: tuple[PodUse, ...]) -> StorageUse:
         return await self._storage.get(
-            lambda: read_storage_use(self._images, pods, str(self._root_dir), str(self._logs_dir))
+            lambda: read_storage_use(self._images, self._file_systems, pods, str(self._root_dir), str(self._logs_dir))
         )
 
     async def _stored(self, pods: tuple[PodUse, ...]) -> tuple[StorageUse, dict[str, tuple[VolumeUse, ...]]]:

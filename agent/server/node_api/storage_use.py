@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agent.container_spec.paths import etc_hosts_path, pod_log_dir
-from agent.node.usage import FileSystem, read_file_system
+from agent.node.usage import FileSystem
+from agent.server.node_api.file_systems import FileSystems
 from agent.server.node_api.usage import PodUse
 from cri_client import types as cri
 from cri_client.protocols import Images
@@ -43,24 +44,23 @@ class StorageUse:
     layers: dict[str, FileSystem] = field(default_factory=dict)
 
 
-async def read_storage_use(images: Images, pods: tuple[PodUse, ...], root_dir: str, logs_dir: str) -> StorageUse:
+async def read_storage_use(
+    images: Images, file_systems: FileSystems, pods: tuple[PodUse, ...], root_dir: str, logs_dir: str
+) -> StorageUse:
     """Of these pods.  Raises CriError."""
-    said = (await images.image_fs_info()).image_filesystems
-    return await asyncio.to_thread(_read, pods, next(iter(said), None), root_dir, logs_dir)
+    said = next(iter((await images.image_fs_info()).image_filesystems), None)
+    places = {said.fs_id.mountpoint} if said is not None and said.fs_id is not None else set()
+    places |= {one.layer_path for pod in pods for one in pod.containers}
+    layers = await file_systems.read(places - {""})
+    return await asyncio.to_thread(_read, StorageUse(time.time(), said, layers=layers), pods, root_dir, logs_dir)
 
 
-def _read(pods: Iterable[PodUse], images: cri.FilesystemUsage | None, root_dir: str, logs_dir: str) -> StorageUse:
-    found = StorageUse(time.time(), images)
-    places = {images.fs_id.mountpoint} if images is not None and images.fs_id is not None else set()
+def _read(found: StorageUse, pods: Iterable[PodUse], root_dir: str, logs_dir: str) -> StorageUse:
     for pod in pods:
         directory = pod_log_dir(logs_dir, pod.namespace, pod.name, pod.uid)
         found.files[pod.uid] = _sum((*_files_of(directory), *_size_of(etc_hosts_path(root_dir, pod.uid))))
         for one in pod.containers:
             found.logs[pod.uid, one.name] = _sum(_files_of(f"{directory}/{one.name}"))
-            places.add(one.layer_path)
-    for place in places - {""}:
-        with suppress(OSError):  # only the runtime may see it
-            found.layers[place] = read_file_system(place)
     return found
 
 

@@ -19,6 +19,7 @@ from lightkube.models import core_v1
 from agent.cluster.claims import claim_of
 from agent.container_spec.labels import uid_of
 from agent.node.usage import FileSystem
+from agent.server.node_api.file_systems import SILENT_S, parse_measured
 from agent.volumes.disk_use import MOUNT, TREE
 from agent.volumes.helper import HelperError, HelperTimeoutError, run_helper
 from agent.volumes.plan import EmptyDir, LocalVolume, NfsVolume, ObjectVolume, plan_volumes
@@ -26,8 +27,8 @@ from daemonkit.tasks import to_the_end
 
 _LONGEST_S = 60.0
 _MOUNT_S = 10.0
-_SILENT_S, _AT_ONCE = 600.0, 4
-"""A file system that does not answer is asked again after so long; so many are asked at once."""
+_AT_ONCE = 4
+"""So many file systems are asked at once."""
 _WAIT_S = 2.0
 """How long one who asks waits for new numbers; what is late is told to the next one."""
 
@@ -123,7 +124,7 @@ class VolumesUse:
                 deadline_s = _LONGEST_S if self._kind == TREE else _MOUNT_S
                 answers = await run_helper("measure", *arguments, deadline_s=deadline_s)
             except HelperTimeoutError:
-                again_s = self._now_s() + max(_SILENT_S, self._period_s)
+                again_s = self._now_s() + max(SILENT_S, self._period_s)
                 self._silent_until_s |= {one.path: again_s for one in asked if self._kind == MOUNT}
             except HelperError:
                 pass  # the numbers stay as they were
@@ -149,6 +150,5 @@ def _is_local(volume: core_v1.Volume) -> bool:
 
 
 def _use(volume: _Volume, answer: str, time_s: float) -> VolumeUse:
-    used, inodes_used, available, total, inodes, inodes_free = map(int, answer.split())
-    found = FileSystem(total, available, inodes, inodes_free, used)
+    found, inodes_used = parse_measured(answer)
     return VolumeUse(volume.name, time_s, found, inodes_used, volume.claim, volume.local)
