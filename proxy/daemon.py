@@ -32,10 +32,11 @@ from proxy.config import ConfigError, ProxyConfig, load_config
 from proxy.config_document import config_document
 from proxy.explain import explain, parse_question
 from proxy.followers import Followers
-from proxy.health import Health, health_app, judge, metrics_app
+from proxy.health import Health, health_app, judge
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
+from proxy.metrics_api import metrics_app
 from proxy.modes import leave_others, make_backend, namer_of_rules, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.node_settings import apply_settings

@@ -1,7 +1,7 @@
-"""Is the proxy keeping up?  The verdict (pure) and the HTTP answers on the health and metrics addresses.
+"""Is the proxy keeping up?  The verdict (pure) and the answers of healthzBindAddress (port 10256).
 
-Before: `proxy.sync` reports its status.  Next: load balancers and people ask /healthz and /livez (port 10256) and
-Prometheus asks /metrics (port 10249), with the paths, JSON fields and metric names of kube-proxy.
+Before: `proxy.sync` reports its status.  Next: load balancers and people ask /healthz and /livez, whose status codes
+and JSON fields are kube-proxy's (pkg/proxy/healthcheck of Kubernetes 1.36); `reason` is ours.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy.config_document import GROUP
 from proxy.metrics import ProxyMetrics
+from proxy.server import json_answer, mux
 from proxy.sync import SyncStatus
+
+_NEVER = "0001-01-01T00:00:00Z"
+_LEAVING = "the node is being deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,62 +53,36 @@ def health_app(
     `eligible`: whether load balancers may send new connections to this node, which is not so while it is being deleted.
     Only /healthz fails then; a node that leaves still serves, and nobody should restart its proxy.
 
-    One sync writes all IP `families`, so they have the same health.
+    One sync writes all IP `families`, so they have the same health; before the first one there is none to tell of.
     """
 
-    def answer(counter: Callable[[str], None], health: Health, extra: dict[str, Any]) -> web.Response:
-        now = datetime.datetime.now(datetime.UTC)
-        last = updated()
-        family = _go_time(now if last is None else datetime.datetime.fromtimestamp(last, datetime.UTC))
+    def answer(health: Health, reason: str, extra: dict[str, Any], code: int) -> web.Response:
+        now, last = _go_time(datetime.datetime.now(datetime.UTC)), updated()
+        synced = _NEVER if last is None else _go_time(datetime.datetime.fromtimestamp(last, datetime.UTC))
+        status = {f"IPv{each}": {"lastUpdated": synced, "healthy": health.healthy} for each in families}
         body = {
-            "lastUpdated": _go_time(now) if health.healthy else family,
-            "currentTime": _go_time(now),
+            "lastUpdated": now if code == 200 else synced,
+            "currentTime": now,
             **extra,
             "healthy": health.healthy,
-            "status": {f"IPv{each}": {"lastUpdated": family, "healthy": health.healthy} for each in families},
-            **({"reason": health.reason} if health.reason else {}),
+            **({"status": status} if last is not None else {}),
+            **({"reason": reason} if reason else {}),
         }
-        code = 200 if health.healthy else 503
-        counter(str(code))
-        return web.json_response(body, status=code, headers={"X-Content-Type-Options": "nosniff"})
+        return json_answer(body, code)
 
     async def healthz(_: web.Request) -> web.Response:
         health, stays = read(), eligible()
-        if health.healthy and not stays:
-            health = Health(False, "the node is being deleted")
-        return answer(metrics.count_healthz, health, {"nodeEligible": stays})
+        code = 200 if health.healthy and stays else 503
+        metrics.count_healthz(str(code))
+        return answer(health, health.reason or ("" if stays else _LEAVING), {"nodeEligible": stays}, code)
 
     async def livez(_: web.Request) -> web.Response:
-        return answer(metrics.count_livez, read(), {})
+        health = read()
+        code = 200 if health.healthy else 503
+        metrics.count_livez(str(code))
+        return answer(health, health.reason, {}, code)
 
-    app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/livez", livez)])
-    return app
-
-
-def metrics_app(metrics: ProxyMetrics, mode: str, document: Callable[[], dict[str, Any]] = dict) -> web.Application:
-    """The server behind metricsBindAddress: /metrics, /healthz (the process answers), /proxyMode and /configz.
-
-    `document` is the configuration in force.
-    """
-
-    async def show(_: web.Request) -> web.Response:
-        text, content_type = metrics.render()
-        return web.Response(body=text, headers={"Content-Type": content_type})
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok")
-
-    async def proxy_mode(_: web.Request) -> web.Response:
-        return web.Response(text=mode)
-
-    async def configz(_: web.Request) -> web.Response:
-        return web.json_response({GROUP: document()})
-
-    app = web.Application()
-    app.add_routes([web.get("/metrics", show), web.get("/healthz", healthz), web.get("/proxyMode", proxy_mode)])
-    app.add_routes([web.get("/configz", configz)])
-    return app
+    return mux({"/healthz": healthz, "/livez": livez})
 
 
 def _go_time(moment: datetime.datetime) -> str:

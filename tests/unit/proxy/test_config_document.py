@@ -12,8 +12,8 @@ from proxy.config import ProxyConfig, load_config
 from proxy.config_document import config_document
 from proxy.config_fields import BY_PATH, Use
 from proxy.daemon import run
-from proxy.health import metrics_app
 from proxy.metrics import ProxyMetrics
+from proxy.metrics_api import metrics_app
 
 HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 FILES = (

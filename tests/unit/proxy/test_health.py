@@ -15,6 +15,7 @@ from proxy.config import ConntrackConfig
 from proxy.health import Health, health_app, judge
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
+from proxy.metrics_api import metrics_app
 from proxy.node_settings import plan_settings
 from proxy.report import services_report, status_report
 from proxy.resolve import resolve
@@ -45,7 +46,26 @@ async def test_only_healthz_fails_on_a_node_that_is_being_deleted(stays: bool) -
         healthz, livez = await client.get("/healthz"), await client.get("/livez")
         said = await healthz.json()
     assert (healthz.status, livez.status) == (200 if stays else 503, 200)
-    assert (said["nodeEligible"], said["healthy"]) == (stays, stays)
+    assert (said["nodeEligible"], said["healthy"], "status" in said) == (stays, True, False)
+    assert ("reason" in said, said["lastUpdated"] == said["currentTime"]) == (not stays, stays)
+
+
+async def test_answers_are_those_of_kube_proxys_multiplexer() -> None:
+    health = health_app(lambda: Health(True, ""), lambda: 5.5, ProxyMetrics(), (4, 6))
+    numbers = metrics_app(ProxyMetrics(), "nftables", lambda: {"mode": "nftables"})
+    async with TestClient(TestServer(health)) as client:
+        healthz = await client.post("/healthz")
+        status = (await healthz.json())["status"]
+        lost = await client.get("/healthz/")
+    synced = {"lastUpdated": "1970-01-01T00:00:05.500000Z", "healthy": True}
+    assert (healthz.headers["Content-Type"], status) == ("application/json", {"IPv4": synced, "IPv6": synced})
+    assert (lost.status, lost.headers["X-Content-Type-Options"]) == (404, "nosniff")
+    async with TestClient(TestServer(numbers)) as client:
+        found = {path: await (await client.put(path)).text() for path in ("/healthz/ping", "/proxyMode", "/configz")}
+        verbose = await (await client.get("/healthz?verbose")).text()
+        nowhere = [(await client.get(path)).status for path in ("/livez", "/", "/healthz/other", "/debug/pprof/")]
+    assert list(found.values()) == ["ok", "nftables", '{"kubeproxy.config.k8s.io":{"mode":"nftables"}}']
+    assert (verbose, nowhere) == ("[+]ping ok\nhealthz check passed\n", [404] * 4)
 
 
 def test_reports_are_json_and_name_endpoints_problems_and_errors() -> None:
