@@ -22,9 +22,8 @@ from agent.node.facts import MachineIdentity
 from agent.node.labels import own_labels
 from cri_client.types import Image, RuntimeFeatures, RuntimeHandler
 from kube_objects.quantity import bytes_text, milli_text
+from kube_objects.release import full_version
 
-KUBERNETES_VERSION = "v1.36.3"
-"""Whose kubelet this agent stands for: controllers read a Node's version and decide by it what the node can do."""
 HUGE_PAGES = "hugepages-"
 ATTACH_DETACH = "volumes.kubernetes.io/controller-managed-attach-detach"
 PROVIDED_NODE_IP = "alpha.kubernetes.io/provided-node-ip"
@@ -136,11 +135,6 @@ def daemon_endpoints(view: NodeView) -> Json:
     return {"kubeletEndpoint": {"Port": view.api_port}}
 
 
-def kubelet_version(agent_version: str) -> str:
-    """Of which Kubernetes this node is, and of which release of ours."""
-    return f"{KUBERNETES_VERSION}+longshore-{agent_version}"
-
-
 def node_info(view: NodeView) -> dict[str, Any]:
     """Versions and identity."""
     identity, facts = view.identity, view.facts
@@ -151,7 +145,7 @@ def node_info(view: NodeView) -> dict[str, Any]:
         "kernelVersion": identity.kernel_version,
         "osImage": identity.os_image,
         "containerRuntimeVersion": view.runtime,
-        "kubeletVersion": kubelet_version(view.agent_version),
+        "kubeletVersion": full_version(view.agent_version),
         "kubeProxyVersion": "",
         "operatingSystem": facts.operating_system,
         "architecture": facts.architecture,

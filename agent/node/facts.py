@@ -24,10 +24,10 @@ from agent.container_spec.facts import NodeFacts
 from agent.container_spec.pod_resources import milli_value, page_size_name, value
 from agent.node.addresses import Interface, IPAddress, choose_node_ips, default_route_interfaces
 from agent.node.labels import own_labels
+from kube_objects.release import go_architecture
 
 _RESOLVE_S = 2.0
 _SYSTEM_UUIDS = ("/sys/class/dmi/id/product_uuid", "/proc/device-tree/system-id", "/proc/device-tree/vm,uuid")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 
 class NodeSettings(Protocol):
@@ -145,11 +145,6 @@ def read_interfaces() -> tuple[Interface, ...]:
         ]
         found.append(Interface(name, tuple(addresses)))
     return tuple(found)
-
-
-def go_architecture() -> str:
-    """Of this machine, as Go and so Kubernetes call it."""
-    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def cgroup_version(mount_point: str = "/sys/fs/cgroup") -> int:

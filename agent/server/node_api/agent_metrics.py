@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
-from agent.server.node_api.families import histogram, number, numbers, totals
 from agent.server.node_api.targets import Worker
 from cri_client.operations import Operation
+from daemonkit.families import histogram, number, numbers, totals
 
 STATES = ("created", "running", "exited", "unknown")
 

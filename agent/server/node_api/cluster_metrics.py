@@ -1,5 +1,4 @@
-"""/metrics: requests to the API server, certificates and the version, under the names of client-go and the kubelet.
-No I/O.
+"""/metrics: requests to the API server and certificates, under the names of client-go and the kubelet.  No I/O.
 
 Before: `agent/cluster/counts`.  Next: `agent_metrics` puts it beside the rest.  Source: component-base metrics, kubelet
 certificate.
@@ -14,7 +13,8 @@ from prometheus_client.core import Metric
 
 from agent.cluster.certificates import CLIENT, SERVER
 from agent.cluster.counts import ClusterCounts
-from agent.server.node_api.families import histogram, number, numbers, totals
+from daemonkit.families import number
+from kube_client.request_metrics import request_metrics
 
 
 def cluster_metrics(counts: ClusterCounts, server_until_s: float | None, now_s: float) -> Iterable[Metric]:
@@ -22,10 +22,7 @@ def cluster_metrics(counts: ClusterCounts, server_until_s: float | None, now_s: 
     seconds), 0 while there is none, None where it is not to sign one.  A certificate that is not renewed here has no
     metric, as in the kubelet.
     """
-    text = "Number of HTTP requests, partitioned by status code, method, and host."
-    yield totals("rest_client_requests", text, ("code", "method", "host"), counts.requests.answers)
-    text = "Request latency in seconds. Broken down by verb, and host."
-    yield histogram("rest_client_request_duration_seconds", text, counts.requests.seconds.items(), ("verb", "host"))
+    yield from request_metrics(counts.requests)
     text = "Counter of certificate renewal errors."
     if counts.client_until_s is not None:
         help_text = "Gauge of the TTL (time-to-live) of the Kubelet's client certificate, in seconds."
@@ -38,21 +35,6 @@ def cluster_metrics(counts: ClusterCounts, server_until_s: float | None, now_s: 
         ttl_s = _left(server_until_s or math.inf, now_s)
         yield number("kubelet_certificate_manager_server_ttl_seconds", help_text, ttl_s)
         yield number("kubelet_server_expiration_renew_errors", text, counts.renewals_failed[SERVER.name])
-
-
-def build_info(version: str, platform: str) -> Metric:
-    """`version` as the Node says it ("v1.36.3+longshore-1.0"), `platform` as "linux/amd64".  What only a program of Go
-    has is empty.
-    """
-    major, minor = version.removeprefix("v").split(".")[:2]
-    known = {"major": major, "minor": minor, "git_version": version, "platform": platform}
-    labels = ("git_commit", "git_tree_state", "build_date", "go_version", "compiler")
-    return numbers(
-        "kubernetes_build_info",
-        "A metric with a constant '1' value labeled by version, and platform on which it is running.",
-        (*known, *labels),
-        {(*known.values(), *("" for _ in labels)): 1},
-    )
 
 
 def _left(until_s: float, now_s: float) -> float:

@@ -5,7 +5,6 @@ Before: `server`.  Next: `zpages` and `debug`, which are loaded when somebody as
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -15,8 +14,8 @@ import psutil
 from aiohttp import web
 
 from agent.assembly import Settings
-from agent.cluster.node_object import KUBERNETES_VERSION
 from agent.config_document import config_document, flag_values
+from kube_objects.release import KUBERNETES_VERSION, python_version
 
 if TYPE_CHECKING:
     from agent.server.node_api.debug import Debug
@@ -39,9 +38,8 @@ class Itself:
         """Raises VerbError."""
         from agent.server.node_api.zpages import statusz
 
-        python = f"{platform.python_implementation()} {platform.python_version()}"
         started_s, accept = psutil.Process().create_time(), request.headers.get("Accept", "")
-        return statusz(accept, started_s, time.time(), python, KUBERNETES_VERSION, self._firsts())
+        return statusz(accept, started_s, time.time(), python_version(), KUBERNETES_VERSION, self._firsts())
 
     async def flagz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
         """Raises VerbError."""

@@ -6,7 +6,6 @@ Before: `server`.  Next: `usage` and `node_use` measure, a module for each verb 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
@@ -19,13 +18,12 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from agent.cluster.node_object import kubelet_version
 from agent.config import AgentConfig
 from agent.container_spec.labels import uid_of
-from agent.node.facts import cgroup_version, go_architecture
+from agent.node.facts import cgroup_version
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
-from agent.server.node_api.cluster_metrics import build_info, cluster_metrics
+from agent.server.node_api.cluster_metrics import cluster_metrics
 from agent.server.node_api.families import name_counters
 from agent.server.node_api.file_systems import FileSystems
 from agent.server.node_api.node_use import NodeUse, read_node_use
@@ -43,8 +41,9 @@ from agent.server.node_api.volume_use import VolumesUse, VolumeUse
 from agent.volumes.disk_use import MOUNT, TREE
 from cri_client.errors import CriError
 from cri_client.protocols import Images, Runtime
+from daemonkit.families import TEXT, build_info
+from kube_objects.release import full_version, go_platform
 
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _BETWEEN_S = 1.0
 """Between two looks at the processor's time that say how much of it is used now."""
 
@@ -63,7 +62,7 @@ class Measures:
         signed_until_s: Callable[[], float | None],
     ) -> None:
         self._node_name = config.node_name
-        self._release = kubelet_version(version("longshore"))
+        self._release = full_version(version("longshore"))
         self._root_dir = config.root_dir
         self._logs_dir = config.pod_logs_dir
         self._runtime = runtime
@@ -89,7 +88,7 @@ class Measures:
         operations = told.operations.by_type()
         return _text(
             chain(
-                [build_info(self._release, f"{sys.platform}/{go_architecture()}")],
+                [build_info(self._release, go_platform())],
                 agent_metrics(self._node_name, workers, operations, self._requests, cgroup_version()),
                 pod_metrics(told.counts.pods, pods, told.active(), told.mirrors()),
                 cluster_metrics(told.cluster, self._signed_until_s(), time.time()),
@@ -189,7 +188,7 @@ class _Once(Collector):
 
 
 def _text(metrics: Iterable[Metric]) -> web.Response:
-    return web.Response(body=name_counters(generate_latest(_Once(metrics))), headers={"Content-Type": _TEXT})
+    return web.Response(body=name_counters(generate_latest(_Once(metrics))), headers={"Content-Type": TEXT})
 
 
 def _namespace(pod: Pod) -> str:

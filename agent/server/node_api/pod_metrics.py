@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 
 from agent.container_spec.labels import is_from_api
 from agent.pods.counts import PodCounts
-from agent.server.node_api.families import histogram, number, numbers, total, totals
+from daemonkit.families import histogram, number, numbers, total, totals
 
 _Counts = Mapping[str, float]
 

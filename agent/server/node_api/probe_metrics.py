@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 
 from agent.probes.counts import ProbeCounts
 from agent.probes.machine import Outcome
-from agent.server.node_api.families import histogram, totals
+from daemonkit.families import histogram, totals
 from daemonkit.tally import Tally
 
 _RESULTS = {Outcome.SUCCESS: "successful", Outcome.FAILURE: "failed", Outcome.UNKNOWN: "unknown"}

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from prometheus_client.core import Metric
 
-from agent.server.node_api.families import numbers
 from agent.server.node_api.volume_use import VolumeUse
+from daemonkit.families import numbers
 
 _LABELS = ("namespace", "persistentvolumeclaim")
 _TEXTS = {
