@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from daemonkit.listening import listening_socket
+
 
 @contextlib.asynccontextmanager
 async def serve_healthz(bind_address: str, port: int) -> AsyncIterator[None]:
@@ -27,7 +29,7 @@ async def serve_healthz(bind_address: str, port: int) -> AsyncIterator[None]:
     try:
         await runner.setup()
         try:
-            await web.TCPSite(runner, bind_address, port).start()
+            await web.SockSite(runner, listening_socket(bind_address, port)).start()
         except OSError as error:
             raise OSError(error.errno, f"cannot serve healthz on {bind_address}:{port}: {error.strerror}") from error
         yield

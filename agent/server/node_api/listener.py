@@ -21,6 +21,7 @@ from typing import Protocol
 
 from aiohttp import web, web_protocol
 
+from daemonkit.listening import listening_socket
 from daemonkit.tasks import spawn
 
 HANDSHAKE_S = 10.0
@@ -32,7 +33,6 @@ STRANGERS_PER_ADDRESS = 64
 GRACE_S = 2.0
 MAX_LINE_BYTES = 128 << 10
 MAX_FIELD_BYTES = 32 << 10
-_BACKLOG = 128
 _SERVER_ERROR = 500
 _PAUSE_S = 1.0
 _log = logging.getLogger(__name__)
@@ -255,15 +255,7 @@ class Listener:
 
 def listen(address: str, port: int) -> socket.socket:
     """A listening socket.  Raises OSError that names the address."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address == "::":
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind((address, port))
-        listener.listen(_BACKLOG)
+        return listening_socket(address, port)
     except OSError as error:
-        listener.close()
         raise OSError(error.errno, f"cannot serve the API of this node on {address}:{port}: {error.strerror}") from None
-    return listener
