@@ -15,6 +15,7 @@ import daemonkit.lean_imports  # noqa: F401 - first, or it has no effect
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import logging
 import os
@@ -25,33 +26,29 @@ from typing import TYPE_CHECKING
 
 from agent.assembly import Settings, assemble
 from agent.config import AgentConfig, ConfigError, load_config
-from agent.container_spec.facts import NodeFacts, RuntimeFacts
+from agent.container_spec.facts import NodeFacts
 from agent.container_spec.labels import API_SOURCE
 from agent.logs.monitor import LogMonitor
 from agent.manifest_feed import ManifestFeed
-from agent.node.address_keeper import AddressKeeper
 from agent.node.addresses import AddressError
 from agent.node.cgroup_driver import agree_on_cgroup_driver
 from agent.node.facts import read_machine_identity, read_node_facts
 from agent.node.fitness import UnfitHostError, check_host
-from agent.node.runtime_facts import runtime_facts
 from agent.pods.debugger import Debugger
 from agent.pods.lookout import Lookout
-from agent.pods.observe import PodObservation
-from agent.pods.runtime_view import RuntimeView
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
-from agent.reload import apply_config, needs_restart
+from agent.runtime_wait import reach_runtime, read_runtime_facts, until_answered
 from agent.self_report import SelfReport
 from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
 from agent.server.local_api import serve_local_api
+from agent.settings_keeper import SettingsKeeper
 from agent.shutdown.node_shutdown import NodeShutdown, Progress
 from agent.shutdown.schedule import total_s
 from agent.state_dir import StateDir, StateDirError
 from agent.warm_up import warm_up
-from cri_client.channel import Channel, check_endpoint, connect
-from cri_client.errors import CriError
+from cri_client.channel import Channel, connect
 from cri_client.events import runtime_events
 from cri_client.images import ImageClient
 from cri_client.runtime import RuntimeClient
@@ -68,7 +65,6 @@ if TYPE_CHECKING:
     from agent.cluster.side import ClusterSide
 
 EXIT_CONFIG = 78  # sysexits(3) EX_CONFIG; the unit's RestartPreventExitStatus
-RUNTIME_RETRY_S = 1.0
 LOGIND_PATIENCE_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -199,13 +195,8 @@ class Agent:
                 await stack.enter_async_context(api)
                 await stack.enter_async_context(serve_healthz(config.healthz_bind_address, config.healthz_port))
             await self._mind_shutdown(group)
-            channel = await stack.enter_async_context(await self._reach_runtime())
-            driver = await self._agree_on_cgroup_driver(RuntimeClient(channel))
-            with _as_reason():
-                node = await read_node_facts(config)
-            node = dataclasses.replace(node, runtime=await self._read_runtime_facts(RuntimeClient(channel)))
-            self._report.set_node_ips(node.node_ips)
-            settings = Settings(dataclasses.replace(config, cgroup_driver=driver), node)
+            channel = await stack.enter_async_context(await reach_runtime(config, self._report, self._notifier))
+            settings = await self._settle(RuntimeClient(channel))
             images = channel
             if config.image_endpoint and config.image_endpoint != config.runtime_endpoint:
                 images = await stack.enter_async_context(
@@ -227,44 +218,16 @@ class Agent:
             async with asyncio.timeout(LOGIND_PATIENCE_S):
                 await watch.spoken.wait()
 
-    async def _reach_runtime(self) -> Channel:
-        """Wait until a runtime answers, saying what is wrong as long as none does."""
-        said = ""
-        while True:
-            channel: Channel | None = None
-            try:
-                channel = connect(self._config.runtime_endpoint, timeout_s=self._config.runtime_request_timeout_s)
-                await check_endpoint(channel)
-                answer = await RuntimeClient(channel).version()
-            except CriError as error:
-                if channel is not None:
-                    await channel.close()
-                if str(error) != said:
-                    said = str(error)
-                    _log.warning("%s; waiting for it", said)
-                    self._notifier.status(f"waiting: {said}")
-                    self._report.set_connected(False, said)
-                await asyncio.sleep(RUNTIME_RETRY_S)
-            else:
-                self._report.set_runtime(answer.runtime_name, answer.runtime_version, channel.endpoint)
-                self._report.set_connected(True, "")
-                return channel
-
-    async def _agree_on_cgroup_driver(self, runtime: RuntimeClient) -> str:
-        while True:
-            try:
-                return await agree_on_cgroup_driver(runtime, self._config.cgroup_driver)
-            except CriError as error:
-                _log.warning("cannot ask the runtime for its cgroup driver: %s; trying again", error)
-                await asyncio.sleep(RUNTIME_RETRY_S)
-
-    async def _read_runtime_facts(self, runtime: RuntimeClient) -> RuntimeFacts:
-        while True:
-            try:
-                return runtime_facts(await runtime.status(), await runtime.version())
-            except CriError as error:
-                _log.warning("cannot ask the runtime what it can do: %s; trying again", error)
-                await asyncio.sleep(RUNTIME_RETRY_S)
+    async def _settle(self, runtime: RuntimeClient) -> Settings:
+        """The configuration and the node as runtime and machine have them."""
+        config = self._config
+        ask_driver = functools.partial(agree_on_cgroup_driver, runtime, config.cgroup_driver)
+        driver = await until_answered(ask_driver, "ask the runtime for its cgroup driver")
+        with _as_reason():
+            node = await read_node_facts(config)
+        facts = await until_answered(lambda: read_runtime_facts(runtime), "ask the runtime what it can do")
+        self._report.set_node_ips(node.node_ips)
+        return Settings(dataclasses.replace(config, cgroup_driver=driver), dataclasses.replace(node, runtime=facts))
 
     async def _run_pods(
         self, group: asyncio.TaskGroup, channel: Channel, image_channel: Channel, settings: Settings
@@ -276,6 +239,13 @@ class Agent:
         )
         feed = ManifestFeed(settings.config, self._board, self._state)
         log_monitor = LogMonitor(runtime, shared.view.running_logs, lambda: settings.config.log_policy)
+        keeper = SettingsKeeper(
+            self._arguments,
+            self._config,
+            settings,
+            shared.executor.sources,
+            functools.partial(self._tell_of_node, workers),
+        )
         lookout = Lookout(
             shared.view,
             workers,
@@ -289,7 +259,8 @@ class Agent:
             workers.learn_objects(objects)
             if self._access is not None:
                 workers.expect(API_SOURCE)
-            workers.begin(wanted, await self._first_look(shared.view), self._state.pod_uids())
+            seen = await until_answered(shared.view.observe_all, "look at the runtime")
+            workers.begin(wanted, seen, self._state.pod_uids())
             if self._access is None:
                 workers.abandon(API_SOURCE)  # what an API server wanted here once is nobody's any more
             self._board.expect(workers.workers)
@@ -304,8 +275,8 @@ class Agent:
             spawn_eternal(group, lookout.look_now_and_then(), name="relist")
             spawn_eternal(group, lookout.look_at_strangers(), name="strangers")
             spawn_eternal(group, log_monitor.run(), name="container logs")
-            spawn_eternal(group, self._reload_on_hangup(settings, shared, workers), name="reload")
-            spawn_eternal(group, self._keep_addresses(settings, shared, workers), name="addresses")
+            spawn_eternal(group, keeper.reload_on(self._hangup, self._notifier), name="reload")
+            spawn_eternal(group, keeper.keep_addresses(), name="addresses")
             if self._access is not None:
                 images = ImageClient(image_channel)
                 self._cluster = self._cluster_side(self._access, settings, runtime, images, workers, shared)
@@ -338,14 +309,6 @@ class Agent:
             show=self._report.set_api_server,
         )
 
-    async def _first_look(self, view: RuntimeView) -> dict[str, PodObservation]:
-        while True:
-            try:
-                return await view.observe_all()
-            except CriError as error:
-                _log.warning("cannot look at the runtime: %s; trying again", error)
-                await asyncio.sleep(RUNTIME_RETRY_S)
-
     def _now_ready(self, count: int) -> None:
         self._report.set_ready()
         self._notifier.ready()
@@ -363,47 +326,11 @@ class Agent:
         except Exception:  # a convenience
             _log.exception("cannot warm up")
 
-    async def _reload_on_hangup(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
-        while True:
-            await self._hangup.wait()
-            self._hangup.clear()
-            self._notifier.reloading()
-            await self._reload(settings, shared, workers)
-            self._notifier.ready()
-
-    async def _reload(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
-        before = settings.config
-        try:
-            wanted = load_config(self._arguments)
-            merged = apply_config(before, wanted)
-            node = dataclasses.replace(await read_node_facts(merged), runtime=settings.node.runtime)
-        except (ConfigError, OSError, ValueError) as error:
-            _log.error("cannot reload the configuration, the old one stays in force: %s", error)
-            return
-        for name in needs_restart(self._config, wanted):
-            _log.warning("configuration: a change of %s takes a restart of longshore-agent", name)
-        settings.config = shared.executor.sources.config = merged
-        setup_logging(merged.verbosity)
-        self._take_node(node, settings, shared, workers)
-        _log.info("configuration read again")
-
-    def _take_node(self, node: NodeFacts, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
-        settings.node = shared.executor.sources.node = node
+    def _tell_of_node(self, workers: PodWorkers, node: NodeFacts) -> None:
         self._report.set_node_ips(node.node_ips)
         workers.poke_all()
         if self._cluster is not None:
             self._cluster.wake()
-
-    async def _keep_addresses(self, settings: Settings, shared: Surroundings, workers: PodWorkers) -> None:
-        def take(addresses: tuple[str, ...]) -> None:
-            self._take_node(dataclasses.replace(settings.node, node_ips=addresses), settings, shared, workers)
-
-        await AddressKeeper(
-            lambda: settings.config,
-            lambda: settings.node.node_ips,
-            take,
-            lambda: settings.config.cluster.status_update_s,
-        ).run()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What of a configuration that was read again can be put in force, and what takes a restart. Pure.
 
-Before: `daemon`, at SIGHUP. Next: the merged configuration replaces the old one.
+Before: `settings_keeper`, at SIGHUP. Next: the merged configuration replaces the old one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the runtime says it can do, from its answers to Status and Version.
 
-Pure.  Before: daemon.py asks once at the start.  Next: NodeFacts, where admission looks.  Sources: KEP-3619 (groups),
-KEP-127 (user namespaces), KEP-3857 (recursive read-only mounts), KEP-4639 (image volumes, which no answer tells of: the
-releases that have them are in its text).
+Pure.  Before: runtime_wait.py asks once at the start.  Next: NodeFacts, where admission looks.  Sources: KEP-3619
+(groups), KEP-127 (user namespaces), KEP-3857 (recursive read-only mounts), KEP-4639 (image volumes, which no answer
+tells of: the releases that have them are in its text).
 """
 
 from __future__ import annotations
