@@ -106,7 +106,7 @@ def load_config(argv: Sequence[str], *, host_name: Callable[[], str] = socket.ge
     config_file = flags.get("config")
     if config_file is not None and config_file.value:
         path = str(config_file.value)
-        settings.update(parse_config_file(_read(path, config_file), path))
+        settings.update(parse_config_file(_read(path), path))
     gates = [one["featureGates"].value for one in (settings, flags) if "featureGates" in one]
     settings.update(flags)
     if len(gates) == 2:  # a flag says it for the gates that it names, as in the kubelet
@@ -115,7 +115,7 @@ def load_config(argv: Sequence[str], *, host_name: Callable[[], str] = socket.ge
     return _build(settings, host_name)
 
 
-def _read(path: str, setting: Setting) -> bytes:
+def _read(path: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
             return file.read(MAX_CONFIG_BYTES + 1)

@@ -44,7 +44,8 @@ from agent.server.board import StatusBoard
 from agent.server.healthz import serve_healthz
 from agent.server.local_api import serve_local_api
 from agent.settings_keeper import SettingsKeeper
-from agent.shutdown.node_shutdown import NodeShutdown, Progress
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.progress import Progress
 from agent.shutdown.schedule import total_s
 from agent.state_dir import StateDir, StateDirError
 from agent.warm_up import warm_up

@@ -7,12 +7,13 @@ Before: `daemon` and `pods/lookout` tell what changes. Next: agent/server/board.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from agent.config import AgentConfig
 from agent.server.board import StatusBoard
+from kube_objects.encode import rfc3339
 
 
 class SelfReport:
@@ -26,7 +27,7 @@ class SelfReport:
             "nodeIP": "",
             "version": version("longshore"),
             "pid": os.getpid(),
-            "startTime": _rfc3339(time.time()),
+            "startTime": rfc3339(datetime.now(UTC)),
             "ready": False,
             "missedEvents": 0,
             "rootDir": str(config.root_dir),
@@ -58,7 +59,7 @@ class SelfReport:
         """Whether the runtime answers now, and why not."""
         before = dict(self._runtime)
         if yes != before["connected"] or "since" not in before:
-            self._runtime |= {"connected": yes, "since": _rfc3339(time.time())}
+            self._runtime |= {"connected": yes, "since": rfc3339(datetime.now(UTC))}
         self._runtime["message"] = why
         if self._runtime != before:
             self._show()
@@ -87,7 +88,3 @@ class SelfReport:
         joined = {"apiServer": dict(self._api_server)} if self._api_server else {}
         parts = {"runtime": dict(self._runtime), "shutdown": dict(self._shutdown), **joined}
         self._board.set_status({**self._status, **parts})
-
-
-def _rfc3339(time_s: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_s))

@@ -220,7 +220,7 @@ class _Builder:
             if _is_merge(event):
                 merged += _merge_sources(self._value(next(self._events), (*path, "<<")), line)
                 continue
-            key = self._key(event, path, line)
+            key = self._key(event, line)
             if key in own:
                 raise TextError(f"key {key!r} appears twice (first in line {self._lines[(*path, key)]})", line)
             self._lines[(*path, key)] = line
@@ -229,7 +229,7 @@ class _Builder:
             own = {**source, **own} if not own.keys() >= source.keys() else own
         return own
 
-    def _key(self, event: yaml.Event, path: Path, line: int) -> str:
+    def _key(self, event: yaml.Event, line: int) -> str:
         self._spend(1, line)
         if isinstance(event, yaml.AliasEvent):
             key = self._alias(event, line)

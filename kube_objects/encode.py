@@ -26,11 +26,6 @@ def to_json(value: object) -> Any:
     return _plain(value, micro=False)
 
 
-def encode_json(value: object) -> bytes:
-    """The object of `to_json` as JSON text; keys in the order of the type's fields."""
-    return msgspec.json.encode(to_json(value))
-
-
 def rfc3339(time: datetime.datetime) -> str:
     """UTC, whole seconds: 2026-01-31T12:00:00Z (API type meta/v1 Time)."""
     return time.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -46,11 +41,6 @@ def rfc3339_nano(time_ns: int) -> str:
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     whole = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{whole}.{rest_ns:09d}Z"
-
-
-def from_ns(time_ns: int) -> datetime.datetime:
-    """Nanoseconds since 1970, as the CRI counts, as a time in UTC; microseconds are kept."""
-    return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=time_ns // 1000)
 
 
 def parse_rfc3339(text: str) -> datetime.datetime:

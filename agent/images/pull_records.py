@@ -32,6 +32,7 @@ from agent.images.pull_policy import (
 )
 from cri_client.types import Image
 from daemonkit.files import remove_durably, remove_half_written, write_atomic
+from kube_objects.encode import rfc3339
 
 T = TypeVar("T", ImagePullIntent, ImagePulledRecord)
 _log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class PullRecords:
             mapping[name] = merge_credentials(mapping.get(name), new)
         if known is not None and mapping == known.credential_mapping:
             return True
-        at = datetime.fromtimestamp(self._now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = rfc3339(datetime.fromtimestamp(self._now(), UTC))
         record = ImagePulledRecord(last_updated_time=at, image_ref=image_ref, credential_mapping=mapping)
         path = self._pulled / _file_name(image_ref)
         if not await self._done(_write, path, record):

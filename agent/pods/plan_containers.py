@@ -44,7 +44,7 @@ def plan_containers(pod: Pod, seen: PodObservation, facts: PodFacts, now_s: floa
         steps += _stop_unwanted(pod, container, seen, facts)
     stopped = {step.scope for step in steps if isinstance(step, StopContainer)}
     steps += [step for step in plan_resize(pod, seen, facts) if step.scope not in stopped]
-    starts: list[Step] = _hooks(pod, seen, facts)
+    starts: list[Step] = _hooks(seen, facts)
     for container in (*_never_run(pod, seen), *_due(pod, seen, facts)):
         more_steps, more_waiting = _start(pod, container, seen, facts, now_s)
         starts += more_steps
@@ -112,7 +112,7 @@ def _stop_unwanted(pod: Pod, container: Container, seen: PodObservation, facts: 
     return []
 
 
-def _hooks(pod: Pod, seen: PodObservation, facts: PodFacts) -> list[Step]:
+def _hooks(seen: PodObservation, facts: PodFacts) -> list[Step]:
     """The postStart hooks of what an earlier plan started and that did not get to them."""
     steps: list[Step] = []
     for name, container_id in facts.hooks_due.items():

@@ -16,7 +16,8 @@ from aiohttp import web
 from agent.pods.debugger import Debugger
 from agent.pods.ephemeral import DebugError
 from agent.server.board import StatusBoard
-from agent.shutdown.node_shutdown import NodeShutdown, Trigger
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.progress import Trigger
 from daemonkit.unix_http import serve_unix
 
 _UNREAD_S = 30.0

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from agent.shutdown import logind_messages as said
 from agent.shutdown.bus import Bus, BusError, open_bus
-from agent.shutdown.node_shutdown import NodeShutdown, Trigger
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.progress import Trigger
 from daemonkit.files import write_atomic
 from daemonkit.system_state import GOING_DOWN
 

@@ -12,8 +12,6 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -21,6 +19,7 @@ from lightkube.models.core_v1 import Pod
 
 from agent.pods.facts import ShutdownTurn
 from agent.pods.wish import Wish
+from agent.shutdown.progress import Progress, Trigger
 from agent.shutdown.schedule import CLEANUP_S, GroupPeriod, budget_s, group_of, priority_of, stop_deadline_s
 from agent.state_dir import ShutdownRecord
 from daemonkit.system_state import GOING_DOWN
@@ -28,14 +27,6 @@ from daemonkit.system_state import GOING_DOWN
 LOOK_S = 0.1
 TELL_S = 1.0
 _log = logging.getLogger(__name__)
-
-
-class Trigger(StrEnum):
-    """Who said that the node goes down."""
-
-    LOGIND = "logind"
-    STOP_UNIT = "stop-unit"
-    PERSON = "person"
 
 
 class Worker(Protocol):
@@ -68,30 +59,6 @@ class Store(Protocol):
     def write_shutdown(self, record: ShutdownRecord | None) -> None:
         """Replace or remove it. Raises OSError."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """For people. `state`: off (no grace period is configured), idle, stopping or down. `pods_left` by full name."""
-
-    state: str
-    trigger: str = ""
-    since_s: float = 0.0
-    budget_s: float = 0.0
-    pods_left: tuple[str, ...] = ()
-    message: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """As the local API shows it."""
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.since_s)) if self.since_s else None
-        return {
-            "state": self.state,
-            "trigger": self.trigger,
-            "since": since,
-            "budgetSeconds": self.budget_s,
-            "podsLeft": list(self.pods_left),
-            "message": self.message,
-        }
 
 
 class NodeShutdown:

@@ -13,7 +13,8 @@ import pytest
 
 from agent.pods.wish import Wish
 from agent.shutdown.logind import LogindWatch
-from agent.shutdown.node_shutdown import NodeShutdown, Trigger
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.progress import Trigger
 from agent.shutdown.schedule import GroupPeriod
 from agent.state_dir import StateDir
 from daemonkit.tasks import spawn

@@ -15,7 +15,8 @@ from lightkube.models.core_v1 import Container, Pod, PodSpec
 from agent.pods.facts import ShutdownTurn
 from agent.pods.wish import Wish
 from agent.shutdown import node_shutdown
-from agent.shutdown.node_shutdown import NodeShutdown, Trigger
+from agent.shutdown.node_shutdown import NodeShutdown
+from agent.shutdown.progress import Trigger
 from agent.shutdown.schedule import GroupPeriod
 from agent.state_dir import ShutdownRecord, StateDir
 from daemonkit.tasks import spawn
