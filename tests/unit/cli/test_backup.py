@@ -8,11 +8,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import stat
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -30,6 +28,7 @@ from cli.backups.archive import ArchiveError, Inventory, digest, parse_archive, 
 from cli.backups.snapshot import read_snapshot
 from daemonkit.files import LockFile
 from tests.unit.cli.conftest import POD, SERVICE, Node
+from tests.unit.cli.dying import dying_command
 
 NAME = "node-a"
 
@@ -534,30 +533,6 @@ def test_a_mount_is_not_crossed(home: Home, root: None) -> None:
     assert f"{inside} is a mount and was left out" in result.stderr
 
 
-# Forks once per line of its input, and the child dies at that many changes of the file system.
-_KILLER = """
-import os, signal, sys
-import cli.backups.install, cli.restore
-from cli.main import main
-CHANGES = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.chmod", "os.chown", "os.symlink", "os.truncate")
-sys.argv[0] = "longshore"
-for line in sys.stdin:
-    left = int(line)
-    child = os.fork()
-    if not child:
-        def dying(event, arguments):
-            global left
-            if event in CHANGES or (event == "open" and arguments[2] & os.O_CREAT):
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(dying)
-        os.dup2(2, 1)
-        main()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
 def _prepare(home: Home, disk: Path) -> None:
     """Another node's files where this one's are to go."""
     shutil.rmtree(disk, ignore_errors=True)
@@ -573,21 +548,8 @@ def _prepare(home: Home, disk: Path) -> None:
 def die_after(home: Home, tmp_path: Path) -> Iterator[Callable[[int], bool]]:
     """Restore into tmp_path/disk and die after that many changes; False when it came to its end."""
     words = ["restore", str(home.base / "backup.tgz"), f"--root={tmp_path / 'disk'}", "--force"]
-    command = [sys.executable, "-c", _KILLER, *words]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killer:
-        assert killer.stdin is not None
-        assert killer.stdout is not None
-
-        def run(steps: int) -> bool:
-            assert killer.stdin is not None
-            assert killer.stdout is not None
-            print(steps, file=killer.stdin, flush=True)
-            status = int(killer.stdout.readline())
-            assert status in (0, -signal.SIGKILL)
-            return status != 0
-
+    with dying_command(*words) as run:
         yield run
-        killer.stdin.close()
 
 
 def test_kill_at_every_step_and_restore_again(home: Home, tmp_path: Path, die_after: Callable[[int], bool]) -> None:
