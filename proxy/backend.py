@@ -7,7 +7,7 @@ Protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.routes import PortName, RoutingTable, ServiceRoute
@@ -63,6 +63,17 @@ def families_without(problems: Mapping[int, str]) -> tuple[tuple[int, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
+class FamilySync:
+    """What one `apply` did in one IP family."""
+
+    family: int
+    full: bool
+    duration_s: float
+    failed_writes: int = 0
+    """Writes that failed on the way, before others succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
 class SyncReport:
     """What one `apply` did."""
 
@@ -72,8 +83,12 @@ class SyncReport:
     """True when everything was written anew instead of the changes only."""
     duration_s: float
     refused: tuple[RefusedRoute, ...] = ()
-    failed_writes: int = 0
-    """Writes that failed on the way, before others succeeded."""
+    families: tuple[FamilySync, ...] = ()
+    """The same by IP family."""
+    flows_s: float = 0.0
+    """How much of it went to flows of connection tracking."""
+    dropped_flows: Mapping[int, int] = field(default_factory=dict)
+    """How many of these were deleted, by IP family."""
 
 
 class Backend(Protocol):

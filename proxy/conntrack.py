@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -113,30 +114,30 @@ class StaleFlows:
         """Look at all flows at the next call."""
         self._before = None
 
-    async def drop_stale(self, routes: Sequence[ServiceRoute]) -> int:
-        """Delete what is stale; returns how many.  A failure is logged and tried again at the next call."""
+    async def drop_stale(self, routes: Sequence[ServiceRoute]) -> Mapping[int, int]:
+        """Delete what is stale; how many that were, by IP family.  A failure is logged, the next call tries again."""
         changes = delta(self._routes, routes)
         if self._before is not None and all(each.name.protocol == "TCP" for side in changes for each in side):
             self._routes = routes
-            return 0
+            return {}
         now = frontends(routes)
         suspects = worth_looking(self._before, now)
         if suspects is None:
             self._before, self._routes = now, routes
-            return 0
+            return {}
         try:
             dropped = await asyncio.to_thread(_drop, suspects)
         except OSError as cause:
             _log.warning("cannot delete stale flows: %s", cause.strerror or cause)
             self._before = None
-            return 0
+            return {}
         self._before, self._routes = now, routes
         if dropped:
-            _log.info("deleted %d stale flows", dropped)
+            _log.info("deleted %d stale flows", dropped.total())
         return dropped
 
 
-def _drop(suspects: Frontends) -> int:
+def _drop(suspects: Frontends) -> Counter[int]:
     with conntrack_netlink.Connection() as connection:
         wrong = stale(connection.flows(), suspects, is_own_address)
-        return sum(connection.delete(flow) for flow in wrong)
+        return Counter(flow.family for flow in wrong if connection.delete(flow))

@@ -26,6 +26,7 @@ from daemonkit.notify import Notifier
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError, serve_unix
 from kube_client.config import ApiConfig
+from kube_client.counts import RequestCounts
 from proxy.api_access import check_local_mode, find_api, reads_directory
 from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
@@ -48,7 +49,8 @@ from proxy.report import explanation_report
 from proxy.server import CannotListenError, serve_tcp
 from proxy.service_health import ServiceHealthServer
 from proxy.sources.api_objects import NodeObject
-from proxy.sync import Synchronizer, SyncLimits, SyncStatus
+from proxy.sync import Synchronizer
+from proxy.sync_status import SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
 _EX_CONFIG = 78
@@ -145,7 +147,8 @@ class ProxyDaemon:
         self._config = config
         self._mode = config.mode
         self._notifier = Notifier()
-        self._metrics = ProxyMetrics()
+        self._requests = RequestCounts()
+        self._metrics = ProxyMetrics(config.mode, families, self._requests, version("longshore"))
         self._problems = ProblemLog()
         self._started_wall_s = time.time()
         self._synced_wall_s: float | None = None
@@ -185,7 +188,8 @@ class ProxyDaemon:
         hard_fail = config.bind_address_hard_fail
         spawn_eternal(group, self._notifier.watchdog(), name="watchdog")
         spawn_eternal(group, self._reload_when(reload), name="reload")
-        Followers(config, self._api, self._synchronizer, self._problems, self._take_node).spawn(group)
+        followers = Followers(config, self._api, self._synchronizer, self._problems, self._take_node, self._requests)
+        followers.spawn(group)
         spawn_eternal(group, self._synchronizer.run(), name="sync")
         spawn_eternal(group, self._service_health.run(), name="service health")
         spawn(group, self._leave_one_mode(), name="other modes")

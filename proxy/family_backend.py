@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.backend import BackendError, RefusedRoute, SyncReport, routes_without
+from proxy.backend import BackendError, FamilySync, RefusedRoute, SyncReport, routes_without
 from proxy.conntrack import StaleFlows
 from proxy.routes import RoutingTable, ServiceRoute
 
@@ -32,6 +32,7 @@ class Outcome:
 class FamilyEngine(Protocol):
     """The one writer of our rules of one IP family.  `failed_writes` counts what failed before something succeeded."""
 
+    family: int
     failed_writes: int
 
     async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
@@ -66,24 +67,27 @@ class FamilyBackend:
     async def apply(self, table: RoutingTable) -> SyncReport:
         """Make the kernel hold `table`; raises BackendError."""
         started_s = time.monotonic()
-        writes, full = 0, False
-        failed_before = sum(engine.failed_writes for engine in self._engines)
+        writes = 0
+        families: list[FamilySync] = []
         refused: list[RefusedRoute] = []
         failures: list[BackendError] = []
         for engine in self._engines:
+            failed_before, began_s = engine.failed_writes, time.monotonic()
             try:
                 outcome = await engine.apply(table.routes)
             except BackendError as failure:  # the other family must not wait for this one
                 failures.append(failure)
                 continue
             writes += outcome.writes
-            full = full or outcome.full
             refused += outcome.refused
+            took_s, failed = time.monotonic() - began_s, engine.failed_writes - failed_before
+            families.append(FamilySync(engine.family, outcome.full, took_s, failed))
         if failures:
             raise failures[0]
-        await self._flows.drop_stale(routes_without(table.routes, refused))
-        failed = sum(engine.failed_writes for engine in self._engines) - failed_before
-        return SyncReport(writes, full, time.monotonic() - started_s, tuple(refused), failed)
+        written_s = time.monotonic()
+        dropped = await self._flows.drop_stale(routes_without(table.routes, refused))
+        now_s, full = time.monotonic(), any(one.full for one in families)
+        return SyncReport(writes, full, now_s - started_s, tuple(refused), tuple(families), now_s - written_s, dropped)
 
     async def verify(self) -> bool:
         """True while our rules are as we left them; false makes the next `apply` read them anew."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
+from kube_client.counts import RequestCounts
 from kube_client.record import open_record
 from proxy.api_access import reads_directory
 from proxy.config import ProxyConfig
@@ -36,13 +37,17 @@ class Followers:
         synchronizer: Synchronizer,
         problems: ProblemLog,
         on_node: Callable[[NodeObject], None],
+        requests: RequestCounts,
     ) -> None:
-        """`on_node` hears of the Node object before the synchronizer hears of the view it came in."""
+        """`on_node` hears of the Node object before the synchronizer hears of the view it came in; `requests` counts
+        what the API server is asked.
+        """
         self._config = config
         self._api = api
         self._synchronizer = synchronizer
         self._problems = problems
         self._on_node = on_node
+        self._requests = requests
 
     def spawn(self, group: asyncio.TaskGroup) -> None:
         """Start following."""
@@ -69,7 +74,7 @@ class Followers:
             self._synchronizer.put_agent(view)
 
     async def _follow_api(self, api: ApiConfig) -> None:
-        async with make_client(api, self._config) as client:
+        async with make_client(api, self._config, self._requests) as client:
             needs_pod_cidrs = self._config.detect_local_mode == "NodeCIDR"
             record = await asyncio.to_thread(open_record, self._config.api.offline_dir)
             name, take = self._config.node_name, self._take_api
@@ -83,6 +88,7 @@ class Followers:
         self._synchronizer.put_api(view)
 
 
-def make_client(api: ApiConfig, config: ProxyConfig) -> KubeClient:
+def make_client(api: ApiConfig, config: ProxyConfig, requests: RequestCounts | None = None) -> KubeClient:
     """A client with the rate that the configuration says."""
-    return KubeClient(api, f"longshore-proxy/{version('longshore')}", qps=config.api.qps, burst=config.api.burst)
+    name = f"longshore-proxy/{version('longshore')}"
+    return KubeClient(api, name, qps=config.api.qps, burst=config.api.burst, counts=requests)

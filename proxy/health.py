@@ -15,7 +15,7 @@ from aiohttp import web
 
 from proxy.metrics import ProxyMetrics
 from proxy.server import json_answer, mux
-from proxy.sync import SyncStatus
+from proxy.sync_status import SyncStatus
 
 _NEVER = "0001-01-01T00:00:00Z"
 _LEAVING = "the node is being deleted"

@@ -1,90 +1,162 @@
 """Prometheus metrics of the proxy, under kube-proxy's names where it has the same thing.
 
-Before: `proxy.sync` reports each change of its status.  Next: `proxy.health` serves the text.  Effects: counters only.
+Before: `proxy.sync` reports each change of its status.  Next: `proxy.metrics_api` serves the text.  Effects: counters
+only.  Source: pkg/proxy/metrics of Kubernetes 1.36; a mode has the names that it has there, with types, labels and
+buckets.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from collections.abc import Iterable
 
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from daemonkit.families import TEXT, build_info
+from kube_client.counts import RequestCounts
+from kube_client.request_metrics import request_metrics
+from kube_objects.release import full_version, go_platform
+from proxy.backend import SyncReport
 from proxy.routes import RoutingTable
-from proxy.sync import SyncStatus
+from proxy.sync_status import SyncStatus
 
 _BUCKETS = tuple(0.001 * 2**n for n in range(15))
 _PROGRAMMING_BUCKETS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 330, 30))
-_FAMILY = "IPv4"
+_SYNC = "kubeproxy_sync_proxy_rules"
+_FAMILY = ("ip_family",)
+_FAILURES = {"nftables": f"{_SYNC}_nftables_sync_failures_total"}
+
+
+class _Elsewhere(Collector):
+    """What others count."""
+
+    def __init__(self, requests: RequestCounts, own_version: str) -> None:
+        self._requests = requests
+        self._build = build_info(full_version(own_version), go_platform())
+
+    def collect(self) -> Iterable[Metric]:
+        yield self._build
+        yield from request_metrics(self._requests)
 
 
 class ProxyMetrics:
     """One registry of its own, so that several can live in one test process."""
 
-    def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
-        ProcessCollector(registry=registry)
-        family = ["ip_family"]
-        prefix = "kubeproxy_sync_proxy_rules"
-        self._latency = Histogram(
-            f"{prefix}_duration_seconds", "Sync latency", family, registry=registry, buckets=_BUCKETS
-        )
-        self._full = Histogram(
-            "kubeproxy_sync_full_proxy_rules_duration_seconds", "Latency of full syncs", family,
-            registry=registry, buckets=_BUCKETS,
+    def __init__(
+        self,
+        mode: str = "iptables",
+        families: tuple[int, ...] = (4,),
+        requests: RequestCounts | None = None,
+        own_version: str = "0",
+    ) -> None:
+        """`families` are the IP families whose rules are written; `requests` is what is asked of API servers."""
+        disable_created_metrics()  # type: ignore[no-untyped-call] # Prometheus of Go has none
+        self._registry = CollectorRegistry()
+        self._families = families
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_Elsewhere(requests or RequestCounts(), own_version))
+        self._latency = self._histogram(f"{_SYNC}_duration_seconds", "Sync latency")
+        self._last = self._gauge(f"{_SYNC}_last_timestamp_seconds", "Time of the last good sync")
+        self._queued = self._gauge(f"{_SYNC}_last_queued_timestamp_seconds", "Time when a sync was last asked for")
+        self._programming = self._histogram(
+            "kubeproxy_network_programming_duration_seconds", "From a change of endpoints to its rules",
+            _PROGRAMMING_BUCKETS,
         )  # fmt: skip
-        self._partial = Histogram(
-            "kubeproxy_sync_partial_proxy_rules_duration_seconds", "Latency of partial syncs", family,
-            registry=registry, buckets=_BUCKETS,
+        self._no_local = self._gauge(
+            f"{_SYNC}_no_local_endpoints_total", "Service ports with policy Local and no local endpoint",
+            ("traffic_policy", *_FAMILY),
         )  # fmt: skip
-        self._last = Gauge(f"{prefix}_last_timestamp_seconds", "Time of the last good sync", family, registry=registry)
-        self._queued = Gauge(
-            f"{prefix}_last_queued_timestamp_seconds", "Time when a sync was last asked for", family, registry=registry
-        )
-        self._programming = Histogram(
-            "kubeproxy_network_programming_duration_seconds", "From a change of endpoints to its rules", family,
-            registry=registry, buckets=_PROGRAMMING_BUCKETS,
-        )  # fmt: skip
-        self._failures = Counter(
-            f"{prefix}_iptables_restore_failures_total", "Writes that failed", family, registry=registry
-        )
-        self._failures.labels(_FAMILY)  # there from the start: an alert on a counter that is absent never fires
-        self._no_local = Gauge(
-            f"{prefix}_no_local_endpoints_total", "Service ports with policy Local and no local endpoint",
-            ["traffic_policy", *family], registry=registry,
-        )  # fmt: skip
-        self._healthz = Counter("kubeproxy_proxy_healthz_total", "Answers of /healthz", ["code"], registry=registry)
-        self._livez = Counter("kubeproxy_proxy_livez_total", "Answers of /livez", ["code"], registry=registry)
-        self._repairs = Counter(
-            "longshore_proxy_repairs_total", "Times somebody else changed our rules", registry=registry
-        )
-        self._drift = Counter(
-            "longshore_proxy_resync_drift_total", "Periodic resyncs that had to write something", registry=registry
-        )
-        self._chains = Counter("longshore_proxy_chains_written_total", "Chains written", registry=registry)
-        self._routes = Gauge("longshore_proxy_routes", "Service ports that are routed", registry=registry)
+        self._services = self._counter(f"{_SYNC}_service_changes_total", "Changes of Services so far")
+        self._endpoints = self._counter(f"{_SYNC}_endpoint_changes_total", "Changes of EndpointSlices so far")
+        self._services_pending = self._gauge(f"{_SYNC}_service_changes_pending", "Those that are not written yet", ())
+        self._endpoints_pending = self._gauge(f"{_SYNC}_endpoint_changes_pending", "Those that are not written yet", ())
+        self._healthz = self._counter("kubeproxy_proxy_healthz_total", "Answers of /healthz", ("code",))
+        self._livez = self._counter("kubeproxy_proxy_livez_total", "Answers of /livez", ("code",))
+        self._add_those_of_the_mode(mode)
+        self._add_our_own()
         self._seen = SyncStatus()
         self._table: RoutingTable | None = None
         """What was written last; its routes are counted when somebody asks, not at every change."""
+
+    def _add_those_of_the_mode(self, mode: str) -> None:
+        self._full = self._partial = None
+        if mode != "ipvs":
+            self._full = self._histogram("kubeproxy_sync_full_proxy_rules_duration_seconds", "Latency of full syncs")
+            self._partial = self._histogram(
+                "kubeproxy_sync_partial_proxy_rules_duration_seconds", "Latency of partial syncs"
+            )
+        failures = _FAILURES.get(mode, f"{_SYNC}_iptables_restore_failures_total")
+        self._failures = self._counter(failures, "Writes that failed", _FAMILY)
+        self._flows = self._histogram("kubeproxy_conntrack_reconciler_sync_duration_seconds", "Looking for stale flows")
+        self._dropped = self._counter(
+            "kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale flows that were deleted", _FAMILY
+        )
+        for family in self._families:  # there from the start: an alert on a counter that is absent never fires
+            self._failures.labels(f"IPv{family}")
+            self._dropped.labels(f"IPv{family}")
+
+    def _add_our_own(self) -> None:
+        self._repairs = self._counter("longshore_proxy_repairs_total", "Times somebody else changed our rules")
+        self._drift = self._counter(
+            "longshore_proxy_resync_drift_total", "Periodic resyncs that had to write something"
+        )
+        self._chains = self._counter("longshore_proxy_chains_written_total", "Chains written")
+        self._routes = self._gauge("longshore_proxy_routes", "Service ports that are routed", ())
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _BUCKETS) -> Histogram:
+        return Histogram(name, text, _FAMILY, registry=self._registry, buckets=buckets)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = _FAMILY) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
 
     def observe(self, status: SyncStatus, table: RoutingTable, wall_s: float) -> None:
         """Take in a changed status.  `wall_s` is the present time in seconds since 1970."""
         before, self._seen = self._seen, status
         if status.last_report is not None and status.last_report is not before.last_report:
-            seconds = status.last_report.duration_s
-            self._latency.labels(_FAMILY).observe(seconds)
-            (self._full if status.last_report.full else self._partial).labels(_FAMILY).observe(seconds)
-            self._last.labels(_FAMILY).set(wall_s)
-            self._chains.inc(status.last_report.changed_chains)
-            self._failures.labels(_FAMILY).inc(status.last_report.failed_writes)
             self._table = table
+            self._observe_sync(status.last_report, wall_s)
             for family, changed_at_s in status.programmed:
                 self._programming.labels(f"IPv{family}").observe(max(0.0, wall_s - changed_at_s))
         if status.pending_since_s is not None and before.pending_since_s is None:
-            self._queued.labels(_FAMILY).set(wall_s)
+            self._set_all(self._queued, wall_s)
         if status.failures > before.failures:
-            self._failures.labels(_FAMILY).inc()
+            self._failures.labels(f"IPv{self._families[0]}").inc()
         self._repairs.inc(max(0, status.repairs - before.repairs))
         self._drift.inc(max(0, status.drift - before.drift))
+        self._services.inc(status.seen.services - before.seen.services)
+        self._endpoints.inc(status.seen.endpoints - before.seen.endpoints)
+        self._services_pending.set(status.seen.services - status.written.services)
+        self._endpoints_pending.set(status.seen.endpoints - status.written.endpoints)
+
+    def _observe_sync(self, report: SyncReport, wall_s: float) -> None:
+        self._set_all(self._last, wall_s)
+        self._chains.inc(report.changed_chains)
+        for one in report.families:
+            label = f"IPv{one.family}"
+            self._latency.labels(label).observe(one.duration_s)
+            kind = self._full if one.full else self._partial
+            if kind is not None:
+                kind.labels(label).observe(one.duration_s)
+            self._failures.labels(label).inc(one.failed_writes)
+            self._flows.labels(label).observe(report.flows_s)
+            self._dropped.labels(label).inc(report.dropped_flows.get(one.family, 0))
+
+    def _set_all(self, gauge: Gauge, value: float) -> None:
+        """One sync writes all families."""
+        for family in self._families:
+            gauge.labels(f"IPv{family}").set(value)
 
     def count_healthz(self, code: str) -> None:
         """/healthz was answered."""
@@ -98,11 +170,11 @@ class ProxyMetrics:
         """The text of /metrics and its content type."""
         if self._table is not None:
             self._count_routes(self._table)
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), TEXT
 
     def _count_routes(self, table: RoutingTable) -> None:
         self._routes.set(len(table.routes))
-        for family in (4, 6):
+        for family in self._families:
             routes = [r for r in table.routes if (r.internal_local or r.external_local) and r.family == family]
             internal = sum(route.internal_verdict == "DROP" for route in routes)
             external = sum(route.is_external and route.external_verdict == "DROP" for route in routes)

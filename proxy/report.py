@@ -26,7 +26,7 @@ from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState
-from proxy.sync import SyncStatus
+from proxy.sync_status import SyncStatus
 
 _NO_API = ApiView(waiting_for=())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from daemonkit.pauses import growing_pause_s
 from proxy.backend import (
@@ -20,59 +20,22 @@ from proxy.backend import (
     BackendError,
     BackendUnusableError,
     RefusedRoute,
-    SyncReport,
     routes_without,
 )
 from proxy.delta import delta
 from proxy.endpoints import SliceFacts
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
-from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
+from proxy.routes import RoutingTable, ServiceProblem
 from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState
+from proxy.sync_status import SyncLimits, SyncStatus
 
 _log = logging.getLogger(__name__)
 VERIFY_PERIOD_S = 0.5
 _RETRY_FIRST_S = 1.0
 _SHORTEST_REST_S = 0.001  # a moment that is due within the clock's resolution must not make the loop spin
-
-
-@dataclass(frozen=True, slots=True)
-class SyncLimits:
-    """What of the configuration the loop obeys."""
-
-    node: NodeFacts
-    sync_period_s: float
-    min_sync_period_s: float
-    has_agent: bool
-    """False when no agent socket is configured: nothing is waited for, services with a selector stay empty."""
-    has_directory: bool = True
-    """False when Services come from an API server only."""
-    has_api: bool = False
-    """False when no API server is configured."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncStatus:
-    """What the loop is up to; times are the event loop's."""
-
-    waiting_for: tuple[str, ...] = ("the manifest directory",)
-    """Sources that have not spoken yet; no rule is written before that."""
-    synced_once: bool = False
-    pending_since_s: float | None = None
-    """Since when the kernel lacks something; None when it holds everything."""
-    last_sync_s: float | None = None
-    last_report: SyncReport | None = None
-    failures: int = 0
-    """Syncs failed in a row."""
-    last_error: str = ""
-    repairs: int = 0
-    """How often rules were found changed by somebody else."""
-    programmed: tuple[tuple[int, float], ...] = ()
-    """(IP family, wall time of the change) of each EndpointSlice that the last sync was the first to write."""
-    drift: int = 0
-    """How often the slow resync had to write what no event and no verification had told."""
 
 
 class Synchronizer:
@@ -229,21 +192,22 @@ class Synchronizer:
         if not self._stale or self._directory is None:
             return
         self._stale = False
-        before = self._resolution.table.routes
+        before = self._resolution
         services, self._held_back = self._ready_services(self._directory)
         # The API server's come first: its allocators gave out the addresses.
         slices = self._api.slices + self._directory.slices
-        previous = NOTHING_RESOLVED if self._judged_anew else self._resolution
+        previous = NOTHING_RESOLVED if self._judged_anew else before
         self._judged_anew = False
         self._resolution = resolve(
             self._api.services + services, slices, self._agent.pods or (), self._limits.node, previous
         )
-        if self._resolution.table.routes != before:
+        self.status = replace(self.status, seen=self.status.seen.plus(before, self._resolution))
+        if self._resolution.table.routes != before.table.routes:
             self._retry_at_s = 0.0  # what failed may have been the old rules' fault
         if self._applied is None or self._resolution.table.routes != self._applied.routes:
             self._queue()
         elif not self.status.failures:
-            self._report(pending_since_s=None)
+            self._report(pending_since_s=None, written=self.status.seen)
         self._on_change(self.status)
 
     def _ready_services(self, directory: DirectoryState) -> tuple[tuple[ServiceFacts, ...], tuple[ServiceProblem, ...]]:
@@ -315,7 +279,7 @@ class Synchronizer:
         self._report(
             programmed=tuple((one.family, one.changed_at_s) for one in fresh if one.changed_at_s),
             synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
-            drift=self.status.drift + drifted,
+            written=self.status.seen, drift=self.status.drift + drifted,
         )  # fmt: skip
 
     def _failed(self, error: BackendError) -> None:

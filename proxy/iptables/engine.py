@@ -41,7 +41,7 @@ class Engine:
 
     def __init__(self, config: RenderConfig, family: int, variant: str | None) -> None:
         self._config = config
-        self._family = family
+        self.family = family
         self._variant = variant
         self._tools: Tools | None = None
         self._watch: Watch | None = None
@@ -80,7 +80,7 @@ class Engine:
         return Outcome(chains, wrote_all, tuple(refused))
 
     def _mine(self, routes: tuple[ServiceRoute, ...]) -> tuple[ServiceRoute, ...]:
-        return tuple(route for route in routes if route.family == self._family)
+        return tuple(route for route in routes if route.family == self.family)
 
     async def _commit(self, tools: Tools, routes: tuple[ServiceRoute, ...]) -> tuple[int, bool]:
         """Make the kernel hold these and no others; how many chains were written, and whether that was all."""
@@ -210,21 +210,21 @@ class Engine:
 
     async def _prepared(self) -> Tools:
         if self._tools is None:
-            self._tools = await detect(self._family, self._variant)
-            _log.info("programming IPv%d with iptables-%s: %s", self._family, self._tools.variant, self._tools.reason)
+            self._tools = await detect(self.family, self._variant)
+            _log.info("programming IPv%d with iptables-%s: %s", self.family, self._tools.variant, self._tools.reason)
         if self._watch is None:
-            self._watch = open_watch(self._tools.variant, self._family)
+            self._watch = open_watch(self._tools.variant, self.family)
         return self._tools
 
     async def _observed(self, tools: Tools) -> Ruleset:
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
         kernel = await observe(tools)
-        if self._family == 4 and not self._config.localhost_node_ports:
+        if self.family == 4 and not self._config.localhost_node_ports:
             note = self._config.localnet_note
             if before := sysctls.localnet_before(route_localnet_before(kernel), note):
                 sysctls.restore_localnet(before, note)  # an earlier run was configured otherwise
-        config = adopted(self._config, kernel, self._family)
+        config = adopted(self._config, kernel, self.family)
         self._bpf_unproven = config.hairpin_by_bpf and not uses_bpf(kernel)
         self._reconfigure(config)
         return kernel
@@ -232,7 +232,7 @@ class Engine:
     def _reconfigure(self, config: RenderConfig) -> None:
         if config != self._config:
             self._config = config
-            self._renderer = Renderer(config, self._family)
+            self._renderer = Renderer(config, self.family)
 
     async def _write(self, tools: Tools, change: Change) -> None:
         try:
@@ -243,7 +243,7 @@ class Engine:
 
     def _set_route_localnet(self) -> None:
         """Only after a write: the rule that guards against its danger is in place."""
-        if self._family == 4 and self._config.localhost_node_ports and self._config.route_localnet_before:
+        if self.family == 4 and self._config.localhost_node_ports and self._config.route_localnet_before:
             problem = sysctls.note_localnet(self._config.localnet_note, self._config.route_localnet_before)
             problem = sysctls.write_sysctl(sysctls.ROUTE_LOCALNET, "1") or problem
             if problem is not None and problem != self._told:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from proxy.backend import SyncReport, routes_without
+from proxy.backend import FamilySync, SyncReport, routes_without
 from proxy.conntrack import StaleFlows
 from proxy.iptables.cleanup import remove_all as remove_rules
 from proxy.ipvs.cleanup import remove_all
@@ -30,7 +30,8 @@ class IpvsBackend:
     ) -> None:
         """`variant` of iptables is "nft" or "legacy"; None finds out (see `proxy.iptables.detect`)."""
         self._ipvs = ipvs or IpvsSettings()
-        self._engine = Engine(settings or TrafficSettings(), self._ipvs, families, variant)
+        self._families = tuple(families)
+        self._engine = Engine(settings or TrafficSettings(), self._ipvs, self._families, variant)
         self._flows = StaleFlows()
 
     async def apply(self, table: RoutingTable) -> SyncReport:
@@ -38,9 +39,17 @@ class IpvsBackend:
         started_s = time.monotonic()
         failed_before = self._engine.failed_writes
         outcome = await self._engine.apply(table.routes)
-        await self._flows.drop_stale(routes_without(table.routes, outcome.refused))
-        failed = self._engine.failed_writes - failed_before
-        return SyncReport(outcome.changes, outcome.full, time.monotonic() - started_s, outcome.refused, failed)
+        written_s = time.monotonic()
+        dropped = await self._flows.drop_stale(routes_without(table.routes, outcome.refused))
+        now_s, failed = time.monotonic(), self._engine.failed_writes - failed_before
+        # All families are one piece of work; what failed is told of the first.
+        families = tuple(
+            FamilySync(family, outcome.full, written_s - started_s, failed if number == 0 else 0)
+            for number, family in enumerate(self._families)
+        )
+        return SyncReport(
+            outcome.changes, outcome.full, now_s - started_s, outcome.refused, families, now_s - written_s, dropped
+        )
 
     async def verify(self) -> bool:
         """True while everything is as we left it; false makes the next `apply` read it anew."""

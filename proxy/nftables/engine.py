@@ -38,7 +38,7 @@ class Engine:
 
     def __init__(self, settings: TrafficSettings, family: int) -> None:
         self._settings = settings
-        self._family = family
+        self.family = family
         self._watch: NftWatch | None = None
         self._held: Held | None = None
         """None: look before the next write."""
@@ -63,7 +63,7 @@ class Engine:
             if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
-            mine = tuple(route for route in taken if route.family == self._family)
+            mine = tuple(route for route in taken if route.family == self.family)
             writes, full = await self._commit_what_is_taken(mine, again=remembered)
         refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
         return Outcome(writes, full, tuple(refused))
@@ -97,7 +97,7 @@ class Engine:
         """The very same tuple where nothing was refused."""
         if not self._refused:
             return routes
-        mine = tuple(route for route in routes if route.family == self._family)
+        mine = tuple(route for route in routes if route.family == self.family)
         self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
         return tuple(route for route in mine if route not in self._refused)
 
@@ -107,7 +107,7 @@ class Engine:
         if held is None:
             return await self._commit_all(routes)
         with collector_paused():
-            step = held.step_to(routes, self._family)
+            step = held.step_to(routes, self.family)
         self._clients_unclean = self._clients_unclean or step.change.leavers
         await self._write(step.change)
         held.take(step)
@@ -120,13 +120,13 @@ class Engine:
         """The same where it is not known what the kernel holds."""
         if self._watch is not None:
             self._watch.touched()  # what happened until now is in what we read next
-        foreign = has_table(self._family, UPSTREAM_TABLE)
-        kernel = await observe(self._family)
+        foreign = has_table(self.family, UPSTREAM_TABLE)
+        kernel = await observe(self.family)
         self._looked_s = time.monotonic()
         with collector_paused():
-            parts = render_parts(routes, self._family, {}, table_orders(kernel))
-            wanted = whole_table(parts, self._settings, self._family)
-            change = table_difference(kernel, wanted, self._family, foreign=foreign)
+            parts = render_parts(routes, self.family, {}, table_orders(kernel))
+            wanted = whole_table(parts, self._settings, self.family)
+            change = table_difference(kernel, wanted, self.family, foreign=foreign)
         if foreign:
             _log.info("removing the table %s that kube-proxy left", UPSTREAM_TABLE)
         self._clients_unclean = kernel.schema == wanted.schema  # whoever wrote it may have died before it forgot them
@@ -143,8 +143,8 @@ class Engine:
                 return await self._commit(routes)
             except RulesRefusedError as failure:
                 _log.debug("looking for the routes that are refused: %s", failure)
-        kernel = await observe(self._family)
-        parts = render_parts(routes, self._family, {}, table_orders(kernel))
+        kernel = await observe(self.family)
+        parts = render_parts(routes, self.family, {}, table_orders(kernel))
         held = tuple(
             part.route
             for part in parts.values()
@@ -161,10 +161,10 @@ class Engine:
 
     async def _forget_clients(self, held: Held) -> None:
         """Clients of endpoints that left find a new one at their next connection.  Raises BackendError."""
-        valid = valid_clients(held.parts.values(), self._family)
+        valid = valid_clients(held.parts.values(), self.family)
         cause = ""
         for _ in range(_FORGET_ATTEMPTS):
-            text = stale_clients(await observe_clients(self._family), valid, self._family)
+            text = stale_clients(await observe_clients(self.family), valid, self.family)
             try:
                 await self._write(Change(text, 0))
             except RulesRefusedError as failure:
@@ -188,13 +188,13 @@ class Engine:
 
     async def _matches_still(self, held: Held) -> bool:
         self._held = None  # who fails to look does not know any more
-        intact = await observe(self._family) == whole_table(held.parts, self._settings, self._family)
+        intact = await observe(self.family) == whole_table(held.parts, self._settings, self.family)
         self._held = held
         return intact
 
     def _open_watch(self) -> None:
         if self._watch is None:
             try:
-                self._watch = NftWatch(self._family, concerns_table(TABLE))
+                self._watch = NftWatch(self.family, concerns_table(TABLE))
             except OSError as cause:
                 raise BackendError(f"cannot watch nftables: {cause.strerror}") from cause

@@ -117,7 +117,9 @@ async def test_a_sync_in_ignorance_of_a_foreign_edit_repairs_it(node: Node, prox
     backend = proxy.start(config=SETTINGS)
     await backend.apply(table(*many(3)))
     sh(f"nft flush map {TABLE} services")
-    assert (await backend.apply(table(*many(2)))).failed_writes == 1, "it deletes what is not there any more"
+    assert (await backend.apply(table(*many(2)))).families[0].failed_writes == 1, (
+        "it deletes what is not there any more"
+    )
     assert await is_as_from_scratch(table(*many(2)))
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
 
 from daemonkit.watch_dir import DirectorySnapshot
-from proxy.backend import SyncReport
+from kube_client.counts import RequestCounts
+from proxy.backend import FamilySync, SyncReport
 from proxy.config import ConntrackConfig
 from proxy.health import Health, health_app, judge
 from proxy.log_changes import ProblemLog
@@ -22,7 +24,7 @@ from proxy.resolve import resolve
 from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.directory import DirectoryState, ManifestFile, merge_files, parse_file, unreadable
-from proxy.sync import SyncStatus
+from proxy.sync_status import Changes, SyncStatus
 from tests.unit.proxy.facts import piece, service, slice_endpoint
 
 
@@ -104,23 +106,87 @@ def test_the_status_tells_that_the_directory_cannot_be_read() -> None:
 
 
 def test_metrics_count_what_the_status_tells() -> None:
-    metrics = ProxyMetrics()
+    metrics = ProxyMetrics(families=(4, 6))
     table = resolve([service()], [], [], NodeFacts("n")).table
-    metrics.observe(SyncStatus(pending_since_s=1.0, failures=1), table, 10.0)
-    done = SyncStatus(last_report=SyncReport(3, False, 0.5), repairs=2, programmed=((6, 10.7), (6, 5.0)))
+    metrics.observe(SyncStatus(pending_since_s=1.0, failures=1, seen=Changes(3, 2)), table, 10.0)
+    waiting = metrics.render()[0].decode().splitlines()
+    families = (FamilySync(4, full=True, duration_s=0.5), FamilySync(6, full=False, duration_s=0.1, failed_writes=2))
+    report = SyncReport(3, True, 0.7, families=families, flows_s=0.002, dropped_flows={6: 5})
+    written = Changes(3, 2)
+    done = SyncStatus(last_report=report, repairs=2, programmed=((6, 10.7), (6, 5.0)), seen=written, written=written)
     metrics.observe(done, table, 11.0)
     text = metrics.render()[0].decode()
     for line in (
-        'kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
-        'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
-        'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 10.0',
+        'kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv4"} 0.5',
+        'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
+        'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1.0',
+        'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 10.0',
+        'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 11.0',
         'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1.0',
+        'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 2.0',
         'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.5"} 1.0',
         'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 2.0',
+        'kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket{ip_family="IPv4",le="0.002"} 1.0',
+        'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv6"} 5.0',
+        "kubeproxy_sync_proxy_rules_service_changes_total 3.0",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0.0",
         "longshore_proxy_repairs_total 2.0",
         "longshore_proxy_routes 1.0",
     ):
         assert line in text.splitlines()
+    assert "kubeproxy_sync_proxy_rules_service_changes_pending 3.0" in waiting
+    assert "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2.0" in waiting
+
+
+EVERY_MODE = {
+    "kubeproxy_sync_proxy_rules_duration_seconds": ("histogram", {"ip_family"}),
+    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds": ("gauge", {"ip_family"}),
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds": ("gauge", {"ip_family"}),
+    "kubeproxy_sync_proxy_rules_endpoint_changes_pending": ("gauge", set()),
+    "kubeproxy_sync_proxy_rules_endpoint_changes": ("counter", set()),
+    "kubeproxy_sync_proxy_rules_service_changes_pending": ("gauge", set()),
+    "kubeproxy_sync_proxy_rules_service_changes": ("counter", set()),
+    "kubeproxy_proxy_healthz": ("counter", {"code"}),
+    "kubeproxy_proxy_livez": ("counter", {"code"}),
+    "kubeproxy_network_programming_duration_seconds": ("histogram", {"ip_family"}),
+    "kubeproxy_sync_proxy_rules_no_local_endpoints_total": ("gauge", {"traffic_policy", "ip_family"}),
+    "kubeproxy_conntrack_reconciler_sync_duration_seconds": ("histogram", {"ip_family"}),
+    "kubeproxy_conntrack_reconciler_deleted_entries": ("counter", {"ip_family"}),
+    "rest_client_requests": ("counter", {"code", "method", "host"}),
+    "rest_client_request_duration_seconds": ("histogram", {"verb", "host"}),
+}
+PARTIAL = {
+    "kubeproxy_sync_full_proxy_rules_duration_seconds": ("histogram", {"ip_family"}),
+    "kubeproxy_sync_partial_proxy_rules_duration_seconds": ("histogram", {"ip_family"}),
+}
+RESTORES = {"kubeproxy_sync_proxy_rules_iptables_restore_failures": ("counter", {"ip_family"})}
+TRANSACTIONS = {"kubeproxy_sync_proxy_rules_nftables_sync_failures": ("counter", {"ip_family"})}
+
+
+@pytest.mark.parametrize(
+    ("mode", "more"),
+    [("iptables", {**PARTIAL, **RESTORES}), ("nftables", {**PARTIAL, **TRANSACTIONS}), ("ipvs", RESTORES)],
+)
+def test_names_types_and_labels_are_kube_proxys_in_each_mode(mode: str, more: dict[str, tuple[str, set[str]]]) -> None:
+    requests = RequestCounts()
+    requests.answered("GET", "https://server:6443", 200)
+    requests.seconds.add(0.1, "GET", "server:6443")
+    metrics = ProxyMetrics(mode, (4, 6), requests, "1.2")
+    table = resolve([service()], [], [], NodeFacts("n")).table
+    families = (FamilySync(4, full=True, duration_s=0.5), FamilySync(6, full=False, duration_s=0.1))
+    report = SyncReport(1, True, 0.1, families=families)
+    metrics.observe(SyncStatus(pending_since_s=1.0, last_report=report, programmed=((4, 1.0),)), table, 2.0)
+    metrics.count_healthz("200")
+    metrics.count_livez("200")
+    text, content_type = metrics.render()
+    found = {
+        one.name: (one.type, {name for sample in one.samples for name in sample.labels} - {"le"})
+        for one in text_string_to_metric_families(text.decode())
+    }
+    ours = ("process_", "longshore_", "kubernetes_build_info")
+    assert {name: seen for name, seen in found.items() if not name.startswith(ours)} == {**EVERY_MODE, **more}
+    assert 'git_version="v1.36.3+longshore-1.2"' in text.decode()
+    assert content_type.startswith("text/plain; version=0.0.4")
 
 
 def test_each_problem_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:

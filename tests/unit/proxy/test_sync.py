@@ -16,7 +16,8 @@ from proxy.services import ServiceFacts, ServicePortFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState, ManifestFile
-from proxy.sync import Synchronizer, SyncLimits
+from proxy.sync import Synchronizer
+from proxy.sync_status import Changes, SyncLimits
 from tests.unit.proxy.facts import piece, pod, service, slice_endpoint
 
 pytestmark = pytest.mark.looptime
@@ -83,6 +84,23 @@ async def running(backend: FakeBackend, limits: SyncLimits = LIMITS) -> AsyncIte
             yield synchronizer
         finally:
             task.cancel()
+
+
+async def test_changes_are_counted_and_pending_until_they_are_written() -> None:
+    backend = FakeBackend()
+    web, other = service(), service("other")
+    async with running(backend, replace(LIMITS, has_agent=False)) as sync:
+        sync.put_directory(directory(web, other))
+        await asyncio.sleep(5)
+        assert sync.status.seen == sync.status.written == Changes(services=2)
+        backend.failures = [BackendError("cannot write: locked")]
+        endpoints = piece(slice_endpoint("10.0.0.1"))
+        moved = directory(service("web", "10.96.0.77")).files
+        sync.put_directory(DirectoryState({**moved, "web-1.yaml": ManifestFile("web-1.yaml", b"", endpoints, None)}))
+        await asyncio.sleep(0.5)
+        assert (sync.status.seen, sync.status.written) == (Changes(4, 1), Changes(2, 0)), "one is another, one is gone"
+        await asyncio.sleep(5)
+        assert sync.status.written == Changes(4, 1)
 
 
 async def test_nothing_is_written_before_the_directory_and_the_wanted_pods_are_known() -> None:

@@ -1,0 +1,72 @@
+"""What the synchronising loop obeys, and what it tells of itself.  Pure.
+
+Before: `proxy.daemon` says the limits; `proxy.sync` makes a new status at each change.  Next: `proxy.health`,
+`proxy.metrics` and `proxy.report` tell it to people and programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.backend import SyncReport
+from proxy.delta import delta
+from proxy.resolve import Resolution
+from proxy.routes import NodeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many objects came, went or are other ones."""
+
+    services: int = 0
+    endpoints: int = 0
+    """EndpointSlices."""
+
+    def plus(self, before: Resolution, now: Resolution) -> Changes:
+        """And those from one resolution to the next."""
+        services, slices = delta(before.services, now.services), delta(before.slices, now.slices)
+        return Changes(
+            self.services + len({(one.namespace, one.name) for side in services for one in side}),
+            self.endpoints + len({(one.namespace, one.name) for side in slices for one in side}),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SyncLimits:
+    """What of the configuration the loop obeys."""
+
+    node: NodeFacts
+    sync_period_s: float
+    min_sync_period_s: float
+    has_agent: bool
+    """False when no agent socket is configured: nothing is waited for, services with a selector stay empty."""
+    has_directory: bool = True
+    """False when Services come from an API server only."""
+    has_api: bool = False
+    """False when no API server is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """What the loop is up to; times are the event loop's."""
+
+    waiting_for: tuple[str, ...] = ("the manifest directory",)
+    """Sources that have not spoken yet; no rule is written before that."""
+    synced_once: bool = False
+    pending_since_s: float | None = None
+    """Since when the kernel lacks something; None when it holds everything."""
+    last_sync_s: float | None = None
+    last_report: SyncReport | None = None
+    failures: int = 0
+    """Syncs failed in a row."""
+    last_error: str = ""
+    repairs: int = 0
+    """How often rules were found changed by somebody else."""
+    programmed: tuple[tuple[int, float], ...] = ()
+    """(IP family, wall time of the change) of each EndpointSlice that the last sync was the first to write."""
+    seen: Changes = Changes()
+    """What changed in the sources' objects so far, the first ones included."""
+    written: Changes = Changes()
+    """That of it which the kernel holds already, or has nothing to do with."""
+    drift: int = 0
+    """How often the slow resync had to write what no event and no verification had told."""
