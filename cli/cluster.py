@@ -21,7 +21,7 @@ import click
 from cli.failure import Failure
 from cli.target import Target
 from control_plane.errors import ControlPlaneError
-from control_plane.files import Files
+from control_plane.files import Files, failure
 from control_plane.kubeconfigs import Kubeconfigs
 from control_plane.pki import CertificateState, Pki
 from control_plane.record import Record
@@ -116,7 +116,7 @@ class Cluster:
         try:
             record.remember(value)
         except OSError as error:
-            raise ControlPlaneError(f"cannot write {record.path}: {error.strerror}; run as root (sudo)") from None
+            raise failure("write", record.path, error) from None
 
 
 def open_cluster(target: Target, options: Mapping[str, Any]) -> Cluster:

@@ -129,12 +129,17 @@ def leave(cluster: Cluster, *, only_look: bool = False) -> str:
 
 
 def working_others(cluster: Cluster) -> list[str]:
-    """Members of etcd on other machines that answer, as far as anybody knows of them."""
+    """Members of etcd on other machines that answer, as far as anybody knows of them: the etcd of this machine, what it
+    remembers, or, where it was the first and has lost its data, another API server behind the endpoint.
+    """
     servers = [*_own_client(cluster), *_peers_clients(cluster)]
     try:
         found = _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
     except ControlPlaneError:
-        return []
+        try:
+            found = _ask(cluster, lambda etcd: etcd.members(agreed=False), _told_by_pods(cluster))
+        except (ControlPlaneError, Failure):
+            return []
     own = own_member(found, cluster.settings.etcd_peer)
     working = _working(cluster, [one for one in found if one != own])
     return [one.name for one in found if one.identifier in working]
@@ -178,14 +183,17 @@ def _own_client(cluster: Cluster) -> list[str]:
 
 def _others(cluster: Cluster) -> list[str]:
     """Where other members serve clients: as this machine remembers, else as their pods say.  Raises Failure."""
-    if remembered := _peers_clients(cluster):
-        return remembered
+    if servers := _peers_clients(cluster) or _told_by_pods(cluster):
+        return servers
+    raise Failure("cannot find etcd: the API server knows no pod of it in kube-system", UNREACHABLE)
+
+
+def _told_by_pods(cluster: Cluster) -> list[str]:
+    """Where the others serve clients, as the API server has it.  Raises Failure."""
     pods = json.loads(api.get(api.access(cluster.places.kubeconfig("admin")), _PODS)).get("items") or ()
     found = [(pod["metadata"].get("annotations") or {}).get(_CLIENTS, "") for pod in pods]
     own = url("https", cluster.settings.advertise_address, ETCD_CLIENT_PORT)
-    if others := [one for one in found if one and one != own]:
-        return others
-    raise Failure("cannot find etcd: the API server knows no pod of it in kube-system", UNREACHABLE)
+    return [one for one in found if one and one != own]
 
 
 def _peers_clients(cluster: Cluster) -> list[str]:

@@ -21,6 +21,8 @@ from cli.control_plane_output import print_made
 from cli.discovery import Discovered, credentials, discover, refuse_taken_name, urls
 from cli.failure import Failure
 from cli.join_control_plane import join_control_plane
+from cli.preflight_cluster import daemon_obstacles
+from cli.preflight_machine import listening
 from cli.target import Target, pass_target
 from cli.units import AGENT, PROXY, booted_by_systemd, drop_ins, join_lines, proxy_config, proxy_file, start
 from cli.up import cni_dir_option, config_dir_option, timeout_option, unit_dir_option
@@ -98,7 +100,7 @@ def join(
     if certificate_key or advertise_address or etcd_dir:
         raise click.UsageError("say --control-plane beside --certificate-key, --advertise-address and --etcd-dir")
     cluster = open_cluster(target, {"kubernetes_dir": kubernetes_dir, "node_name": node_name, "node_ip": node_ip})
-    _refuse(cluster)
+    _refuse(cluster, config_dir)
     if cluster.places.kubeconfig("kubelet").exists():
         _check_same_cluster(cluster, server, pins)
     deadline_s = time.monotonic() + timeout_s
@@ -123,13 +125,15 @@ def join(
         start({PROXY: commands[PROXY]})
 
 
-def _refuse(cluster: Cluster) -> None:
+def _refuse(cluster: Cluster, config_dir: Path) -> None:
     """Raises Failure, ControlPlaneError."""
     if os.geteuid() != 0:
         raise Failure("cannot join: not root; run it with sudo")
     if cluster.places.kubeconfig("admin").exists():
         raise Failure(f"cannot join: a control plane is here already ({cluster.places.kubernetes_dir}); longshore down")
     cluster.files.check_free(cluster.places.kubeconfig("kubelet"))
+    if found := list(daemon_obstacles(listening(), config_dir)):
+        raise Failure("cannot join:\n" + "\n".join(f"  {line}" for line in found))
 
 
 def _check_same_cluster(cluster: Cluster, server: str, pins: tuple[str, ...]) -> None:

@@ -26,8 +26,7 @@ def obstacles(cluster: Cluster, config_dir: Path, uid: int) -> Iterator[str]:
         yield "user: not root; run it with sudo"
     holders = listening()
     yield from port_obstacles(holders, runs_ours=cluster.places.manifest(COMPONENTS[0]) in cluster.files.record.made)
-    configs = (read_raw_config(config_dir / name) for name in ("agent.yaml", "proxy.yaml"))
-    yield from daemon_port_obstacles(holders, *configs)
+    yield from daemon_obstacles(holders, config_dir)
     yield from file_obstacles(cluster.places, cluster.files.record.made)
 
 
@@ -41,6 +40,12 @@ def port_obstacles(holders: Holders, *, runs_ours: bool) -> Iterator[str]:
             continue
         who = f"process {pid} ({command})" if pid else "a process of another namespace"
         yield f"port {port} of {component}: in use by {who}; stop that program"
+
+
+def daemon_obstacles(holders: Holders, config_dir: Path) -> Iterator[str]:
+    """Ports of agent and proxy, which every node has."""
+    agent, proxy = (read_raw_config(config_dir / name) for name in ("agent.yaml", "proxy.yaml"))
+    yield from daemon_port_obstacles(holders, agent, proxy)
 
 
 def daemon_port_obstacles(holders: Holders, agent: Mapping[str, object], proxy: Mapping[str, object]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from cli.backups.places import DEFAULT_CONFIG_DIR, read_raw_config
 from cli.bring_up import Watcher
 from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
 from cli.control_plane_output import print_made, print_manifests
-from cli.etcd_members import announce, promote
+from cli.etcd_members import announce, promote, working_others
 from cli.failure import Failure
 from cli.preflight_cluster import obstacles
 from cli.target import Target, pass_target
@@ -89,6 +89,7 @@ def up(
     refuse_obstacles(cluster, config_dir)
     if lacks_certificates(cluster):
         raise Failure("cannot bring the control plane up: longshore join --control-plane was cut off; give it again")
+    refuse_second_cluster(cluster)
     deadline_s = time.monotonic() + timeout_s
     cluster.remember()
     bring_up(cluster, target, config_dir, unit_dir, cni_conf_dir, deadline_s)
@@ -121,6 +122,18 @@ def refuse_obstacles(cluster: Cluster, config_dir: Path) -> None:
     """Raises Failure with all that stands in the way."""
     if found := list(obstacles(cluster, config_dir, os.geteuid())):
         raise Failure("cannot bring the control plane up:\n" + "\n".join(f"  {line}" for line in found))
+
+
+def refuse_second_cluster(cluster: Cluster) -> None:
+    """Where etcd has no data here, and others have the cluster's: the first of them has lost its own.  Raises
+    Failure.
+    """
+    if cluster.settings.etcd_cluster or cluster.places.etcd_data.exists():
+        return
+    if others := working_others(cluster):
+        fix = "longshore down, and longshore join --control-plane, as another machine does"
+        names = ", ".join(others)
+        raise Failure(f"cannot begin a cluster: etcd has no data here, and members that work on {names}; {fix}")
 
 
 def lacks_certificates(cluster: Cluster) -> bool:

@@ -20,7 +20,7 @@ from control_plane.manifest_files import render_manifest
 from control_plane.manifests import Json
 from control_plane.record import Record
 from control_plane.settings import COMPONENTS, ETCD, ETCD_PEER_PORT, ClusterSettings, Places, url
-from daemonkit.files import remove_durably, sync_directory, write_atomic
+from daemonkit.files import move_durably, remove_durably, sync_directory
 
 POD = "etcd-restore"
 _SNAPSHOT_PLACE = "/snapshot.db"
@@ -87,8 +87,7 @@ class Restore:
             self._aside.mkdir(mode=0o700, exist_ok=True)
             note_waiting(self._places, self._files.record)
             for path in self._manifests(self._places.manifest_dir, components):
-                write_atomic(self._aside / path.name, path.read_bytes(), 0o600)
-                remove_durably(path)
+                move_durably(path, self._aside / path.name)
 
     def put_manifests_back(self) -> None:
         """The agent starts them again; not without data, as an empty etcd would be another cluster."""
@@ -96,11 +95,10 @@ class Restore:
             return
         with _errors("put the manifests back"):
             for path in self._manifests(self._aside, COMPONENTS) if self.was_cut_off else ():
-                write_atomic(self._places.manifest_dir / path.name, path.read_bytes(), 0o600)
-                remove_durably(path)
+                move_durably(path, self._places.manifest_dir / path.name)
             if self.was_cut_off:
                 self._aside.rmdir()
-                self._files.record.forget(self._aside)
+                self._forget(self._aside)
 
     def begin(self, settings: ClusterSettings, snapshot: Path) -> None:
         """Have the agent run etcdutl."""
@@ -113,11 +111,17 @@ class Restore:
         self._files.write({self.manifest: Content(render_manifest(pod))})
 
     def end(self) -> None:
-        """The pod goes."""
+        """The pod goes, and what it has made and nobody has put in place: a full disk is not to stay so."""
         with _errors(f"remove {self.manifest}"):
             if self.manifest in self._files.record.made:
                 remove_durably(self.manifest)
-                self._files.record.forget(self.manifest)
+                self._forget(self.manifest)
+        shutil.rmtree(made_data(self._places), ignore_errors=True)
+
+    def _forget(self, path: Path) -> None:
+        """A record that names too much does no harm, so a full disk is nothing to stop for."""
+        with contextlib.suppress(OSError):
+            self._files.record.forget(path)
 
     def put_in_place(self) -> Path | None:
         """The data are etcd's from now on; where those lie that were there before."""

@@ -40,7 +40,7 @@ class Files:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _failure("read", path, error) from None
+            raise failure("read", path, error) from None
 
     def check_free(self, path: Path, data: bytes | None = None) -> None:
         """Raises ControlPlaneError where somebody else has made the file, and not with just this content."""
@@ -61,7 +61,7 @@ class Files:
             for path, content in changed.items():
                 write_atomic(path, content.data, content.mode)
         except OSError as error:
-            raise _failure("write", path, error) from None
+            raise failure("write", path, error) from None
         return tuple(changed)
 
     def make_data_directory(self, path: Path, data: Path) -> None:
@@ -73,7 +73,7 @@ class Files:
             for directory in directories:
                 directory.mkdir(mode=0o700 if directory == path else 0o755)
         except OSError as error:
-            raise _failure("make", path, error) from None
+            raise failure("make", path, error) from None
 
     def _differs(self, path: Path, content: Content) -> bool:
         if self.read(path) != content.data:
@@ -86,6 +86,7 @@ def _missing_parents(path: Path) -> Iterator[Path]:
     yield from reversed([parent for parent in path.parents if not parent.exists()])
 
 
-def _failure(verb: str, path: Path, error: OSError) -> ControlPlaneError:
+def failure(verb: str, path: Path, error: OSError) -> ControlPlaneError:
+    """What to say of it."""
     fix = "; run as root (sudo)" if isinstance(error, PermissionError) else ""
     return ControlPlaneError(f"cannot {verb} {path}: {error.strerror}{fix}")

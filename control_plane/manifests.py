@@ -209,6 +209,8 @@ def _api_server(settings: ClusterSettings, places: Places, trusted: Sequence[Pat
             "service-account-key-file": str(pki / "sa.pub"),
             "service-account-signing-key-file": str(pki / "sa.key"),
             "service-cluster-ip-range": settings.service_cidr,
+            # Else it waits for watches that nobody ends, until it is killed: 30 s without an API server.
+            "shutdown-watch-termination-grace-period": "5s",
             "tls-cert-file": str(pki / "apiserver.crt"),
             "tls-private-key-file": str(pki / "apiserver.key"),
         },

@@ -46,29 +46,25 @@ class Record:
 
     def remember(self, settings: Mapping[str, object]) -> None:
         """The settings of this run. Raises OSError."""
-        if dict(settings) != self.settings:
-            self.settings = dict(settings)
-            self._save()
+        self._save(dict(settings), self.made)
 
     def note(
         self, contents: Mapping[Path, bytes], directories: Iterable[Path] = (), trees: Iterable[Path] = ()
     ) -> None:
         """That these are ours, before they are made. Raises OSError."""
-        before = {path: list(digests) for path, digests in self.made.items()}
+        made = dict(self.made)
         for directory in directories:
-            self.made.setdefault(directory, [])
+            made.setdefault(directory, [])
         for tree in trees:
-            self.made[tree] = [TREE]
+            made[tree] = [TREE]
         for path, data in contents.items():
-            digests = [one for one in self.made.get(path, []) if one != digest(data)]
-            self.made[path] = [*digests, digest(data)][-_VERSIONS_KEPT:]
-        if self.made != before:
-            self._save()
+            digests = [one for one in made.get(path, []) if one != digest(data)]
+            made[path] = [*digests, digest(data)][-_VERSIONS_KEPT:]
+        self._save(self.settings, made)
 
     def forget(self, path: Path) -> None:
         """It is gone. Raises OSError."""
-        if self.made.pop(path, None) is not None:
-            self._save()
+        self._save(self.settings, {each: digests for each, digests in self.made.items() if each != path})
 
     def remove(self) -> None:
         """The record itself. Raises OSError."""
@@ -87,13 +83,17 @@ class Record:
         """Directories that go with all that is in them."""
         return frozenset(path for path, digests in self.made.items() if digests == [TREE])
 
-    def _save(self) -> None:
+    def _save(self, settings: dict[str, object], made: dict[Path, list[str]]) -> None:
+        """What cannot be written does not count here either."""
+        if (settings, made) == (self.settings, self.made):
+            return
         for parent in self.path.parents:
             if not parent.exists():
-                self.made.setdefault(parent, [])
-        value = {"settings": self.settings, "made": {str(path): digests for path, digests in self.made.items()}}
+                made = {parent: [], **made}
+        value = {"settings": settings, "made": {str(path): digests for path, digests in made.items()}}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path, json.dumps(value, indent=1).encode() + b"\n", 0o600)
+        self.settings, self.made = settings, made
 
 
 def digest(data: bytes) -> str:

@@ -123,6 +123,22 @@ def remove_durably(path: Path) -> None:
         sync_directory(path.parent)
 
 
+def move_durably(source: Path, target: Path) -> None:
+    """The file is at `target` from now on, and never at none of both; a full disk stops it only where they are on two
+    file systems. Raises OSError.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        write_atomic(target, source.read_bytes(), stat.S_IMODE(source.stat().st_mode))
+        remove_durably(source)
+        return
+    sync_directory(target.parent)
+    sync_directory(source.parent)
+
+
 def write_json(path: Path, value: object, mode: int = 0o600) -> None:
     """Replace the file with `value` as JSON, atomically."""
     write_atomic(path, json.dumps(value, sort_keys=True).encode() + b"\n", mode)

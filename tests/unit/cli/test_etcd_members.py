@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 import cli.etcd_members as module
+from cli import api
 from cli.cluster import Cluster, open_cluster
 from cli.failure import Failure
 from cli.target import Target
+from cli.up import refuse_second_cluster
 from control_plane.errors import ControlPlaneError
 from control_plane.etcd_cluster import Member
 from control_plane.etcd_members import EtcdRefusedError
@@ -177,6 +180,34 @@ def test_a_snapshot_is_not_restored_beside_members_that_work(node: Node, etcd: E
     assert module.working_others(plane(node, CLUSTER)) == ["plane-1"]
     etcd.found = [member("plane-3")]
     assert module.working_others(plane(node, CLUSTER)) == []
+
+
+def test_the_first_that_has_lost_its_data_begins_no_second_cluster(
+    node: Node, etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = {
+        "metadata": {"annotations": {"kubeadm.kubernetes.io/etcd.advertise-client-urls": "https://192.0.2.1:2379"}}
+    }
+    own = {"metadata": {"annotations": {"kubeadm.kubernetes.io/etcd.advertise-client-urls": "https://192.0.2.3:2379"}}}
+
+    def first_answer(servers: Sequence[str], _pki: Path, what: Callable[[Any], Any]) -> Any:
+        if list(servers) == ["https://192.0.2.1:2379"]:
+            return what(etcd)
+        raise ControlPlaneError("cannot MemberList at etcd 127.0.0.1:2379: refused")
+
+    monkeypatch.setattr(module, "first_answer", first_answer)
+    monkeypatch.setattr(api, "access", lambda path: path)
+    monkeypatch.setattr(api, "get", lambda *_: json.dumps({"items": [own, clients, {"metadata": {}}]}))
+    etcd.found.append(member("plane-3"))
+    first = plane(node, "")
+    with pytest.raises(
+        Failure, match=r"cannot begin a cluster: etcd has no data here, .* work on plane-1; longshore down"
+    ):
+        refuse_second_cluster(first)
+    assert module.working_others(first) == ["plane-1"], "a restore would make a second one, too"
+    monkeypatch.setattr(api, "get", lambda *_: b'{"items": []}')
+    refuse_second_cluster(first)
+    refuse_second_cluster(plane(node, JOINING))
 
 
 def test_the_only_member_stays_until_its_data_go(node: Node, etcd: Etcd) -> None:

@@ -26,6 +26,7 @@ OTHER_PIN = f"sha256:{'0' * 64}"
 @pytest.fixture(autouse=True)
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("cli.join.listening", dict)  # this machine may be one
 
 
 @pytest.fixture
@@ -51,6 +52,14 @@ def test_the_node_of_somebody_else_is_left_alone(node: Node, authority: Authorit
     found = joined(node, SERVER)
     assert (found.exit_code, "kubelet.conf: it is there, and longshore has not made it" in found.output) == (1, True)
     assert [one.name for one in path.parent.iterdir()] == ["kubelet.conf"]
+
+
+def test_ports_in_use_are_named_with_their_holder(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.join.listening", lambda: {10250: (12, "kubelet"), 10256: (13, "longshore-proxy")})
+    found = joined(node, SERVER, f"--config-dir={node.base}")
+    says = "port 10250 of longshore-agent: in use by process 12 (kubelet); stop that program, or choose another port"
+    assert (found.exit_code, found.output) == (1, f"longshore: cannot join:\n  {says}\n")
+    assert not (node.base / "kubernetes").exists()
 
 
 def test_a_file_of_somebody_else_is_free_only_for_the_same_content(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,3 +83,19 @@ def test_what_is_cut_off_or_found_wrong_leaves_the_file_as_it_was(valid: Plane, 
     with pytest.raises(ControlPlaneError, match=r"cannot get a snapshot from etcd at 127\.0\.0\.1:1"):
         save_snapshot("127.0.0.1:1", valid.places.pki, file, lambda _: None)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_where_there_is_no_room_the_file_stays_as_it_was(valid: Plane, tmp_path: Path) -> None:
+    """A limit for files is as real as a full disk, and needs no file system of its own."""
+    file = tmp_path / "snapshot"
+    file.write_bytes(b"yesterday's")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with etcd(valid) as server:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, before[1]))
+        try:
+            with pytest.raises(ControlPlaneError, match=r"cannot write .*: File too large; nothing was changed"):
+                save_snapshot(server, valid.places.pki, file, lambda _: None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in tmp_path.iterdir()} == {"plane", "snapshot"}
+    assert file.read_bytes() == b"yesterday's"

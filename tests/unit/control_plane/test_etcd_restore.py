@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+import control_plane.files
+import control_plane.record
 from agent.sources.manifest import parse_static_pod
 from control_plane.errors import ControlPlaneError
 from control_plane.etcd_restore import POD, Restore, delay, made_data, outcome, restore_pod
@@ -16,6 +20,7 @@ from control_plane.manifest_files import write_manifests
 from control_plane.record import Record
 from control_plane.removal import remove_all
 from control_plane.settings import COMPONENTS, ClusterSettings, Places
+from daemonkit.files import write_atomic
 
 SETTINGS = ClusterSettings(node_name="plane-1", advertise_address="192.0.2.1")
 
@@ -116,6 +121,55 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(machine: Machine, steps
     assert machine.data() == ["new"]
     kept = sorted(path.name for path in machine.places.etcd_dir.glob("member.before-restore-*"))
     assert [path.name for path in (machine.places.etcd_dir / kept[0]).iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("room", range(4))
+def test_on_a_full_disk_all_is_as_it_was(machine: Machine, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """There is room for so many files; the disk stays full while it is put right."""
+    left = iter(range(room))
+
+    def write(path: Path, data: bytes, mode: int = 0o600) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_atomic(path, data, mode)
+
+    for module in (control_plane.files, control_plane.record):
+        monkeypatch.setattr(module, "write_atomic", write)
+    work = machine.restore()
+
+    def all_steps() -> None:
+        work.put_manifests_aside(COMPONENTS)
+        work.begin(SETTINGS, Path("/snapshots/today"))
+        machine.etcdutl()
+        work.put_in_place()
+
+    with pytest.raises(ControlPlaneError, match="No space left on device"):
+        all_steps()
+    work.end()
+    work.put_manifests_back()
+    assert machine.names() == ALL
+    assert machine.data() == ["old"]
+    assert [path.name for path in machine.places.etcd_dir.iterdir()] == ["member"], "the disk stays full"
+    assert not machine.restore().was_cut_off
+
+
+def test_manifests_are_put_aside_on_another_file_system(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(source: Path, target: Path) -> Path:
+        if (
+            target.parent in (machine.places.manifests_aside, machine.places.manifest_dir)
+            and source.name == target.name
+        ):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return original(source, target)
+
+    original = Path.rename
+    monkeypatch.setattr(Path, "rename", rename)
+    work = machine.restore()
+    work.put_manifests_aside(COMPONENTS)
+    assert machine.names() == {"other.yaml"}
+    work.put_manifests_back()
+    assert machine.names() == ALL
+    assert machine.places.manifest("etcd").read_text() == "# etcd"
 
 
 def test_nothing_is_put_in_place_that_etcdutl_has_not_made(machine: Machine) -> None:

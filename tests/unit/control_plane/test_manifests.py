@@ -62,6 +62,8 @@ def test_who_may_do_what() -> None:
     assert api["authorization-mode"] == "Node,RBAC"
     assert api["enable-admission-plugins"] == "NodeRestriction"
     assert not {name for name in api if name.startswith(("audit", "encryption", "anonymous"))}
+    watches_s = int(api["shutdown-watch-termination-grace-period"].removesuffix("s"))
+    assert 0 < watches_s < pods["kube-apiserver"]["spec"].get("terminationGracePeriodSeconds", 30)
     for name in COMPONENTS[1:]:
         assert _flags(pods[name])["profiling"] == "false"
     assert _flags(pods["etcd"])["client-cert-auth"] == "true"
