@@ -30,7 +30,7 @@ def plain_json(
         value: dict[str, object] = json.loads(
             text, object_pairs_hook=_unique, parse_int=integer, parse_float=number, parse_constant=_refuse
         )
-        flat = text.count("{") + text.count("[") < _SURELY_FLAT or _depth(value) < _SURELY_FLAT
+        flat = text.count("{") + text.count("[") < _SURELY_FLAT or depth(value) < _SURELY_FLAT
     except (ValueError, RecursionError):
         return None
     return value if flat else None
@@ -70,9 +70,9 @@ def _refuse(constant: str) -> object:
     raise ValueError(constant)
 
 
-def _depth(value: object) -> int:
-    """How deeply lists and mappings are nested."""
+def depth(value: object) -> int:
+    """How deeply lists and mappings are nested; RecursionError where that is too deep to be counted."""
     if not isinstance(value, (dict, list)):
         return 0
     inside = value.values() if isinstance(value, dict) else value
-    return 1 + max(map(_depth, inside), default=0)
+    return 1 + max(map(depth, inside), default=0)

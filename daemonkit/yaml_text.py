@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import yaml
 
-from daemonkit.json_text import LaterLines, plain_json
+from daemonkit.json_text import LaterLines, depth, plain_json
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -111,10 +111,15 @@ def _json_document(text: str, problem: TextError) -> Document:
 
     try:
         value: object = json.loads(text, object_pairs_hook=unique)
+        levels = depth(value)  # how deep json.loads itself goes differs from one Python to the next
     except TextError:
         raise
-    except (ValueError, RecursionError):  # ValueError also for a number of thousands of digits
+    except RecursionError:
+        levels = MAX_DEPTH + 1
+    except ValueError:  # also for a number of thousands of digits
         raise problem from None
+    if levels > MAX_DEPTH:
+        raise TextError(f"nested deeper than {MAX_DEPTH} levels")
     return Document(value, {(): 1})
 
 

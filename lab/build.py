@@ -9,6 +9,7 @@ builds ahead of time.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -39,7 +40,13 @@ def newer_runc() -> Path:
 
     LabError carries the end of what the compiler said.
     """
-    return cached("runc", f"{RUNC_VERSION}-seccomp", _build_runc) / "runc"
+    # It is linked to the C library and libseccomp of the release: what a newer one made does not start on an older one.
+    return cached("runc", f"{RUNC_VERSION}-{codename()}", _build_runc) / "runc"
+
+
+def codename() -> str:
+    """The distribution's release: `bookworm`, `trixie`."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
 
 
 def _build(place: Path, scratch: Path) -> None:

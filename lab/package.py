@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.build import run
+from lab.build import codename, run
 from lab.cache import cached
 from lab.machine import LabError
 
@@ -49,23 +49,17 @@ def _build_deb(place: Path, _scratch: Path) -> None:
 
 def debian_root() -> Path:
     """A tar file: this distribution, minimal, with what the package depends on (half a minute, once)."""
-    return cached(
-        "root", f"{_codename()}-{hashlib.sha256(_root_packages().encode()).hexdigest()[:16]}.tar", _build_root
-    )
+    return cached("root", f"{codename()}-{hashlib.sha256(_root_packages().encode()).hexdigest()[:16]}.tar", _build_root)
 
 
 def _build_root(place: Path, _scratch: Path) -> None:
-    print(f"making a root file system of {_codename()}: about half a minute, once", flush=True)
+    print(f"making a root file system of {codename()}: about half a minute, once", flush=True)
     options = ["--quiet", "--variant=minbase", "--format=tar", f"--include={_root_packages()}"]
-    run(["mmdebstrap", *options, _codename(), str(place)])
+    run(["mmdebstrap", *options, codename(), str(place)])
 
 
 def _root_packages() -> str:
     return ",".join((*ROOT_PACKAGES, _python()))
-
-
-def _codename() -> str:
-    return platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
 
 
 def later_version(

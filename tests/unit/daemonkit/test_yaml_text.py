@@ -159,3 +159,5 @@ def test_json_that_nobody_may_use_is_refused_as_yaml_is(text: str) -> None:
 def test_json_nested_too_deeply_is_refused(depth: int) -> None:
     with pytest.raises(TextError, match="nested"):
         parse_documents(b'{"a": ' + b"[" * depth + b"]" * depth + b"}")
+    with pytest.raises(TextError, match="nested"):  # what YAML 1.1 cannot read is no way around the bound
+        parse_documents(b'{"a": "\\ud83d\\ude00", "b": ' + b"[" * depth + b"]" * depth + b"}")
