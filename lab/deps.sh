@@ -7,7 +7,8 @@ set -eu
 python=python3
 if [ -x /usr/bin/python3 ] && ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=python3.11; fi
 
-build="debhelper dpkg-dev gcc libc6-dev libsystemd-dev make pkg-config $python-dev $python-venv"
+# build-essential: dpkg-buildpackage asks for it by name.
+build="build-essential debhelper libsystemd-dev pkg-config $python-dev $python-venv"
 packages="$build busybox-static ca-certificates conntrack containerd containernetworking-plugins dbus e2fsprogs haproxy ipset
     iproute2 iptables kmod libseccomp-dev lintian man-db mmdebstrap nftables openssh-client procps runc systemd user-mode-linux util-linux
     vagrant"

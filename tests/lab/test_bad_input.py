@@ -369,7 +369,9 @@ def run(node: LabNode, *argv: str) -> subprocess.CompletedProcess[str]:
     return node.machine.run(argv, check=False)
 
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+# This tree may lie in root's home, which nobody else may enter.
+MAY_READ = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *MAY_READ, "--")
 
 
 def test_without_root_the_message_says_so(node: LabNode) -> None:
