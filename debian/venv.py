@@ -86,6 +86,7 @@ def _write_config(home: Path) -> None:
     lines = ("home = /usr/bin", "include-system-site-packages = false", f"executable = /usr/bin/{PYTHON}")
     (home / "pyvenv.cfg").write_text("\n".join(lines) + "\n")
     shutil.rmtree(home / "include", ignore_errors=True)
+    (home / ".gitignore").unlink(missing_ok=True)  # venv writes one from Python 3.13 on
 
 
 def _set_modes(home: Path) -> None:
