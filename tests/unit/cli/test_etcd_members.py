@@ -1,4 +1,4 @@
-"""How etcd's members come and go, cut off anywhere; with real members it is tests/cluster/test_ha.py."""
+"""How etcd's members come and go, cut off anywhere; with real members: tests/cluster/test_etcd_members.py."""
 
 from __future__ import annotations
 
