@@ -12,6 +12,7 @@ from typing import Any
 from agent.config_fields import BY_FLAG, FIELDS
 from agent.config_values import default_of
 from daemonkit.duration import format_duration
+from daemonkit.flag_text import flag_text
 
 
 def config_document(given: Mapping[str, object]) -> dict[str, Any]:
@@ -33,18 +34,4 @@ def config_document(given: Mapping[str, object]) -> dict[str, Any]:
 
 def flag_values(given: Mapping[str, object]) -> dict[str, str]:
     """Every flag without its dashes, and what it is by itself or by the file, as Go's pflag writes values."""
-    return {flag: _flag_text(field.kind, given.get(field.name, default_of(field))) for flag, field in BY_FLAG.items()}
-
-
-def _flag_text(kind: str, value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if kind == "duration" and isinstance(value, int | float):
-        return format_duration(value)
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={_flag_text('', value[name])}" for name in sorted(value))
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_flag_text('', one) for one in value)}]"
-    return str(value)
+    return {flag: flag_text(field.kind, given.get(field.name, default_of(field))) for flag, field in BY_FLAG.items()}

@@ -1,4 +1,5 @@
-"""The configuration in force as a KubeProxyConfiguration: what /configz answers and --write-config-to writes.  Pure.
+"""The configuration in force as a KubeProxyConfiguration: what /configz and /flagz answer and --write-config-to
+writes.  Pure.
 
 Before: `proxy.config` read flags and file.  Next: a person, or another kube-proxy.  Every field of v1alpha1 is there:
 what was given, else what counts where nothing is given.
@@ -10,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from daemonkit.duration import format_duration
+from daemonkit.flag_text import flag_text
 from proxy.config import ProxyConfig
-from proxy.config_fields import FIELDS, Field, Kind
+from proxy.config_fields import BY_FLAG, FIELDS, Field, Kind
 
 GROUP = "kubeproxy.config.k8s.io"
 _DEFAULTS: Mapping[str, object] = {
@@ -53,6 +55,23 @@ _EMPTY: Mapping[Kind, object] = {
 
 def config_document(config: ProxyConfig) -> dict[str, Any]:
     """The object, as JSON values."""
+    document: dict[str, Any] = {}
+    for field in FIELDS:
+        if field.path:
+            *sections, name = field.path.split(".")
+            place = document
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = _plain(field, _value(field, config))
+    return document
+
+
+def flag_values(config: ProxyConfig) -> dict[str, str]:
+    """Every flag without its dashes, and what counts: by itself, by the file, or by default."""
+    return {flag: flag_text("", _plain(field, _value(field, config))) for flag, field in BY_FLAG.items()}
+
+
+def _value(field: Field, config: ProxyConfig) -> object:
     bound = {
         "bindAddress": config.bind_address,
         "healthzBindAddress": _address(config.healthz_bind),
@@ -60,16 +79,8 @@ def config_document(config: ProxyConfig) -> dict[str, Any]:
         "hostnameOverride": config.node_name,
         "mode": config.mode,
     }
-    document: dict[str, Any] = {}
-    for field in FIELDS:
-        if field.path:
-            value = bound.get(field.path, config.given.get(field.path, _DEFAULTS.get(field.path, _EMPTY[field.kind])))
-            *sections, name = field.path.split(".")
-            place = document
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[name] = _plain(field, value)
-    return document
+    key = field.path or field.flag
+    return bound.get(key, config.given.get(key, _DEFAULTS.get(key, _EMPTY[field.kind])))
 
 
 def _plain(field: Field, value: object) -> object:

@@ -30,7 +30,7 @@ from kube_client.counts import RequestCounts
 from proxy.api_access import check_local_mode, find_api, reads_directory
 from proxy.backend import Backend, BackendError
 from proxy.config import ConfigError, ProxyConfig, load_config
-from proxy.config_document import config_document
+from proxy.config_document import config_document, flag_values
 from proxy.explain import explain, parse_question
 from proxy.followers import Followers
 from proxy.health import Health, health_app, judge
@@ -198,7 +198,8 @@ class ProxyDaemon:
             app = health_app(self._health, updated, self._metrics, self._families, stays)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
-            app = metrics_app(self._metrics, self._mode, lambda: config_document(self._config))
+            document, flags = (lambda: config_document(self._config)), (lambda: flag_values(self._config))
+            app = metrics_app(self._metrics, self._mode, document, flags, self._started_wall_s)
             spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
 
     async def _leave_one_mode(self) -> None:

@@ -6,20 +6,32 @@ paths and answers are kube-proxy's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from daemonkit.zpages import NotAcceptableError, flagz, statusz
+from kube_objects.release import KUBERNETES_VERSION, python_version
 from proxy.config_document import GROUP
 from proxy.metrics import ProxyMetrics
-from proxy.server import json_answer, mux, text_answer
+from proxy.server import Handler, json_answer, mux, text_answer
 
+_NAME = "kube-proxy"
 _VERBOSE = "[+]ping ok\nhealthz check passed\n"
 
 
-def metrics_app(metrics: ProxyMetrics, mode: str, document: Callable[[], dict[str, Any]] = dict) -> web.Application:
-    """The server behind metricsBindAddress; `document` is the configuration in force."""
+def metrics_app(
+    metrics: ProxyMetrics,
+    mode: str,
+    document: Callable[[], dict[str, Any]] = dict,
+    flags: Callable[[], dict[str, str]] = dict,
+    started_s: float = 0.0,
+) -> web.Application:
+    """The server behind metricsBindAddress.  `document` and `flags` are the configuration in force, `started_s` is in
+    seconds since 1970.
+    """
 
     async def show(_: web.Request) -> web.Response:
         text, content_type = metrics.render()
@@ -37,5 +49,27 @@ def metrics_app(metrics: ProxyMetrics, mode: str, document: Callable[[], dict[st
     async def configz(_: web.Request) -> web.Response:
         return json_answer({GROUP: document()})
 
-    paths = {"/metrics": show, "/healthz": healthz, "/healthz/ping": ping, "/proxyMode": proxy_mode}
-    return mux({**paths, "/configz": configz})
+    @_acceptable
+    def flagz_(accept: str) -> web.Response:
+        return flagz(_NAME, accept, flags())
+
+    @_acceptable
+    def statusz_(accept: str) -> web.Response:
+        return statusz(_NAME, accept, started_s, time.time(), python_version(), KUBERNETES_VERSION, paths)
+
+    listed = {"configz": configz, "flagz": flagz_, "healthz": healthz, "metrics": show, "proxyMode": proxy_mode}
+    paths = tuple(listed)
+    return mux({**{f"/{path}": each for path, each in listed.items()}, "/healthz/ping": ping, "/statusz": statusz_})
+
+
+def _acceptable(page: Callable[[str], web.Response]) -> Handler:
+    """Answer with this page in the type that is wanted, or 406."""
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return page(request.headers.get("Accept", ""))
+        except NotAcceptableError as error:
+            status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": str(error)}
+            return json_answer({**status, "reason": "NotAcceptable", "code": 406}, 406)
+
+    return answer

@@ -5,8 +5,9 @@ Before: `server`.  Next: `zpages` and `debug`, which are loaded when somebody as
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,10 +16,13 @@ from aiohttp import web
 
 from agent.assembly import Settings
 from agent.config_document import config_document, flag_values
+from agent.server.node_api.targets import VerbError
 from kube_objects.release import KUBERNETES_VERSION, python_version
 
 if TYPE_CHECKING:
     from agent.server.node_api.debug import Debug
+
+_NAME = "kubelet"
 
 
 class Itself:
@@ -36,16 +40,20 @@ class Itself:
 
     async def statusz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
         """Raises VerbError."""
-        from agent.server.node_api.zpages import statusz
+        from daemonkit import zpages
 
         started_s, accept = psutil.Process().create_time(), request.headers.get("Accept", "")
-        return statusz(accept, started_s, time.time(), python_version(), KUBERNETES_VERSION, self._firsts())
+        with _refused_as_a_verb(zpages.NotAcceptableError):
+            return zpages.statusz(
+                _NAME, accept, started_s, time.time(), python_version(), KUBERNETES_VERSION, self._firsts()
+            )
 
     async def flagz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
         """Raises VerbError."""
-        from agent.server.node_api.zpages import flagz
+        from daemonkit import zpages
 
-        return flagz(request.headers.get("Accept", ""), flag_values(self._settings.config.given))
+        with _refused_as_a_verb(zpages.NotAcceptableError):
+            return zpages.flagz(_NAME, request.headers.get("Accept", ""), flag_values(self._settings.config.given))
 
     async def debug(self, request: web.BaseRequest, parts: tuple[str, ...]) -> web.StreamResponse:
         """Raises VerbError."""
@@ -57,3 +65,11 @@ class Itself:
                 debugging=config.debugging_handlers, profiling=config.profiling, flags=config.debug_flags
             )
         return await self._debug.answer(request, parts)
+
+
+@contextlib.contextmanager
+def _refused_as_a_verb(kind: type[ValueError]) -> Iterator[None]:
+    try:
+        yield
+    except kind as error:
+        raise VerbError(406, str(error)) from None

@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.config import ProxyConfig, load_config
-from proxy.config_document import config_document
-from proxy.config_fields import BY_PATH, Use
+from proxy.config_document import config_document, flag_values
+from proxy.config_fields import BY_FLAG, BY_PATH, Use
 from proxy.daemon import run
 from proxy.metrics import ProxyMetrics
 from proxy.metrics_api import metrics_app
@@ -76,6 +76,18 @@ def test_flags_are_written_too_and_every_field_is_there(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([f"--write-config-to={tmp_path}/none/x.yaml"]) == 78
     assert "flag --write-config-to: cannot write" in capsys.readouterr().err
+
+
+def test_flags_have_the_values_that_count_as_go_writes_them(tmp_path: Path) -> None:
+    flags = flag_values(load_config(["--kube-api-qps=2.5", "--nodeport-addresses=10.0.0.0/8,fd00::/8", "-v=3"]))
+    assert (flags["kube-api-qps"], flags["nodeport-addresses"]) == ("2.5", "[10.0.0.0/8,fd00::/8]")
+    assert (flags["v"], flags["masquerade-all"], flags["conntrack-tcp-timeout-close-wait"]) == ("3", "false", "1h0m0s")
+    assert set(flags) == set(BY_FLAG)
+    file = tmp_path / "proxy.yaml"
+    head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+    file.write_text(f"{head}mode: nftables\nclientConnection: {{qps: 7}}\n")
+    flags = flag_values(load_config([f"--config={file}"]))
+    assert (flags["config"], flags["proxy-mode"], flags["kube-api-qps"]) == (str(file), "nftables", "7")
 
 
 async def test_configz_answers_with_the_configuration_under_upstreams_key() -> None:

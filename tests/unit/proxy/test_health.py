@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,24 @@ async def test_answers_are_those_of_kube_proxys_multiplexer() -> None:
         nowhere = [(await client.get(path)).status for path in ("/livez", "/", "/healthz/other", "/debug/pprof/")]
     assert list(found.values()) == ["ok", "nftables", '{"kubeproxy.config.k8s.io":{"mode":"nftables"}}']
     assert (verbose, nowhere) == ("[+]ping ok\nhealthz check passed\n", [404] * 4)
+
+
+async def test_statusz_and_flagz_for_people_and_for_programs() -> None:
+    numbers = metrics_app(ProxyMetrics(), "ipvs", flags=lambda: {"v": "2"}, started_s=time.time() - 3725)
+    kind = "application/json;v=v1beta1;g=config.k8s.io;as="
+    async with TestClient(TestServer(numbers)) as client:
+        status, flags = [await (await client.post(path)).text() for path in ("/statusz", "/flagz")]
+        found = await client.get("/flagz", headers={"Accept": f"{kind}Flagz"})
+        refused = await client.get("/statusz", headers={"Accept": f"{kind}Flagz"})
+        said, why = await found.json(), await refused.json()
+    assert status.startswith("\nkube-proxy statusz\n")
+    assert "Up: 1 hr 02 min" in status
+    assert "Binary version: 1.36.3\n" in status
+    assert status.endswith("Paths: /configz /flagz /healthz /metrics /proxyMode\n")
+    assert flags.endswith("\nv=2\n")
+    assert found.headers["Content-Type"] == "application/json;g=config.k8s.io;v=v1beta1;as=Flagz"
+    assert (said["metadata"], said["flags"]) == ({"name": "kube-proxy"}, {"v": "2"})
+    assert (refused.status, why["reason"], why["code"]) == (406, "NotAcceptable", 406)
 
 
 def test_reports_are_json_and_name_endpoints_problems_and_errors() -> None:

@@ -17,10 +17,10 @@ import pytest
 from agent.server.node_api import debug, profiles
 from agent.server.node_api.checkpoint import parse_timeout
 from agent.server.node_api.targets import VerbError
-from agent.server.node_api.zpages import negotiate
 from agent.state_dir import StateDir
 from cri_client.errors import Unimplemented
 from daemonkit.tasks import spawn
+from daemonkit.zpages import NotAcceptableError, negotiate
 from tests.unit.agent.server.node_api_lab import ADMIN, ServedApi, served
 
 WHERE = "/checkpoint/default/web/main"
@@ -160,7 +160,7 @@ def test_what_is_accepted(accept: str, media: str) -> None:
     if media:
         assert negotiate(accept, "Flagz")[0] == media
     else:
-        with pytest.raises(VerbError):
+        with pytest.raises(NotAcceptableError):
             negotiate(accept, "Flagz")
 
 

@@ -1,6 +1,7 @@
 """/statusz and /flagz: what this program is, and with which flags it runs.  Pure.
 
-Before: `server`.  Next: nothing.  Text is for people, JSON for programs that ask for this very kind of object.
+Before: a daemon's own server was asked.  Next: nothing.  Text is for people, JSON for programs that ask for
+this very kind of object.
 Sources: KEP-4827 (statusz), KEP-4828 (flagz), k8s.io/apiserver/pkg/server/{statusz,flagz}.
 """
 
@@ -13,24 +14,25 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from agent.server.node_api.targets import VerbError
-
 GROUP = "config.k8s.io"
 VERSIONS = ("v1alpha1", "v1beta1")
 _MAX_ACCEPT = 4096
 _MEDIA = ("application/json", "application/yaml", "text/plain")
 _HEAD = (
-    "\nkubelet {page}\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility "
-    "guarantees and is for debugging purposes only.\n"
+    "\n{component} {page}\nWarning: This endpoint is not meant to be machine parseable, has no formatting "
+    "compatibility guarantees and is for debugging purposes only.\n"
 )
 
 
-def statusz(
-    accept: str, started_s: float, now_s: float, python: str, version: str, firsts: Iterable[str]
-) -> web.Response:
-    """`firsts` are the first parts of the paths that are served, `version` the kubelet's (v1.36.3).
+class NotAcceptableError(ValueError):
+    """There is no answer of the types that are asked for: status 406, with this text."""
 
-    Raises VerbError.
+
+def statusz(
+    component: str, accept: str, started_s: float, now_s: float, python: str, version: str, firsts: Iterable[str]
+) -> web.Response:
+    """`component` such as kubelet, `version` that of Kubernetes (v1.36.3); `firsts` are the first parts of the
+    paths that are served.  Raises NotAcceptableError.
     """
     started = datetime.datetime.fromtimestamp(started_s, datetime.UTC)
     up_s = max(0, int(now_s - started_s))
@@ -49,29 +51,31 @@ def statusz(
         f"Python version: {python}\nBinary version: {binary}\n"
         f"Emulation version: {values['emulationVersion']}\nPaths: {' '.join(paths)}\n"
     )
-    return _answer(accept, "Statusz", values, text)
+    return _answer(component, accept, "Statusz", values, text)
 
 
-def flagz(accept: str, flags: Mapping[str, str]) -> web.Response:
-    """Raises VerbError."""
-    return _answer(accept, "Flagz", {"flags": flags}, "".join(f"{name}={flags[name]}\n" for name in sorted(flags)))
+def flagz(component: str, accept: str, flags: Mapping[str, str]) -> web.Response:
+    """Raises NotAcceptableError."""
+    return _answer(
+        component, accept, "Flagz", {"flags": flags}, "".join(f"{name}={flags[name]}\n" for name in sorted(flags))
+    )
 
 
-def _answer(accept: str, kind: str, values: Mapping[str, Any], text: str) -> web.Response:
+def _answer(component: str, accept: str, kind: str, values: Mapping[str, Any], text: str) -> web.Response:
     media, version = negotiate(accept, kind)
     if media == "text/plain":
-        return web.Response(text=f"{_HEAD.format(page=kind.lower())}{text}")
-    found = {"kind": kind, "apiVersion": f"{GROUP}/{version}", "metadata": {"name": "kubelet"}, **values}
-    headers = {}
+        return web.Response(text=f"{_HEAD.format(component=component, page=kind.lower())}{text}")
+    found = {"kind": kind, "apiVersion": f"{GROUP}/{version}", "metadata": {"name": component}, **values}
+    headers = {"Content-Type": f"{media};g={GROUP};v={version};as={kind}"}
     if version == VERSIONS[0]:
         old = f"This version of the {kind.lower()} endpoint is deprecated. Please use a newer version."
         headers["Warning"] = f'299 - "{old}"'
     encode = msgspec.yaml.encode if media == "application/yaml" else msgspec.json.encode
-    return web.Response(body=encode(found), content_type=media, headers=headers)
+    return web.Response(body=encode(found), headers=headers)
 
 
 def negotiate(accept: str, kind: str) -> tuple[str, str]:
-    """The media type of the answer, and the version of the object ("" for text).  Raises VerbError.
+    """The media type of the answer, and the version of the object ("" for text).  Raises NotAcceptableError.
 
     JSON and YAML are only for who names group, version and kind, as the original wants it.
     """
@@ -86,7 +90,7 @@ def negotiate(accept: str, kind: str) -> tuple[str, str]:
                 return media, ""
             if media != "text/plain" and version in VERSIONS:
                 return media, version
-    raise VerbError(406, f"only the following media types are accepted: {', '.join(_MEDIA)}")
+    raise NotAcceptableError(f"only the following media types are accepted: {', '.join(_MEDIA)}")
 
 
 def _clauses(accept: str) -> Iterator[tuple[str, dict[str, str]]]:
