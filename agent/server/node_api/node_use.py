@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from agent.node.usage import FileSystem, memory_available, parse_numbers, read_file_system
+from agent.server.node_api.pressure import NodePressure, read_node_pressure
 from agent.server.node_api.usage import Interface
 
 _NOT_THE_NODES = ("lo", "veth", "docker", "nerdctl")
@@ -41,6 +42,7 @@ class NodeUse:
     tasks: int
     max_pid: int
     file_system: FileSystem
+    pressure: NodePressure
 
     @property
     def used_bytes(self) -> int:
@@ -76,6 +78,7 @@ def read_node_use(root_dir: Path) -> NodeUse:
         int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2]),
         min(int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")),
         read_file_system(str(root_dir)),
+        read_node_pressure(),
     )
 
 

@@ -40,7 +40,7 @@ def summary(
     found: Json = {
         "nodeName": node_name,
         "startTime": stamp(node.boot_s),
-        "cpu": _cpu(now, nano_cores, node.cpu_s),
+        "cpu": _cpu(now, nano_cores, node.cpu_s) | _psi(node.pressure.cpu),
         "memory": {
             "time": now,
             "availableBytes": node.available_bytes,
@@ -49,6 +49,7 @@ def summary(
             "rssBytes": node.anonymous_bytes,
             "pageFaults": node.page_faults,
             "majorPageFaults": node.major_page_faults,
+            **_psi(node.pressure.memory),
         },
         "swap": {
             "time": now,
@@ -60,6 +61,7 @@ def summary(
         found["fs"] = file_system(node.file_system, node.time_s)
         found["rlimit"] = {"time": now, "maxpid": node.max_pid, "curproc": node.tasks}
         found["network"] = _network(node.interfaces, node.time_s)
+        found |= _io(node.time_s, node.pressure.io)
         images = summary_storage.images(storage)
         if images is not None:
             found["runtime"] = {"imageFs": images, "containerFs": images}
@@ -83,9 +85,9 @@ def _pod(
         return found
     for one, told in zip(pod.containers, found["containers"], strict=True):
         told |= summary_storage.container(one, pod.uid, storage, node.file_system)
-        told |= _io(one.amounts)
+        told |= _io(one.amounts.time_s, one.amounts.io_pressure)
     if pod.amounts is not None:
-        found |= _io(pod.amounts)
+        found |= _io(pod.amounts.time_s, pod.amounts.io_pressure)
     if pod.interfaces:
         found["network"] = _network(pod.interfaces, pod.network_time_s)
     if pod.processes is not None:
@@ -134,10 +136,9 @@ def _cpu_and_memory(amounts: Amounts) -> Json:
         "rssBytes": amounts.rss_bytes,
         "pageFaults": amounts.page_faults,
         "majorPageFaults": amounts.major_page_faults,
-        "psi": _pressure(amounts.memory_pressure),
     }
-    cpu = _cpu(now, amounts.nano_cores, amounts.cpu_s) | set_only({"psi": _pressure(amounts.cpu_pressure)})
-    return {"cpu": cpu, "memory": set_only(memory)}
+    cpu = _cpu(now, amounts.nano_cores, amounts.cpu_s) | _psi(amounts.cpu_pressure)
+    return {"cpu": cpu, "memory": set_only(memory) | _psi(amounts.memory_pressure)}
 
 
 def _cpu(now: str, nano_cores: int | None, used_s: float | None) -> Json:
@@ -145,15 +146,14 @@ def _cpu(now: str, nano_cores: int | None, used_s: float | None) -> Json:
     return set_only({"time": now, "usageNanoCores": nano_cores, "usageCoreNanoSeconds": used_ns})
 
 
-def _io(amounts: Amounts) -> Json:
-    pressure = _pressure(amounts.io_pressure)
-    return {"io": {"time": stamp(amounts.time_s), "psi": pressure}} if pressure is not None else {}
+def _io(time_s: float, pressure: PsiStats | None) -> Json:
+    return {"io": {"time": stamp(time_s), **_psi(pressure)}} if pressure is not None else {}
 
 
-def _pressure(found: PsiStats | None) -> Json | None:
+def _psi(found: PsiStats | None) -> Json:
     if found is None:
-        return None
-    return {"full": _stalled(found.Full or PsiData()), "some": _stalled(found.Some or PsiData())}
+        return {}
+    return {"psi": {"full": _stalled(found.Full or PsiData()), "some": _stalled(found.Some or PsiData())}}
 
 
 def _stalled(found: PsiData) -> Json:
