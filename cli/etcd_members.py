@@ -41,8 +41,7 @@ def members(options: ClusterOptions, output: str) -> None:
     away.
     """
     cluster = options.open()
-    servers = [*_own_client(cluster), *_peers_clients(cluster)]
-    rows = [_row(cluster, one) for one in _ask(cluster, EtcdMembers.members, servers)]
+    rows = [_row(cluster, one) for one in _found(cluster)]
     if output == "table":
         print_table(HEADER, rows)
     else:
@@ -59,7 +58,7 @@ def remove_member(options: ClusterOptions, member: str) -> None:
     Refused where it works (longshore down takes it out there), and where the others were too few to agree without it.
     """
     cluster = options.open()
-    found = _ask(cluster, lambda etcd: etcd.members(), [*_own_client(cluster), *_peers_clients(cluster)])
+    found = _found(cluster)
     gone = next((one for one in found if member in (f"{one.identifier:x}", one.name or None)), None)
     if gone is None:
         known = ", ".join(one.name or f"{one.identifier:x}" for one in found)
@@ -153,6 +152,17 @@ def _take_out(cluster: Cluster, found: Sequence[Member], gone: Member, *, only_l
     if not only_look:
         clients = [one.clients[0] for one in found if one.identifier in working] or _own_client(cluster)
         _ask(cluster, lambda etcd: etcd.remove(gone), clients)
+
+
+def _found(cluster: Cluster) -> tuple[Member, ...]:
+    """All; where they do not agree on anything, as too few of them work, those that this machine's knows of.  Raises
+    ControlPlaneError.
+    """
+    servers = [*_own_client(cluster), *_peers_clients(cluster)]
+    try:
+        return _ask(cluster, lambda etcd: etcd.members(), servers)
+    except ControlPlaneError:
+        return _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
 
 
 def _working(cluster: Cluster, members: Sequence[Member]) -> set[int]:

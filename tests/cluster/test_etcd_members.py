@@ -127,3 +127,9 @@ def test_a_member_that_is_gone_for_good_is_taken_out_and_comes_again_without_dat
     members = first_answer([first.client], first.cluster.places.pki, lambda etcd: etcd.members())
     assert {(one.name, one.learner) for one in members} == {(name, False) for name in NAMES}
     wait_until(last.works, "plane-3 to work", timeout_s=_LONG_S)
+
+    for one in machines[1:]:
+        assert one.process is not None
+        one.process.kill()
+    said = str(last.remove("plane-2").exception)
+    assert "cannot take plane-2 out of etcd: etcd would lose its quorum: of its 2 other members 2 must work" in said
