@@ -14,6 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
+from daemonkit.listening import listening_socket
+
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
 _NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
@@ -32,7 +34,7 @@ async def serve_tcp(app: web.Application, bind: tuple[str, int], what: str, *, h
     try:
         while True:
             try:
-                await web.TCPSite(runner, *bind).start()
+                await web.SockSite(runner, listening_socket(*bind)).start()
             except OSError as error:
                 message = f"cannot serve {what} on {bind[0]}:{bind[1]}: {error.strerror or error}"
                 if hard_fail:

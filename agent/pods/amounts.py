@@ -23,7 +23,7 @@ class Amounts:
     `pending` is reason and message of why the newest were not.
 
     `wanted` is what each container is to have, "" for the pod's cgroup; `given` is by id what those that run were given
-    since they were made.
+    since they were made; `changing`: not everything has yet what is allocated.
     """
 
     allocation: Allocation | None = None
@@ -31,6 +31,7 @@ class Amounts:
     pending: tuple[str, str] | None = None
     wanted: dict[str, str] = field(default_factory=dict)
     given: dict[str, str] = field(default_factory=dict)
+    changing: bool = False
 
     def decide(self, pod: Pod, seen: PodObservation, judge: Callable[[], tuple[str, str] | None]) -> bool:
         """Take the amounts that the definition names now, or keep the old ones where `judge` says why; True when that
@@ -47,6 +48,7 @@ class Amounts:
         pending = judge() if differs and not seen.empty else None
         if pending is None:
             self._take(pod)
+            self.changing = self.changing or (differs and not seen.empty)
             return differs
         changed, self.pending = self.pending != pending, pending
         self.pod = with_allocation(pod, self.allocation or {})
@@ -71,6 +73,11 @@ class Amounts:
             self.given[step.container_id] = step.digest
         elif isinstance(step, ResizePodCgroup) and not step.widen:
             self.given[step.sandbox_id] = step.digest
+
+    def note_state(self, in_progress: bool) -> bool:
+        """How far a resize is; whether it has just been completed."""
+        before, self.changing = self.changing, in_progress
+        return before and not in_progress
 
     def forget_gone(self, there: Collection[str]) -> None:
         """Only these ids of containers and sandboxes still exist."""

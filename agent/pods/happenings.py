@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from lightkube.models.core_v1 import Pod
+
 from agent.pods import deadline
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.steps import (
@@ -24,6 +26,7 @@ from agent.pods.steps import (
     UpdateVolumes,
 )
 from agent.pods.waiting import Waiting
+from kube_objects.encode import encode_json, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,32 @@ def failed(step: Step, failure: StepFailed) -> tuple[Happening, ...]:
 def pre_stop_failed(container: str) -> Happening:
     """What is said of a preStop hook that has failed: not why, which a server may have answered with a secret."""
     return Happening("FailedPreStopHook", "PreStopHook failed", container, warning=True)
+
+
+def resize_decided(pod: Pod, pending: tuple[str, str] | None) -> Happening:
+    """What is said of new amounts: they are allocated, or (reason and message) not now."""
+    if pending is None:
+        return Happening("ResizeStarted", f"Pod resize started: {_amounts(pod)}")
+    reason, message = pending
+    return Happening(f"Resize{reason}", f"Pod resize {reason}: {_amounts(pod, message)}", warning=True)
+
+
+def resize_completed(pod: Pod) -> Happening:
+    """What is said when everything has the amounts that are allocated."""
+    return Happening("ResizeCompleted", f"Pod resize completed: {_amounts(pod)}")
+
+
+def _amounts(pod: Pod, error: str = "") -> str:
+    """The amounts that the definition names, as the kubelet writes them."""
+    spec, metadata = pod.spec, pod.metadata
+    kinds = (("initContainers", spec.initContainers), ("containers", spec.containers)) if spec is not None else ()
+    found: dict[str, object] = {
+        kind: [{"name": one.name, "resources": to_json(one.resources) or {}} for one in containers]
+        for kind, containers in kinds
+        if containers
+    }
+    found["generation"] = (metadata.generation if metadata is not None else None) or 0
+    return encode_json(found | ({"error": error} if error else {})).decode()
 
 
 def newly_held(waiting: Iterable[Waiting], before: Iterable[Waiting], full_name: str) -> tuple[Happening, ...]:

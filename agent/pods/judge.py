@@ -16,7 +16,7 @@ from agent.container_spec.labels import is_from_api
 from agent.pods.backoff import is_ahead
 from agent.pods.counts import rejection
 from agent.pods.facts import Held
-from agent.pods.happenings import Happening
+from agent.pods.happenings import Happening, resize_decided
 from agent.pods.memory import PodMemory
 from agent.pods.observe import PodObservation
 from agent.pods.resize import infeasible, judge_resize
@@ -69,3 +69,5 @@ def ask_amounts(shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodOb
 
     if memory.amounts.decide(pod, seen, judge):
         shared.saver.soon(memory.uid)
+        if not seen.empty:
+            shared.tell(memory.uid, resize_decided(pod, memory.amounts.pending))

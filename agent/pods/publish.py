@@ -10,6 +10,7 @@ from lightkube.models.core_v1 import Container, Pod
 
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import ProbeFailure
+from agent.pods.happenings import resize_completed
 from agent.pods.memory import PodMemory
 from agent.pods.observe import ContainerObservation, PodObservation
 from agent.pods.plan_shutdown import is_shut_down
@@ -114,6 +115,9 @@ def _status(
         return memory.settled
     if wish.pod is None:
         return {"phase": "Unknown"}
+    resize = resize_state(memory.amounts.pod, seen, memory.resize_facts(), memory.amounts.pending)
+    if memory.amounts.note_state(resize.in_progress):
+        shared.tell(memory.uid, resize_completed(memory.amounts.pod or wish.pod))
     facts = StatusFacts(
         start_time_s=memory.start_time_s,
         node_ips=shared.executor.sources.node.node_ips,
@@ -127,7 +131,7 @@ def _status(
         overdue=memory.active_until_s is not None and now_s >= memory.active_until_s,
         preempted=memory.preempted,
         interrupted=_is_interrupted(memory, wish.pod, seen),
-        resize=resize_state(memory.amounts.pod, seen, memory.resize_facts(), memory.amounts.pending),
+        resize=resize,
         recursive_read_only=shared.executor.sources.handler_facts(wish.pod).recursive_read_only,
     )
     memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)

@@ -267,6 +267,13 @@ def test_a_daemon_sets_pod_is_debugged_and_resized_in_place(member: Member) -> N
         return [*amounts, found.get("resources", {}).get("requests", {}).get("cpu")] == ["20m", "20m"]
 
     member.wait(resized, "the amounts to change")
+    member.wait(
+        lambda: (
+            {"ResizeStarted", "ResizeCompleted"}
+            <= {one["reason"] for one in member.get("events", f"--field-selector=involvedObject.name={name}")["items"]}
+        ),
+        "the events of the resize",
+    )
     pod = member.pod(name)
     assert pod["status"]["containerStatuses"][0]["containerID"] == before
     assert pod["status"]["observedGeneration"] == pod["metadata"]["generation"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lightkube.models import core_v1
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.facts import NodeFacts
 from agent.container_spec.resizable import (
     WHOLE_POD,
     allocation_of,
@@ -18,11 +22,14 @@ from agent.container_spec.resizable import (
     with_allocation,
 )
 from agent.pods.facts import Held, PodFacts
+from agent.pods.happenings import Happening, resize_completed
+from agent.pods.judge import ask_amounts
 from agent.pods.memory import PodMemory
 from agent.pods.observe import ContainerDetail, ContainerObservation, PodObservation, SandboxObservation
 from agent.pods.resize import infeasible, judge_resize, plan_resize, resize_state, seen_allocation, wanted_digests
 from agent.pods.resize_status import resize_conditions, show_amounts
 from agent.pods.steps import ResizeContainer, ResizePodCgroup, Step, StopContainer
+from agent.pods.wish import Wish
 from agent.sources.manifest import parse_static_pod
 from cri_client.types import ContainerState
 
@@ -193,6 +200,48 @@ def test_what_the_node_cannot_have_is_infeasible_and_what_others_hold_deferred()
     assert judge_resize(large, cannot, None) == ("Infeasible", cannot)
     assert judge_resize(large, "", Held("OutOfcpu", "no room", None)) == ("Deferred", "no room")
     assert judge_resize(large, "", None) is None
+
+
+def test_a_resize_is_told_when_it_is_allocated_or_not_and_when_it_is_completed() -> None:
+    memory, seen, small, more = PodMemory("u", "boot", 900.0, 300.0), running(pod()), pod(), pod(MORE_CPU)
+    told: list[Happening] = []
+    full: list[Held] = []
+    shared: Any = SimpleNamespace(
+        executor=SimpleNamespace(
+            sources=SimpleNamespace(node=NodeFacts(node_name="n", cpu_milli=4000, memory_bytes=1 << 40))
+        ),
+        not_admitted=lambda _: next(iter(full), None),
+        saver=SimpleNamespace(soon=lambda _: None),
+        tell=lambda _, one: told.append(one),
+    )
+
+    def ask(wanted: Pod, there: PodObservation) -> list[str]:
+        told.clear()
+        ask_amounts(shared, memory, Wish("u", wanted), there)
+        state = resize_state(memory.amounts.pod, there, memory.resize_facts(), memory.amounts.pending)
+        if memory.amounts.note_state(state.in_progress):
+            told.append(resize_completed(wanted))
+        return [one.reason for one in told]
+
+    assert ask(small, seen) == []
+    full.append(Held("OutOfcpu", "no room", None))
+    assert ask(more, seen) == ["ResizeDeferred"]
+    said = "Pod resize Deferred: "
+    assert told[0].message.startswith(said)
+    assert json.loads(told[0].message.removeprefix(said)) == {
+        "containers": [
+            {"name": "main", "resources": {"limits": {"cpu": "400m"}, "requests": {"cpu": "300m", "memory": "64Mi"}}},
+            {"name": "side", "resources": {}},
+        ],
+        "generation": 0,
+        "error": "no room",
+    }
+    assert ask(more, seen) == []
+    full.clear()
+    assert ask(more, seen) == ["ResizeStarted"]
+    assert ask(more, seen) == []
+    assert ask(more, running(more)) == ["ResizeCompleted"]
+    assert ask(more, running(more)) == []
 
 
 def test_the_status_shows_what_is_allocated_what_is_there_and_why_not() -> None:
