@@ -7,6 +7,7 @@ documentation, "Debug Pods".
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from agent.pods.steps import (
     UpdateVolumes,
 )
 from agent.pods.waiting import Waiting
-from kube_objects.encode import encode_json, to_json
+from kube_objects.encode import to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def _amounts(pod: Pod, error: str = "") -> str:
         if containers
     }
     found["generation"] = (metadata.generation if metadata is not None else None) or 0
-    return encode_json(found | ({"error": error} if error else {})).decode()
+    return json.dumps(found | ({"error": error} if error else {}), separators=(",", ":"))
 
 
 def newly_held(waiting: Iterable[Waiting], before: Iterable[Waiting], full_name: str) -> tuple[Happening, ...]:
