@@ -1,6 +1,6 @@
-"""Keeps what no daemon uses out of memory: importing this first spares about 3 MB in each.
+"""Keeps what the agent does not use out of memory: importing this first spares about 3 MB.
 
-Imported before everything else by daemon.py of both daemons. `lightkube/__init__.py` imports its whole HTTP client; we
+Imported before everything else by agent/daemon.py. `lightkube/__init__.py` imports its whole HTTP client; we
 only use the model classes below `lightkube.models`, so the package is entered here without running that file.
 """
 
