@@ -39,9 +39,14 @@ class Tally:
     def below(self) -> Iterator[tuple[str, float]]:
         """Each bound as Prometheus writes it, and how many numbers were at most that; last "+Inf"."""
         found = 0
-        for bound, count in zip((*(f"{bound:g}" for bound in self.bounds), "+Inf"), self.counts, strict=True):
+        for bound, count in zip((*map(_text, self.bounds), "+Inf"), self.counts, strict=True):
             found += count
             yield bound, float(found)
+
+
+def _text(bound: float) -> str:
+    """The shortest that is the same number, "1" for 1.0."""
+    return str(int(bound)) if bound.is_integer() else repr(bound)
 
 
 class Tallies:

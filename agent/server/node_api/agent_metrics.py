@@ -13,10 +13,13 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
+from agent.server.node_api.request_counts import Label, ServedRequests, is_long_running
 from agent.server.node_api.targets import Worker
 from cri_client.operations import Operation
 from daemonkit.families import histogram, number, numbers, totals
 
+_BY_CRI = {("cri",): 1}
+_REQUEST = ("method", "path", "server_type", "long_running")
 STATES = ("created", "running", "exited", "unknown")
 
 
@@ -24,18 +27,31 @@ def agent_metrics(
     node_name: str,
     workers: Mapping[str, Worker],
     operations: Mapping[str, Operation],
-    requests: Mapping[tuple[str, str], int],
+    requests: ServedRequests,
     cgroup_version: int,
 ) -> Iterable[Metric]:
-    """`requests` by method and verb."""
+    """The metrics of `operations`, `requests` and this process."""
     yield numbers("kubelet_node_name", "The node's name. The count is always 1.", ("node",), {(node_name,): 1})
     yield number("kubelet_cgroup_version", "cgroup version on the hosts.", cgroup_version)
     yield from _running(workers)
     yield from _operations(operations)
-    asked = {(method, path, "readwrite"): count for (method, path), count in requests.items()}
-    text, labels = "Number of the http requests received", ("method", "path", "server_type")
-    yield totals("kubelet_http_requests", text, labels, asked)
+    yield numbers("kubelet_metrics_provider", "Who measures pods and containers: the runtime.", ("provider",), _BY_CRI)
+    yield from _requests(requests)
     yield from ProcessCollector(registry=CollectorRegistry()).collect()
+
+
+def _requests(requests: ServedRequests) -> Iterable[Metric]:
+    begun, under_way = ({_labels(key): n for key, n in one.items()} for one in (requests.begun, requests.under_way))
+    text = "Number of the http requests received since the server started"
+    yield totals("kubelet_http_requests", text, _REQUEST, begun)
+    yield numbers("kubelet_http_inflight_requests", "Number of the inflight http requests", _REQUEST, under_way)
+    seconds = [(_labels((method, path)), one) for (method, path), one in requests.seconds.items()]
+    text = "Duration in seconds to serve http requests"
+    yield histogram("kubelet_http_requests_duration_seconds", text, seconds, _REQUEST)
+
+
+def _labels(label: Label) -> tuple[str, ...]:
+    return (*label, "readwrite", str(is_long_running(label[1])).lower())
 
 
 def _running(workers: Mapping[str, Worker]) -> Iterable[Metric]:

@@ -10,11 +10,16 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from agent.node.facts import MachineIdentity
 from agent.server.node_api.node_use import NodeUse
 from agent.server.node_api.usage import Amounts, PodUse
+from daemonkit.families import numbers
 
+_MACHINE = ("boot_id", "machine_id", "system_uuid")
 _LABELS = ("container", "id", "image", "name", "namespace", "pod")
 _NETWORK = ("container", "id", "image", "interface", "name", "namespace", "pod")
+_MORE = {"container_cpu_usage_seconds": {"cpu": "total"}, "container_fs_usage_bytes": {"device": ""}}
+"""Labels with one value: the runtime does not tell single processors and devices apart."""
 _Kind = tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, str]
 _PRESSURES: tuple[_Kind, ...] = tuple(
     (
@@ -28,13 +33,20 @@ _PRESSURES: tuple[_Kind, ...] = tuple(
 
 
 def cadvisor_metrics(
-    node: NodeUse, pods: Iterable[PodUse], made_s: Mapping[str, float], images: Mapping[str, str]
+    node: NodeUse,
+    pods: Iterable[PodUse],
+    made_s: Mapping[str, float],
+    images: Mapping[str, str],
+    identity: MachineIdentity,
 ) -> Iterable[Metric]:
     """`made_s` and `images` by the id of a container."""
-    yield GaugeMetricFamily("machine_cpu_cores", "Number of logical CPU cores.", node.cores)
-    yield GaugeMetricFamily("machine_memory_bytes", "Amount of memory installed on the machine.", node.memory_bytes)
-    swap = "Amount of swap memory available on the machine."
-    yield GaugeMetricFamily("machine_swap_bytes", swap, node.swap_total_bytes)
+    machine = (identity.boot_id, identity.machine_id, identity.system_uuid)
+    for name, text, value in (
+        ("machine_cpu_cores", "Number of logical CPU cores.", node.cores),
+        ("machine_memory_bytes", "Amount of memory installed on the machine.", node.memory_bytes),
+        ("machine_swap_bytes", "Amount of swap memory available on the machine.", node.swap_total_bytes),
+    ):
+        yield numbers(name, text, _MACHINE, {machine: value})
     families = _Families()
     for pod in pods:
         if pod.amounts is not None:
@@ -66,6 +78,10 @@ def _stalls(amounts: Amounts) -> Iterable[tuple[str, float]]:
                 yield f"container_pressure_{name}_{kind}_seconds", one.Total / 1e6
 
 
+def _labels_of(name: str) -> tuple[str, ...]:
+    return _NETWORK if "_network_" in name else (*_LABELS, *_MORE.get(name, {}))
+
+
 class _Families:
     """All families, each written once."""
 
@@ -86,9 +102,7 @@ class _Families:
             (counter, "container_network_transmit_bytes", "Cumulative count of bytes transmitted"),
             (counter, "container_network_transmit_errors", "Cumulative count of errors encountered while transmitting"),
         )
-        self._by_name = {
-            name: kind(name, text, labels=_NETWORK if "_network_" in name else _LABELS) for kind, name, text in kinds
-        }
+        self._by_name = {name: kind(name, text, labels=_labels_of(name)) for kind, name, text in kinds}
 
     def add(self, labels: tuple[str, ...], amounts: Amounts) -> None:
         for name, value in (
@@ -103,7 +117,7 @@ class _Families:
 
     def put(self, name: str, labels: tuple[str, ...], value: float | None, time_s: float) -> None:
         if value is not None:
-            self._by_name[name].add_metric(labels, value, timestamp=time_s or None)
+            self._by_name[name].add_metric((*labels, *_MORE.get(name, {}).values()), value, timestamp=time_s or None)
 
     def all(self) -> Iterable[Metric]:
         return self._by_name.values()

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from agent.assembly import Settings
 from agent.config_document import config_document, flag_values
+from agent.config_fields import GROUP_VERSION
 from agent.server.node_api.targets import VerbError
 from kube_objects.release import KUBERNETES_VERSION, python_version
 
@@ -35,7 +36,8 @@ class Itself:
 
     async def configz(self, _request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:
         """The configuration in force."""
-        document = {"kubeletconfig": config_document(self._settings.config.given)}
+        head = {"kind": "KubeletConfiguration", "apiVersion": GROUP_VERSION}
+        document = {"kubeletconfig": head | config_document(self._settings.config.given)}
         return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
     async def statusz(self, request: web.BaseRequest, _parts: tuple[str, ...]) -> web.StreamResponse:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from itertools import chain
 
@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from agent.config import AgentConfig
 from agent.container_spec.labels import uid_of
-from agent.node.facts import cgroup_version
+from agent.node.facts import cgroup_version, read_machine_identity
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
 from agent.server.node_api.cluster_metrics import cluster_metrics
@@ -31,6 +31,7 @@ from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.pod_metrics import pod_metrics
 from agent.server.node_api.probe_metrics import probe_metrics
 from agent.server.node_api.recent import Recent
+from agent.server.node_api.request_counts import ServedRequests
 from agent.server.node_api.resource_metrics import resource_metrics
 from agent.server.node_api.storage_use import StorageUse, read_storage_use
 from agent.server.node_api.summary import summary
@@ -49,7 +50,7 @@ _BETWEEN_S = 1.0
 
 
 class Measures:
-    """The verbs.  `requests` is what was asked of the API, by method and verb."""
+    """The verbs.  `requests` is what was asked of the API."""
 
     def __init__(
         self,
@@ -58,11 +59,12 @@ class Measures:
         images: Images,
         workers: Workers,
         numbers: Numbers,
-        requests: Mapping[tuple[str, str], int],
+        requests: ServedRequests,
         signed_until_s: Callable[[], float | None],
     ) -> None:
         self._node_name = config.node_name
         self._release = full_version(version("longshore"))
+        self._identity = read_machine_identity()
         self._root_dir = config.root_dir
         self._logs_dir = config.pod_logs_dir
         self._runtime = runtime
@@ -119,7 +121,7 @@ class Measures:
             for run in one.seen.all_containers()
         }
         node, pods = await self._node(), await self._pods()
-        return _text(cadvisor_metrics(node, pods, self._made_s(), images))
+        return _text(cadvisor_metrics(node, pods, self._made_s(), images, self._identity))
 
     async def summary(self, request: web.BaseRequest) -> web.Response:
         """/stats/summary."""

@@ -8,7 +8,6 @@ is a GET, and yet runs commands).
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -54,11 +53,6 @@ def split_path(raw: str) -> tuple[str, ...]:
     if "" in parts and parts != [""]:
         raise PathError("path must have no empty segments")
     return tuple(parts)
-
-
-def label_of(method: str, first: str, served: Container[str]) -> tuple[str, str]:
-    """Method and first part of the path as requests are counted by: whatever is asked, they are few."""
-    return method if method in ("GET", "POST") else "other", first if first in served else "other"
 
 
 def need_of(method: str, parts: tuple[str, ...]) -> Need:

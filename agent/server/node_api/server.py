@@ -8,7 +8,6 @@ one module for each verb.  First it is found out who asks (401), then whether th
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,8 +27,9 @@ from agent.server.node_api.container_logs import ContainerLogs
 from agent.server.node_api.itself import Itself
 from agent.server.node_api.listener import Connection, Listener, listen
 from agent.server.node_api.numbers import Numbers
-from agent.server.node_api.paths import PathError, label_of, need_of, split_path
+from agent.server.node_api.paths import PathError, need_of, split_path
 from agent.server.node_api.pod_lists import pod_list, running_pod_list
+from agent.server.node_api.request_counts import ServedRequests, label_of
 from agent.server.node_api.reviews import Reviewer, ReviewError, Reviews
 from agent.server.node_api.streams import Streams
 from agent.server.node_api.system_logs import SystemLogs
@@ -91,7 +91,7 @@ class NodeApi:
         self._checkpoints = Checkpoints(runtime, workers, config.root_dir / CHECKPOINTS)
         self._itself = Itself(settings, lambda: self._verbs)
         self.system_logs = SystemLogs(_SYSTEM_LOGS, queries=self._config.log_queries)
-        self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._requests = ServedRequests()
         self._runtime = runtime
         self._images = images
         self._numbers = numbers
@@ -156,7 +156,9 @@ class NodeApi:
         try:
             if request.version not in (HttpVersion10, HttpVersion11):
                 raise VerbError(505, "505 HTTP Version Not Supported")
-            return await self._answer(request, connection)
+            label = label_of(request.method, request.raw_path.partition("?")[0], self._verbs)
+            with self._requests.counted(label):
+                return await self._answer(request, connection)
         except VerbError as error:
             return _refusal(error.status, str(error), error.allow)
         finally:
@@ -179,7 +181,6 @@ class NodeApi:
             _log.warning("cannot have access reviewed: %s", error)
             return _refusal(500, f"Authorization error ({who})")
         connection.allowed()
-        self._requests[label_of(request.method, parts[0], self._verbs)] += 1
         return await self._find(request, parts)(request, parts[1:])
 
     def _find(self, request: web.BaseRequest, parts: tuple[str, ...]) -> _Answer:

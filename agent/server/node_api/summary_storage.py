@@ -66,7 +66,8 @@ def images(storage: StorageUse) -> Json | None:
 def container(one: ContainerUse, uid: str, storage: StorageUse, node_fs: FileSystem) -> Json:
     """`rootfs` and `logs` of a container."""
     logs = storage.logs.get((uid, one.name), Taken())
-    found: Json = {"logs": part_of(node_fs, storage.time_s, logs.bytes or None, logs.inodes or None)}
+    used = (logs.bytes, logs.inodes) if logs.inodes else (None, None)
+    found: Json = {"logs": part_of(node_fs, storage.time_s, *used)}
     if one.layer_bytes is not None:
         where = storage.layers.get(one.layer_path)
         found["rootfs"] = part_of(where, one.layer_time_s or one.amounts.time_s, one.layer_bytes, one.layer_inodes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.container_spec.labels import parse_identity
 from cri_client import types as cri
@@ -125,16 +125,25 @@ def _pod(one: cri.PodSandboxStats) -> PodUse | None:
     if network is not None:
         first = (network.default_interface,) if network.default_interface is not None else ()
         given = (*first, *(each for each in network.interfaces if each not in first))
+    containers = _newest_runs(linux.containers)
+    amounts = _with_nano_cores(_amounts(linux.cpu, linux.memory, None, linux.io), containers)
+    stamp_s = network.timestamp / _NANOSECONDS if network is not None else 0.0
     return PodUse(
         names.namespace,
         names.name,
         names.uid,
-        _amounts(linux.cpu, linux.memory, None, linux.io),
-        _newest_runs(linux.containers),
+        amounts,
+        containers,
         tuple(_interface(each) for each in given),
-        network.timestamp / _NANOSECONDS if network is not None else 0.0,
+        stamp_s or amounts.time_s,
         _value(linux.process.process_count) if linux.process is not None else None,
     )
+
+
+def _with_nano_cores(pod: Amounts, containers: Iterable[ContainerUse]) -> Amounts:
+    """A runtime that says only of containers how many cores they use now: the pod uses as many as they do."""
+    known = [one.amounts.nano_cores for one in containers if one.amounts.nano_cores is not None]
+    return replace(pod, nano_cores=sum(known)) if pod.nano_cores is None and known else pod
 
 
 def _of_containers(stats: Iterable[cri.ContainerStats]) -> Iterable[PodUse]:

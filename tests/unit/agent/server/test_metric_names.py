@@ -24,7 +24,8 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 DEFAULT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 START = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 REST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
-RUNTIME = tuple(float(f"{0.005 * 2.5**power:g}") for power in range(14))
+RUNTIME = tuple(0.005 * 2.5**power for power in range(14))
+REQUEST = "method path server_type long_running"
 BUILD = "major minor git_version git_commit git_tree_state build_date go_version compiler platform"
 UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_active_pods": (GAUGE, "static", ()),
@@ -36,8 +37,11 @@ UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_cgroup_version": (GAUGE, "", ()),
     "kubelet_containers_per_pod_count": (HISTOGRAM, "", (1, 2, 4, 8, 16)),
     "kubelet_desired_pods": (GAUGE, "static", ()),
-    "kubelet_http_requests_total": (COUNTER, "method path server_type", ()),
+    "kubelet_http_inflight_requests": (GAUGE, REQUEST, ()),
+    "kubelet_http_requests_duration_seconds": (HISTOGRAM, REQUEST, DEFAULT),
+    "kubelet_http_requests_total": (COUNTER, REQUEST, ()),
     "kubelet_managed_ephemeral_containers": (GAUGE, "", ()),
+    "kubelet_metrics_provider": (GAUGE, "provider", ()),
     "kubelet_mirror_pods": (GAUGE, "", ()),
     "kubelet_node_name": (GAUGE, "node", ()),
     "kubelet_pleg_last_seen_seconds": (GAUGE, "", ()),
@@ -119,6 +123,7 @@ async def read(tmp_path: Path, numbers: Numbers, path: str, **fields: object) ->
     async with (
         served(tmp_path, numbers=numbers, **fields) as api,
         api.session(ADMIN) as session,
+        session.get("/healthz"),
         session.get(path) as answer,
     ):
         assert answer.status == 200

@@ -542,6 +542,7 @@ async def test_the_configuration_in_force(tmp_path: Path) -> None:
             found = (await answer.json())["kubeletconfig"]
         assert (found["maxPods"], found["runtimeRequestTimeout"], found["port"]) == (7, "1m30s", 10250)
         assert found["authentication"]["webhook"] == {"enabled": True, "cacheTTL": "2m0s"}
+        assert (found["kind"], found["apiVersion"]) == ("KubeletConfiguration", "kubelet.config.k8s.io/v1beta1")
 
 
 async def test_pods_and_running_pods(tmp_path: Path) -> None:

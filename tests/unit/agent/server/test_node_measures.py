@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.container_spec.bound_volume import BoundVolume, Storage
 from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
+from agent.node.facts import read_machine_identity
 from agent.probes.counts import ProbedPod
 from agent.probes.machine import Outcome, ProbeKind
 from agent.server.node_api.numbers import Numbers
@@ -85,15 +86,18 @@ async def test_cadvisors_names(tmp_path: Path) -> None:
     async with served(tmp_path, f"--root-dir={tmp_path}") as api:
         found = await samples(api, "/metrics/cadvisor")
     main = {**POD, "container": "main", "id": "c1", "name": "c1", "image": "busybox"}
-    assert (main, 1.5, 2.0) in found["container_cpu_usage_seconds_total"]
-    assert (main, 8192.0, 2.0) in found["container_fs_usage_bytes"]
+    assert ({**main, "cpu": "total"}, 1.5, 2.0) in found["container_cpu_usage_seconds_total"]
+    assert ({**main, "device": ""}, 8192.0, 2.0) in found["container_fs_usage_bytes"]
     assert found["container_memory_swap"] == [(main, 2.0, 2.0)]
     assert found["container_pressure_io_waiting_seconds_total"] == [(main, 2.0, 2.0)]
     assert found["container_pressure_io_stalled_seconds_total"] == [(main, 1e-6, 2.0)]
     assert found["machine_swap_bytes"][0][1] == psutil.swap_memory().total
     (received,) = found["container_network_receive_bytes_total"]
     assert (received[0]["interface"], received[1]) == ("eth0", 11.0)
-    assert found["machine_cpu_cores"][0][1] >= 1
+    ((machine, cores, _),) = found["machine_cpu_cores"]
+    assert cores >= 1
+    assert machine["boot_id"] == read_machine_identity().boot_id
+    assert machine.keys() == {"boot_id", "machine_id", "system_uuid"}
 
 
 async def test_the_agents_own(tmp_path: Path) -> None:
@@ -115,9 +119,13 @@ async def test_the_agents_own(tmp_path: Path) -> None:
     assert found["kubelet_runtime_operations_errors_total"] == [(label, 1.0, 0.0)]
     assert found["kubelet_runtime_operations_duration_seconds_sum"] == [(label, 9.1, 0.0)]
     buckets = {one[0]["le"]: one[1] for one in found["kubelet_runtime_operations_duration_seconds_bucket"]}
-    assert (buckets["0.078125"], buckets["0.195312"], buckets["+Inf"]) == (0.0, 1.0, 2.0)
+    assert (buckets["0.078125"], buckets["0.1953125"], buckets["+Inf"]) == (0.0, 1.0, 2.0)
     paths = {one[0]["path"]: one[1] for one in found["kubelet_http_requests_total"]}
     assert (paths["other"], paths["healthz"]) == (2.0, 1.0)
+    under_way = {one[0]["path"]: one[1] for one in found["kubelet_http_inflight_requests"]}
+    assert under_way == {"other": 0.0, "healthz": 0.0, "metrics": 1.0}
+    took = {one[0]["path"]: one[1] for one in found["kubelet_http_requests_duration_seconds_count"]}
+    assert took == {"other": 2.0, "healthz": 1.0}
     assert found["process_resident_memory_bytes"][0][1] > 1 << 20
 
 
@@ -149,7 +157,8 @@ async def test_distinct_paths_and_methods_make_no_new_labels(tmp_path: Path) -> 
         for number in range(200):
             async with session.request(f"M{number}" if number % 2 else "GET", f"/path-{number}") as answer:
                 assert answer.status in (404, 400)
-        assert set(api.api._requests) <= {("GET", "other"), ("other", "other")}
+        assert set(api.api._requests.begun) <= {("GET", "other"), ("other", "other")}
+        assert not +api.api._requests.under_way
         assert len(api.api._reviews._verdicts) <= 4
 
 
@@ -212,6 +221,19 @@ async def test_the_summary(tmp_path: Path) -> None:
     assert bare["node"].keys() == {"nodeName", "startTime", "cpu", "memory", "swap"}
     assert bare["pods"][0].keys() == {"podRef", "containers", "startTime", "cpu", "memory", "swap"}
     assert bare["pods"][0]["containers"][0].keys() == {"name", "startTime", "cpu", "memory", "swap"}
+
+
+async def test_a_log_in_which_nothing_is_written_has_no_bytes(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "default_web_uid-1" / "main" / "1.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    async with (
+        served(tmp_path, f"--root-dir={tmp_path}") as api,
+        api.session(ADMIN) as session,
+        session.get("/stats/summary") as answer,
+    ):
+        (container,) = (await answer.json())["pods"][0]["containers"]
+    assert (container["logs"]["usedBytes"], container["logs"]["inodesUsed"]) == (0, 1)
 
 
 def physical_interfaces() -> set[str]:

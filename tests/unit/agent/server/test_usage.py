@@ -17,3 +17,25 @@ async def test_a_pod_that_cannot_be_measured_hides_no_other() -> None:
     runtime.faults.fail_next("list_pod_sandbox_stats", gone)
     runtime.faults.fail_next("pod_sandbox_stats", gone)
     assert len(await read_pod_use(runtime)) == 1
+
+
+async def test_a_runtime_that_says_less_of_pods_than_of_containers() -> None:
+    """As containerd does: no cores that a pod uses now, and no time beside its network."""
+
+    def stats(name: str, nano_cores: int) -> cri.ContainerStats:
+        attributes = cri.ContainerAttributes(name, cri.ContainerMetadata(name, 0))
+        return cri.ContainerStats(attributes, cri.CpuUsage(2_000_000_000, usage_nano_cores=cri.UInt64Value(nano_cores)))
+
+    class Terse(FakeRuntime):
+        async def list_pod_sandbox_stats(
+            self,
+            filter: cri.PodSandboxStatsFilter | None = None,  # noqa: A002 - the CRI's name
+        ) -> tuple[cri.PodSandboxStats, ...]:
+            names = cri.PodSandboxMetadata("a", "uid-a", "default", 0)
+            cpu, net = cri.CpuUsage(2_000_000_000, cri.UInt64Value(9)), cri.NetworkUsage()
+            linux = cri.LinuxPodSandboxStats(cpu, None, net, None, (stats("one", 30), stats("two", 12)))
+            return (cri.PodSandboxStats(cri.PodSandboxAttributes("s1", names), linux),)
+
+    (pod,) = await read_pod_use(Terse())
+    assert pod.amounts is not None
+    assert (pod.amounts.nano_cores, pod.network_time_s) == (42, 2.0)
