@@ -1,6 +1,7 @@
 """Life of sandboxes and containers, the same on every runtime."""
 
 import asyncio
+import contextlib
 import dataclasses
 
 import pytest
@@ -289,6 +290,9 @@ async def test_stopping_what_is_not_there_is_not_found_or_silent(target: Target)
     for stop in (target.runtime.stop_container("f" * 64, 1), target.runtime.stop_pod_sandbox("f" * 64)):
         if target.world.version >= (2, 0):
             await stop
+        elif target.world.version == (1, 7):  # its later releases are as silent, its first ones are not
+            with contextlib.suppress(NotFound):
+                await stop
         else:
             with pytest.raises(NotFound):
                 await stop
