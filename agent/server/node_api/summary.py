@@ -72,18 +72,19 @@ def summary(
 def _pod(
     pod: PodUse, made_s: Mapping[str, float], node: NodeUse, storage: StorageUse | None, volumes: Sequence[VolumeUse]
 ) -> Json:
+    measured = [one for one in pod.containers if one.amounts.time_s]  # of one that has ended there is only the disk
     found: Json = {
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "containers": [_container(one, made_s) for one in pod.containers],
+        "containers": [_container(one, made_s) for one in measured],
     }
     if pod.uid in made_s:
         found["startTime"] = stamp(made_s[pod.uid])
-    if pod.amounts is not None:
+    if pod.amounts is not None and pod.amounts.time_s:
         found |= _cpu_and_memory(pod.amounts)
     found |= _swap(total_swap(one.amounts for one in pod.containers))
     if storage is None:
         return found
-    for one, told in zip(pod.containers, found["containers"], strict=True):
+    for one, told in zip(measured, found["containers"], strict=True):
         told |= summary_storage.container(one, pod.uid, storage, node.file_system)
         told |= _io(one.amounts.time_s, one.amounts.io_pressure)
     if pod.amounts is not None:

@@ -19,8 +19,11 @@ from agent.node.facts import read_machine_identity
 from agent.probes.counts import ProbedPod
 from agent.probes.machine import Outcome, ProbeKind
 from agent.server.node_api.numbers import Numbers
+from agent.server.node_api.node_use import read_node_use
 from agent.server.node_api.recent import FRESH_S, Recent
-from agent.server.node_api.usage import PodUse, read_pod_use
+from agent.server.node_api.storage_use import StorageUse
+from agent.server.node_api.summary import summary
+from agent.server.node_api.usage import Amounts, ContainerUse, PodUse, read_pod_use
 from cri_client.errors import CriError, NotFound
 from cri_client.operations import Operations, operation_type
 from cri_client.types import PodSandboxStats
@@ -221,6 +224,17 @@ async def test_the_summary(tmp_path: Path) -> None:
     assert bare["node"].keys() == {"nodeName", "startTime", "cpu", "memory", "swap"}
     assert bare["pods"][0].keys() == {"podRef", "containers", "startTime", "cpu", "memory", "swap"}
     assert bare["pods"][0]["containers"][0].keys() == {"name", "startTime", "cpu", "memory", "swap"}
+
+
+def test_a_container_that_has_ended_is_not_among_those_that_use_something(tmp_path: Path) -> None:
+    """The runtime says of it only what it has written."""
+    amounts = Amounts(time_s=2.0, cpu_s=1.0, working_set_bytes=7)
+    ran = ContainerUse("init", "c0", Amounts(), layer_bytes=4096, layer_path="/", layer_time_s=2.0)
+    pod = PodUse("default", "web", "uid-1", Amounts(), (ran, ContainerUse("main", "c1", amounts)))
+    (told,) = summary("node-1", read_node_use(tmp_path), None, (pod,), {}, StorageUse(2.0))["pods"]
+    assert [one["name"] for one in told["containers"]] == ["main"]
+    assert "cpu" not in told
+    assert told["ephemeral-storage"]["usedBytes"] == 4096
 
 
 async def test_a_log_in_which_nothing_is_written_has_no_bytes(tmp_path: Path) -> None:
