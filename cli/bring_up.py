@@ -23,6 +23,7 @@ from control_plane.errors import ControlPlaneError
 from control_plane.files import PUBLIC, Content
 from control_plane.network import FILE_NAME, HOST_PORTS, LEASES, NEEDED, bridge_conflist
 from control_plane.settings import COMPONENTS
+from control_plane.upgrade import release_of
 
 Json = dict[str, Any]
 _EVERY_S = 1.0
@@ -42,11 +43,10 @@ class Watcher:
         self._said = ""
 
     def api_server(self) -> None:
-        """Until /readyz says ok, here and at the endpoint. Raises Failure."""
+        """Until /readyz says ok, here and at the endpoint, and here by the release that is wanted. Raises Failure."""
 
         def problem() -> str:
-            answer = self._ask_local("/readyz")
-            return "" if answer == b"ok" else self._waiting_pods()
+            return self._older_release() if self._ask_local("/readyz") == b"ok" else self._waiting_pods()
 
         self._until(problem, "the API server")
         settings = self._cluster.settings
@@ -107,6 +107,13 @@ class Watcher:
         if not self._kubeconfig.exists():
             return None
         return api.look(api.access(self._kubeconfig, self._cluster.settings.local_server), path)
+
+    def _older_release(self) -> str:
+        """In an upgrade, until the agent has seen the manifest, the old API server answers."""
+        told, wanted = self._ask_local("/version"), self._cluster.settings.kubernetes_version
+        runs = str(msgspec.json.decode(told)["gitVersion"]) if told else wanted
+        found, after = release_of(runs), release_of(wanted)
+        return f"it is still {runs}, not {wanted}" if found and after and found < after else ""
 
     def _waiting_pods(self) -> str:
         """What the agent says of the static pods."""

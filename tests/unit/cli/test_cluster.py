@@ -194,6 +194,24 @@ def test_an_api_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(
         watcher.accepted(action, "roles")
 
 
+def test_in_an_upgrade_the_old_api_server_is_not_the_one_that_is_waited_for(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert phase(node, "--kubernetes-version=v1.36.3", "certs").exit_code == 0
+    assert phase(node, "kubeconfigs").exit_code == 0
+    releases = ["v1.35.9", "v1.35.9", "v1.36.3-vendor"]
+
+    def look(_: object, path: str) -> bytes:
+        return b"ok" if path == "/readyz" else json.dumps({"gitVersion": releases.pop(0)}).encode()
+
+    monkeypatch.setattr(bring_up.api, "look", look)
+    monkeypatch.setattr(bring_up, "_EVERY_S", 0.0)
+    bring_up.Watcher(opened(node), a_target(node), time.monotonic() + 60).api_server()
+    assert releases == []
+    said = ["waiting for the API server: it is still v1.35.9, not v1.36.3", "the API server is ready"]
+    assert capsys.readouterr().out.splitlines() == said
+
+
 def test_the_pod_network() -> None:
     plain = json.loads(bridge_conflist(["10.244.0.0/24"], host_ports=False))
     assert [one["type"] for one in plain["plugins"]] == ["bridge"]
