@@ -18,8 +18,8 @@ from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
 from agent.node.facts import read_machine_identity
 from agent.probes.counts import ProbedPod
 from agent.probes.machine import Outcome, ProbeKind
-from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.node_use import read_node_use
+from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.recent import FRESH_S, Recent
 from agent.server.node_api.storage_use import StorageUse
 from agent.server.node_api.summary import summary
