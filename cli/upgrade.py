@@ -120,8 +120,10 @@ def _running(cluster: Cluster) -> tuple[str, dict[str, str]]:
     except Failure as failure:
         click.echo(f"nodes are not looked at: {failure.message}", err=True)
         return "", {}
+    if version is None:
+        click.echo("this machine's API server does not answer: what it runs is not known", err=True)
     if nodes is None:
-        click.echo("the API server does not answer: nodes are not looked at", err=True)
+        click.echo("no API server answers: nodes are not looked at", err=True)
     items: list[dict[str, Any]] = msgspec.json.decode(nodes)["items"] if nodes else []
     kubelets = {one["metadata"]["name"]: one["status"]["nodeInfo"]["kubeletVersion"] for one in items}
     return str(msgspec.json.decode(version)["gitVersion"]) if version else "", kubelets

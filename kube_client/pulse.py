@@ -24,25 +24,31 @@ ANSWER_S = 15.0
 async def leave_the_silent(client: KubeClient, quiet_s: float = QUIET_S, answer_s: float = ANSWER_S) -> None:
     """For ever: ask each server that a watch comes from, once for each `quiet_s` without a change."""
     asked_s: dict[str, float] = {}
+    said: dict[str, str] = {}
     loop = asyncio.get_running_loop()
     while True:
         due_s = {server: max(news_s, asked_s.get(server, news_s)) for server, news_s in client.news_s.items()}
         silent = [server for server, since_s in due_s.items() if loop.time() - since_s >= quiet_s]
         for server in silent:
             asked_s[server] = loop.time()
-            await _look_at(client, server, answer_s)
+            cause = await _look_at(client, server, answer_s)
+            if cause and cause != said.get(server):
+                _log.warning("API server %s is not ready, and no other one is: %s", server, cause)
+            said[server] = cause
         if not silent:
             await asyncio.sleep(min(due_s.values(), default=loop.time()) + quiet_s - loop.time())
 
 
-async def _look_at(client: KubeClient, server: str, answer_s: float) -> None:
-    """Leave this server if it cannot work and another one can."""
+async def _look_at(client: KubeClient, server: str, answer_s: float) -> str:
+    """Leave this server if it cannot work and another one can; why it cannot, where none can."""
     cause = await client.unreadiness(server, answer_s)
     if not cause:
-        return
-    for other in client.servers:
-        if other != server and not await client.unreadiness(other, answer_s):
-            _log.warning("leaving API server %s for %s: %s", server, other, cause)
-            client.leave(server, other)
-            return
-    _log.warning("API server %s is not ready, and no other one is: %s", server, cause)
+        return ""
+    others = [other for other in client.servers if other != server]
+    causes = await asyncio.gather(*(client.unreadiness(other, answer_s) for other in others))
+    ready = next((other for other, problem in zip(others, causes, strict=True) if not problem), "")
+    if not ready:
+        return cause
+    _log.warning("leaving API server %s for %s: %s", server, ready, cause)
+    client.leave(server, ready)
+    return ""

@@ -111,7 +111,7 @@ async def test_a_server_that_cannot_work_is_left_for_one_that_is_ready(readyz: A
     assert asked(second, "limit=") == 0, "resumed, nothing is listed anew"
 
 
-async def test_while_no_other_one_is_ready_nobody_goes_anywhere() -> None:
+async def test_while_no_other_one_is_ready_nobody_goes_anywhere(caplog: pytest.LogCaptureFixture) -> None:
     without_etcd = answer("", 500)
     async with (
         serving(api(without_etcd, stream(then="stall"))) as first,
@@ -120,6 +120,7 @@ async def test_while_no_other_one_is_ready_nobody_goes_anywhere() -> None:
     ):
         await first.until_asked(6)
         assert here.client.server == first.url
+    assert len([one for one in caplog.messages if "no other one is" in one]) == 1, "it is said once"
     assert asked(first, "watch=true") == 1
     assert asked(second, "/readyz") == len(second.targets) > 0
 
