@@ -20,22 +20,24 @@ from agent.pods.steps import ResizeContainer, ResizePodCgroup, Step
 @dataclass
 class Amounts:
     """`pod` is the definition with the amounts that were allocated to it last (`allocation`), None before there is one;
-    `pending` is reason and message of why the newest were not.
+    `pending` is reason and message of why the newest were not, `generation` that of the definition which names these.
 
     `wanted` is what each container is to have, "" for the pod's cgroup; `given` is by id what those that run were given
-    since they were made; `changing`: not everything has yet what is allocated.
+    since they were made; `changing`: not everything has yet what is allocated; `error`: what kept it from that.
     """
 
     allocation: Allocation | None = None
     pod: Pod | None = None
     pending: tuple[str, str] | None = None
+    generation: int = 0
     wanted: dict[str, str] = field(default_factory=dict)
     given: dict[str, str] = field(default_factory=dict)
     changing: bool = False
+    error: str = ""
 
     def decide(self, pod: Pod, seen: PodObservation, judge: Callable[[], tuple[str, str] | None]) -> bool:
         """Take the amounts that the definition names now, or keep the old ones where `judge` says why; True when that
-        is news.
+        is news: its message may tell each time how much others use.
         """
         named = allocation_of(pod)
         if self.pod is not None and self.pending is None and self.allocation == named:
@@ -50,10 +52,12 @@ class Amounts:
             self._take(pod)
             self.changing = self.changing or (differs and not seen.empty)
             return differs
-        changed, self.pending = self.pending != pending, pending
+        generation = (pod.metadata.generation if pod.metadata is not None else None) or 0
+        told = (self.pending[0], self.generation) if self.pending is not None else None
+        self.pending, self.generation = pending, generation
         self.pod = with_allocation(pod, self.allocation or {})
         self.wanted = wanted_digests(self.pod)
-        return changed
+        return told != (pending[0], generation)
 
     def note_begin(self, step: ResizeContainer | ResizePodCgroup, seen: PodObservation) -> bool:
         """What the kernel has is unsure until the step is done, also for the next agent; whether that is news."""
@@ -78,6 +82,11 @@ class Amounts:
         """How far a resize is; whether it has just been completed."""
         before, self.changing = self.changing, in_progress
         return before and not in_progress
+
+    def note_error(self, error: str) -> bool:
+        """What keeps a resize from going on, "" for nothing; whether that is another error than before."""
+        before, self.error = self.error, error
+        return error not in ("", before)
 
     def forget_gone(self, there: Collection[str]) -> None:
         """Only these ids of containers and sandboxes still exist."""

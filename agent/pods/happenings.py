@@ -20,6 +20,8 @@ from agent.pods.steps import (
     PrepareVolumes,
     PullImage,
     RecordOutcome,
+    ResizeContainer,
+    ResizePodCgroup,
     RunPostStart,
     StartContainer,
     Step,
@@ -76,8 +78,8 @@ def no_cluster_dns(full_name: str) -> Happening:
 
 
 def failed(step: Step, failure: StepFailed) -> tuple[Happening, ...]:
-    """What is said when it has failed; nothing of what only waits."""
-    if failure.reason == PENDING or failure.runtime_away:
+    """What is said when it has failed; nothing of what only waits, nor of new amounts (`resize_failed`)."""
+    if failure.reason == PENDING or failure.runtime_away or isinstance(step, (ResizeContainer, ResizePodCgroup)):
         return ()
     text = failure.message
     if isinstance(step, CreateSandbox):
@@ -104,6 +106,11 @@ def resize_decided(pod: Pod, pending: tuple[str, str] | None) -> Happening:
         return Happening("ResizeStarted", f"Pod resize started: {_amounts(pod)}")
     reason, message = pending
     return Happening(f"Resize{reason}", f"Pod resize {reason}: {_amounts(pod, message)}", warning=True)
+
+
+def resize_failed(pod: Pod, error: str) -> Happening:
+    """What is said when something did not get the amounts that are allocated."""
+    return Happening("ResizeError", f"Pod resize error: {_amounts(pod, error)}", warning=True)
 
 
 def resize_completed(pod: Pod) -> Happening:

@@ -10,11 +10,11 @@ from lightkube.models.core_v1 import Container, Pod
 
 from agent.pods.entry import api_entry, pod_to_json, status_to_json
 from agent.pods.facts import ProbeFailure
-from agent.pods.happenings import resize_completed
+from agent.pods.happenings import resize_completed, resize_failed
 from agent.pods.memory import PodMemory
 from agent.pods.observe import ContainerObservation, PodObservation
 from agent.pods.plan_shutdown import is_shut_down
-from agent.pods.resize import resize_state
+from agent.pods.resize import ResizeState, resize_state
 from agent.pods.restart import lasting_containers, main_containers
 from agent.pods.status import StatusFacts, pod_status
 from agent.pods.surroundings import Surroundings
@@ -103,6 +103,20 @@ def publish(
     return before != _conditions(memory)
 
 
+def tell_of_resize(
+    shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodObservation, resize: ResizeState
+) -> None:
+    """News of it, but of a pod that ends: there is no resize any more, and none is complete."""
+    pod = memory.amounts.pod or wish.pod
+    completed, failed = memory.amounts.note_state(resize.in_progress), memory.amounts.note_error(resize.error)
+    if pod is None or wish.ending is not None or memory.outcome is not None or seen.current_sandbox is None:
+        return
+    if failed:
+        shared.tell(memory.uid, resize_failed(pod, resize.error))
+    elif completed:
+        shared.tell(memory.uid, resize_completed(pod))
+
+
 def _status(
     shared: Surroundings,
     memory: PodMemory,
@@ -116,8 +130,7 @@ def _status(
     if wish.pod is None:
         return {"phase": "Unknown"}
     resize = resize_state(memory.amounts.pod, seen, memory.resize_facts(), memory.amounts.pending)
-    if memory.amounts.note_state(resize.in_progress):
-        shared.tell(memory.uid, resize_completed(memory.amounts.pod or wish.pod))
+    tell_of_resize(shared, memory, wish, seen, resize)
     facts = StatusFacts(
         start_time_s=memory.start_time_s,
         node_ips=shared.executor.sources.node.node_ips,

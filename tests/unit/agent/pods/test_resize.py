@@ -22,14 +22,16 @@ from agent.container_spec.resizable import (
     with_allocation,
 )
 from agent.pods.facts import Held, PodFacts
-from agent.pods.happenings import Happening, resize_completed
+from agent.pods.failure import StepFailed
+from agent.pods.happenings import Happening, failed
 from agent.pods.judge import ask_amounts
 from agent.pods.memory import PodMemory
 from agent.pods.observe import ContainerDetail, ContainerObservation, PodObservation, SandboxObservation
+from agent.pods.publish import tell_of_resize
 from agent.pods.resize import infeasible, judge_resize, plan_resize, resize_state, seen_allocation, wanted_digests
 from agent.pods.resize_status import resize_conditions, show_amounts
 from agent.pods.steps import ResizeContainer, ResizePodCgroup, Step, StopContainer
-from agent.pods.wish import Wish
+from agent.pods.wish import Ending, Wish
 from agent.sources.manifest import parse_static_pod
 from cri_client.types import ContainerState
 
@@ -215,12 +217,12 @@ def test_a_resize_is_told_when_it_is_allocated_or_not_and_when_it_is_completed()
         tell=lambda _, one: told.append(one),
     )
 
-    def ask(wanted: Pod, there: PodObservation) -> list[str]:
+    def ask(wanted: Pod, there: PodObservation, ending: Ending | None = None) -> list[str]:
         told.clear()
-        ask_amounts(shared, memory, Wish("u", wanted), there)
+        wish = Wish("u", wanted, ending=ending)
+        ask_amounts(shared, memory, wish, there)
         state = resize_state(memory.amounts.pod, there, memory.resize_facts(), memory.amounts.pending)
-        if memory.amounts.note_state(state.in_progress):
-            told.append(resize_completed(wanted))
+        tell_of_resize(shared, memory, wish, there, state)
         return [one.reason for one in told]
 
     assert ask(small, seen) == []
@@ -236,12 +238,29 @@ def test_a_resize_is_told_when_it_is_allocated_or_not_and_when_it_is_completed()
         "generation": 0,
         "error": "no room",
     }
-    assert ask(more, seen) == []
+    full[:] = [Held("OutOfcpu", "no room, used: 2", None)]
+    assert ask(more, seen) == [], "others use more: no news of this pod"
+    assert memory.amounts.pending == ("Deferred", "no room, used: 2")
+    assert more.metadata is not None
+    more.metadata.generation = 2
+    assert ask(more, seen) == ["ResizeDeferred"]
     full.clear()
     assert ask(more, seen) == ["ResizeStarted"]
     assert ask(more, seen) == []
+    memory.held["ResizeContainer/main"] = Held("Error", "no such cgroup", None)
+    assert ask(more, seen) == ["ResizeError"]
+    assert json.loads(told[0].message.removeprefix("Pod resize error: "))["error"] == "no such cgroup"
+    assert ask(more, seen) == []
+    memory.held.clear()
     assert ask(more, running(more)) == ["ResizeCompleted"]
     assert ask(more, running(more)) == []
+    assert ask(small, running(more)) == ["ResizeStarted"]
+    gone = dataclasses.replace(running(small), sandboxes=())
+    assert ask(small, gone) == [], "it ended meanwhile"
+    assert ask(more, running(small)) == ["ResizeStarted"]
+    assert ask(more, running(more), Ending("deleted")) == [], "it is to end"
+    step = next(one for one in plan_resize(more, running(small), facts(more)) if isinstance(one, ResizePodCgroup))
+    assert failed(step, StepFailed("Error", "no such cgroup")) == (), "no pod is killed"
 
 
 def test_the_status_shows_what_is_allocated_what_is_there_and_why_not() -> None:
