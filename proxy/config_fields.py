@@ -54,7 +54,13 @@ _INIT = "writes the kernel settings that need more than CAP_NET_ADMIN and exits;
 FIELDS: tuple[Field, ...] = (
     Field("apiVersion", "", Kind.STRING, _U),
     Field("kind", "", Kind.STRING, _U),
-    Field("featureGates", "feature-gates", Kind.GATES, _N, "no behaviour here hangs on a gate"),
+    Field(
+        "featureGates",
+        "feature-gates",
+        Kind.GATES,
+        _U,
+        "ComponentFlagz and ComponentStatusz; nothing else hangs on one",
+    ),
     Field("clientConnection.kubeconfig", "kubeconfig", Kind.STRING, _U, "Services come from this API server"),
     Field("clientConnection.acceptContentTypes", "", Kind.STRING, _U, _JSON),
     Field("clientConnection.contentType", "kube-api-content-type", Kind.STRING, _U, _JSON),

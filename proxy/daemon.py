@@ -199,7 +199,8 @@ class ProxyDaemon:
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
             document, flags = (lambda: config_document(self._config)), (lambda: flag_values(self._config))
-            app = metrics_app(self._metrics, self._mode, document, flags, self._started_wall_s)
+            gates = config_document(config)["featureGates"]
+            app = metrics_app(self._metrics, self._mode, document, flags, self._started_wall_s, gates)
             spawn_eternal(group, serve_tcp(app, config.metrics_bind, "metrics", hard_fail=hard_fail), name="metrics")
 
     async def _leave_one_mode(self) -> None:

@@ -13,7 +13,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -21,7 +20,8 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from daemonkit.families import TEXT, build_info
+from daemonkit.families import TEXT, build_info, histogram
+from daemonkit.tally import Tallies
 from kube_client.counts import RequestCounts
 from kube_client.request_metrics import request_metrics
 from kube_objects.release import full_version, go_platform
@@ -30,22 +30,29 @@ from proxy.routes import RoutingTable
 from proxy.sync_status import SyncStatus
 
 _BUCKETS = tuple(0.001 * 2**n for n in range(15))
-_PROGRAMMING_BUCKETS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 330, 30))
+_PROGRAMMING_BUCKETS = (0.25, 0.5, *map(float, (*range(1, 60), *range(60, 120, 5), *range(120, 330, 30))))
 _SYNC = "kubeproxy_sync_proxy_rules"
 _FAMILY = ("ip_family",)
 _FAILURES = {"nftables": f"{_SYNC}_nftables_sync_failures_total"}
 
 
-class _Elsewhere(Collector):
-    """What others count."""
+class _Made(Collector):
+    """What is made when somebody asks: histograms, with bounds as Go writes them ("1"), and what others count."""
 
     def __init__(self, requests: RequestCounts, own_version: str) -> None:
         self._requests = requests
         self._build = build_info(full_version(own_version), go_platform())
+        self._histograms: list[tuple[str, str, Tallies]] = []
+
+    def add(self, name: str, text: str, tallies: Tallies) -> None:
+        """One by IP family."""
+        self._histograms.append((name, text, tallies))
 
     def collect(self) -> Iterable[Metric]:
         yield self._build
         yield from request_metrics(self._requests)
+        for name, text, tallies in self._histograms:
+            yield histogram(name, text, tallies.items(), _FAMILY)
 
 
 class ProxyMetrics:
@@ -63,7 +70,8 @@ class ProxyMetrics:
         self._registry = CollectorRegistry()
         self._families = families
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Elsewhere(requests or RequestCounts(), own_version))
+        self._made = _Made(requests or RequestCounts(), own_version)
+        self._registry.register(self._made)
         self._latency = self._histogram(f"{_SYNC}_duration_seconds", "Sync latency")
         self._last = self._gauge(f"{_SYNC}_last_timestamp_seconds", "Time of the last good sync")
         self._queued = self._gauge(f"{_SYNC}_last_queued_timestamp_seconds", "Time when a sync was last asked for")
@@ -112,8 +120,10 @@ class ProxyMetrics:
         self._chains = self._counter("longshore_proxy_chains_written_total", "Chains written")
         self._routes = self._gauge("longshore_proxy_routes", "Service ports that are routed", ())
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _BUCKETS) -> Histogram:
-        return Histogram(name, text, _FAMILY, registry=self._registry, buckets=buckets)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = _BUCKETS) -> Tallies:
+        tallies = Tallies(buckets)
+        self._made.add(name, text, tallies)
+        return tallies
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = _FAMILY) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry)
@@ -128,7 +138,7 @@ class ProxyMetrics:
             self._table = table
             self._observe_sync(status.last_report, wall_s)
             for family, changed_at_s in status.programmed:
-                self._programming.labels(f"IPv{family}").observe(max(0.0, wall_s - changed_at_s))
+                self._programming.add(max(0.0, wall_s - changed_at_s), f"IPv{family}")
         if status.pending_since_s is not None and before.pending_since_s is None:
             self._set_all(self._queued, wall_s)
         if status.failures > before.failures:
@@ -145,12 +155,12 @@ class ProxyMetrics:
         self._chains.inc(report.changed_chains)
         for one in report.families:
             label = f"IPv{one.family}"
-            self._latency.labels(label).observe(one.duration_s)
+            self._latency.add(one.duration_s, label)
             kind = self._full if one.full else self._partial
             if kind is not None:
-                kind.labels(label).observe(one.duration_s)
+                kind.add(one.duration_s, label)
             self._failures.labels(label).inc(one.failed_writes)
-            self._flows.labels(label).observe(report.flows_s)
+            self._flows.add(report.flows_s, label)
             self._dropped.labels(label).inc(report.dropped_flows.get(one.family, 0))
 
     def _set_all(self, gauge: Gauge, value: float) -> None:

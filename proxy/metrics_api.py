@@ -7,7 +7,8 @@ paths and answers are kube-proxy's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
@@ -28,9 +29,10 @@ def metrics_app(
     document: Callable[[], dict[str, Any]] = dict,
     flags: Callable[[], dict[str, str]] = dict,
     started_s: float = 0.0,
+    gates: Mapping[str, bool] = MappingProxyType({}),
 ) -> web.Application:
     """The server behind metricsBindAddress.  `document` and `flags` are the configuration in force, `started_s` is in
-    seconds since 1970.
+    seconds since 1970, `gates` are the feature gates that were set.
     """
 
     async def show(_: web.Request) -> web.Response:
@@ -58,8 +60,16 @@ def metrics_app(
         return statusz(_NAME, accept, started_s, time.time(), python_version(), KUBERNETES_VERSION, paths)
 
     listed = {"configz": configz, "flagz": flagz_, "healthz": healthz, "metrics": show, "proxyMode": proxy_mode}
+    if not _is_on("ComponentFlagz", gates):
+        del listed["flagz"]
     paths = tuple(listed)
-    return mux({**{f"/{path}": each for path, each in listed.items()}, "/healthz/ping": ping, "/statusz": statusz_})
+    status = {"/statusz": statusz_} if _is_on("ComponentStatusz", gates) else {}
+    return mux({**{f"/{path}": each for path, each in listed.items()}, "/healthz/ping": ping, **status})
+
+
+def _is_on(gate: str, gates: Mapping[str, bool]) -> bool:
+    """Of a beta one."""
+    return gates.get(gate, gates.get("AllBeta", True))
 
 
 def _acceptable(page: Callable[[str], web.Response]) -> Handler:

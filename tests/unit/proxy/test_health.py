@@ -205,7 +205,22 @@ def test_names_types_and_labels_are_kube_proxys_in_each_mode(mode: str, more: di
     ours = ("process_", "longshore_", "kubernetes_build_info")
     assert {name: seen for name, seen in found.items() if not name.startswith(ours)} == {**EVERY_MODE, **more}
     assert 'git_version="v1.36.3+longshore-1.2"' in text.decode()
+    assert 'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv4",le="1"} 1.0' in text.decode()
     assert content_type.startswith("text/plain; version=0.0.4")
+
+
+@pytest.mark.parametrize(
+    ("gates", "codes"),
+    [
+        ({}, [200, 200]),
+        ({"ComponentFlagz": False}, [200, 404]),
+        ({"AllBeta": False, "ComponentFlagz": True}, [404, 200]),
+    ],
+)
+async def test_statusz_and_flagz_are_there_as_their_feature_gates_say(gates: dict[str, bool], codes: list[int]) -> None:
+    async with TestClient(TestServer(metrics_app(ProxyMetrics(), "iptables", gates=gates))) as client:
+        found = [(await client.get(path)).status for path in ("/statusz", "/flagz")]
+    assert found == codes
 
 
 def test_each_problem_is_said_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
