@@ -14,13 +14,15 @@ _KIND = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 _BACKLOG = 128
 
 
-def listening_socket(address: str, port: int) -> socket.socket:
-    """One that listens; `address` is one of IPv4 or IPv6.  Raises OSError."""
-    listener, host = _unbound(address)
+def listening_socket(address: str, port: int, *, one_family: bool = False) -> socket.socket:
+    """One that listens; `address` is one of IPv4 or IPv6, and stands for no other kind where it is for `one_family`.
+    Raises OSError.
+    """
+    listener, host = _unbound(address, one_family=one_family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if host == _ANY6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if host == _ANY6 or (one_family and listener.family == socket.AF_INET6):
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(one_family))
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError:
@@ -29,8 +31,8 @@ def listening_socket(address: str, port: int) -> socket.socket:
     return listener
 
 
-def _unbound(address: str) -> tuple[socket.socket, str]:
-    if address == _ANY:
+def _unbound(address: str, *, one_family: bool) -> tuple[socket.socket, str]:
+    if address == _ANY and not one_family:
         with contextlib.suppress(OSError):  # a kernel without IPv6
             return socket.socket(socket.AF_INET6, _KIND), _ANY6
     return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, _KIND), address

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
+from daemonkit.listening import listening_socket
 from proxy.routes import HealthCheck
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class ServiceHealthServer:
             await runner.setup()
             try:
                 for address in await asyncio.to_thread(listen_addresses, self._node_port_addresses, key[1]):
-                    await web.SockSite(runner, _listener(address, key[0])).start()
+                    await web.SockSite(runner, listening_socket(address, key[0], one_family=True)).start()
             except OSError as error:
                 await runner.cleanup()
                 self._tell(key, error.strerror or str(error))
@@ -131,17 +132,3 @@ def listen_addresses(node_port_addresses: tuple[str, ...], family: int) -> list[
     if not found:
         raise OSError(0, f"the node has no IPv{family} address in nodePortAddresses")
     return found
-
-
-def _listener(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((address, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -32,6 +32,14 @@ def test_every_address_is_one_of_ipv6_as_well(address: str, by_4: bool, by_6: bo
         assert (reaches("127.0.0.1", port), reaches("::1", port)) == (by_4, by_6)
 
 
+@needs_ipv6
+@pytest.mark.parametrize(("address", "by_4", "by_6"), [("0.0.0.0", True, False), ("::", False, True)])
+def test_two_families_have_a_listener_each_at_the_same_port(address: str, by_4: bool, by_6: bool) -> None:
+    with listening_socket(address, 0, one_family=True) as listener:
+        port = listener.getsockname()[1]
+        assert (reaches("127.0.0.1", port), reaches("::1", port)) == (by_4, by_6)
+
+
 def test_a_kernel_without_ipv6_has_every_address_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "AF_INET6", 250)  # a family that no kernel knows
     with listening.listening_socket("0.0.0.0", 0) as listener:
