@@ -204,7 +204,7 @@ def test_in_an_upgrade_the_old_api_server_is_not_the_one_that_is_waited_for(
     def look(_: object, path: str) -> bytes:
         return b"ok" if path == "/readyz" else json.dumps({"gitVersion": releases.pop(0)}).encode()
 
-    monkeypatch.setattr(bring_up.api, "look", look)
+    monkeypatch.setattr("cli.api.look", look)
     monkeypatch.setattr(bring_up, "_EVERY_S", 0.0)
     bring_up.Watcher(opened(node), a_target(node), time.monotonic() + 60).api_server()
     assert releases == []
