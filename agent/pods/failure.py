@@ -5,7 +5,15 @@ Before: `execute` raises it. Next: `memory` turns it into how long the step is h
 
 from __future__ import annotations
 
-from agent.pods.steps import CreateSandbox, PrepareVolumes, StartContainer, Step, UpdateVolumes
+from agent.pods.steps import (
+    CreateSandbox,
+    PrepareVolumes,
+    ResizeContainer,
+    ResizePodCgroup,
+    StartContainer,
+    Step,
+    UpdateVolumes,
+)
 from cri_client.errors import AlreadyExists, CriError, NotFound, Unavailable
 
 PENDING = "WaitingForObjects"
@@ -57,4 +65,6 @@ def failure_reason(step: Step) -> str:
         return "CreateContainerError"
     if isinstance(step, PrepareVolumes | UpdateVolumes):
         return "FailedMount"
+    if isinstance(step, ResizeContainer | ResizePodCgroup):
+        return "ResizeError"
     return "FailedKillPod"

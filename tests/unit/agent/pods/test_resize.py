@@ -22,7 +22,7 @@ from agent.container_spec.resizable import (
     with_allocation,
 )
 from agent.pods.facts import Held, PodFacts
-from agent.pods.failure import StepFailed
+from agent.pods.failure import StepFailed, failure_reason
 from agent.pods.happenings import Happening, failed
 from agent.pods.judge import ask_amounts
 from agent.pods.memory import PodMemory
@@ -261,6 +261,7 @@ def test_a_resize_is_told_when_it_is_allocated_or_not_and_when_it_is_completed()
     assert ask(more, running(more), Ending("deleted")) == [], "it is to end"
     step = next(one for one in plan_resize(more, running(small), facts(more)) if isinstance(one, ResizePodCgroup))
     assert failed(step, StepFailed("Error", "no such cgroup")) == (), "no pod is killed"
+    assert failure_reason(step) == "ResizeError"
 
 
 def test_the_status_shows_what_is_allocated_what_is_there_and_why_not() -> None:
