@@ -16,6 +16,9 @@ from proxy.routes import PortName, RoutingTable, ServiceRoute
 class BackendError(Exception):
     """The kernel does not hold what it should; the message reads `cannot <verb> <object>: <cause>`."""
 
+    families: tuple[int, ...] = ()
+    """The IP families that it is of, where that is known."""
+
 
 class BackendBusyError(BackendError):
     """Another program is in the way, or one hangs: the same again a little later may well succeed."""

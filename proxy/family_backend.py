@@ -70,20 +70,22 @@ class FamilyBackend:
         writes = 0
         families: list[FamilySync] = []
         refused: list[RefusedRoute] = []
-        failures: list[BackendError] = []
+        failures: dict[int, BackendError] = {}
         for engine in self._engines:
             failed_before, began_s = engine.failed_writes, time.monotonic()
             try:
                 outcome = await engine.apply(table.routes)
             except BackendError as failure:  # the other family must not wait for this one
-                failures.append(failure)
+                failures[engine.family] = failure
                 continue
             writes += outcome.writes
             refused += outcome.refused
             took_s, failed = time.monotonic() - began_s, engine.failed_writes - failed_before
             families.append(FamilySync(engine.family, outcome.full, took_s, failed))
         if failures:
-            raise failures[0]
+            first = next(iter(failures.values()))
+            first.families = tuple(failures)
+            raise first
         written_s = time.monotonic()
         dropped = await self._flows.drop_stale(routes_without(table.routes, refused))
         now_s, full = time.monotonic(), any(one.full for one in families)

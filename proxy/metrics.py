@@ -142,7 +142,8 @@ class ProxyMetrics:
         if status.pending_since_s is not None and before.pending_since_s is None:
             self._set_all(self._queued, wall_s)
         if status.failures > before.failures:
-            self._failures.labels(f"IPv{self._families[0]}").inc()
+            for family in status.failed_families or self._families[:1]:
+                self._failures.labels(f"IPv{family}").inc()
         self._repairs.inc(max(0, status.repairs - before.repairs))
         self._drift.inc(max(0, status.drift - before.drift))
         self._services.inc(status.seen.services - before.seen.services)

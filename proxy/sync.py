@@ -291,7 +291,7 @@ class Synchronizer:
         if str(error) != self.status.last_error:
             _log.error("%s; trying again", error)
         self._queue()
-        self._report(failures=failures, last_error=str(error))
+        self._report(failures=failures, last_error=str(error), failed_families=error.families)
 
     def _report(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type] # names and types are SyncStatus's own

@@ -60,6 +60,8 @@ class SyncStatus:
     failures: int = 0
     """Syncs failed in a row."""
     last_error: str = ""
+    failed_families: tuple[int, ...] = ()
+    """The IP families in which the last sync that failed did so; () where that is not known."""
     repairs: int = 0
     """How often rules were found changed by somebody else."""
     programmed: tuple[tuple[int, float], ...] = ()

@@ -127,7 +127,8 @@ def test_the_status_tells_that_the_directory_cannot_be_read() -> None:
 def test_metrics_count_what_the_status_tells() -> None:
     metrics = ProxyMetrics(families=(4, 6))
     table = resolve([service()], [], [], NodeFacts("n")).table
-    metrics.observe(SyncStatus(pending_since_s=1.0, failures=1, seen=Changes(3, 2)), table, 10.0)
+    failed = SyncStatus(pending_since_s=1.0, failures=1, failed_families=(6,), seen=Changes(3, 2))
+    metrics.observe(failed, table, 10.0)
     waiting = metrics.render()[0].decode().splitlines()
     families = (FamilySync(4, full=True, duration_s=0.5), FamilySync(6, full=False, duration_s=0.1, failed_writes=2))
     report = SyncReport(3, True, 0.7, families=families, flows_s=0.002, dropped_flows={6: 5})
@@ -141,8 +142,8 @@ def test_metrics_count_what_the_status_tells() -> None:
         'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1.0',
         'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 10.0',
         'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 11.0',
-        'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 1.0',
-        'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 2.0',
+        'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 0.0',
+        'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 3.0',
         'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.5"} 1.0',
         'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 2.0',
         'kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket{ip_family="IPv4",le="0.002"} 1.0',
