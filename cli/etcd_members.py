@@ -115,9 +115,8 @@ def leave(cluster: Cluster, *, only_look: bool = False) -> str:
     Raises ControlPlaneError where the others could not work without it.
     """
     peer = cluster.settings.etcd_peer
-    servers = [*_own_client(cluster), *_peers_clients(cluster)]
     try:
-        found = _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
+        found = _known(cluster, _near(cluster))
     except ControlPlaneError as error:
         fix = "longshore control-plane etcd remove-member on another control plane does it"
         return f"its member of etcd was not removed ({error}); {fix}" if cluster.settings.etcd_cluster else ""
@@ -131,12 +130,11 @@ def working_others(cluster: Cluster) -> list[str]:
     """Members of etcd on other machines that answer, as far as anybody knows of them: the etcd of this machine, what it
     remembers, or, where it was the first and has lost its data, another API server behind the endpoint.
     """
-    servers = [*_own_client(cluster), *_peers_clients(cluster)]
     try:
-        found = _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
+        found = _known(cluster, _near(cluster))
     except ControlPlaneError:
         try:
-            found = _ask(cluster, lambda etcd: etcd.members(agreed=False), _told_by_pods(cluster))
+            found = _known(cluster, _told_by_pods(cluster))
         except (ControlPlaneError, Failure):
             return []
     own = own_member(found, cluster.settings.etcd_peer)
@@ -158,11 +156,22 @@ def _found(cluster: Cluster) -> tuple[Member, ...]:
     """All; where they do not agree on anything, as too few of them work, those that this machine's knows of.  Raises
     ControlPlaneError.
     """
-    servers = [*_own_client(cluster), *_peers_clients(cluster)]
     try:
-        return _ask(cluster, lambda etcd: etcd.members(), servers)
+        return _ask(cluster, lambda etcd: etcd.members(), _near(cluster))
     except ControlPlaneError:
-        return _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
+        return _known(cluster, _near(cluster))
+
+
+def _known(cluster: Cluster, servers: list[str]) -> tuple[Member, ...]:
+    """Those that the first of these which answers knows of, whether the others agree or not.  Raises
+    ControlPlaneError.
+    """
+    return _ask(cluster, lambda etcd: etcd.members(agreed=False), servers)
+
+
+def _near(cluster: Cluster) -> list[str]:
+    """Where etcd serves clients as this machine itself knows: here, and at the others that it remembers."""
+    return [*_own_client(cluster), *_peers_clients(cluster)]
 
 
 def _working(cluster: Cluster, members: Sequence[Member]) -> set[int]:

@@ -147,3 +147,8 @@ def _number(text: str | None) -> int | None:
 def uid_of(pod: core_v1.Pod) -> str:
     """The pod's UID, "" while it has none."""
     return (pod.metadata.uid if pod.metadata is not None else None) or ""
+
+
+def generation_of(pod: core_v1.Pod) -> int:
+    """Which definition of the pod this is, 0 where nobody counts them."""
+    return (pod.metadata.generation if pod.metadata is not None else None) or 0

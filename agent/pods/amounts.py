@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.labels import generation_of
 from agent.container_spec.resizable import Allocation, allocation_of, unsure, with_allocation
 from agent.pods.observe import PodObservation
 from agent.pods.resize import seen_allocation, wanted_digests
@@ -52,7 +53,7 @@ class Amounts:
             self._take(pod)
             self.changing = self.changing or (differs and not seen.empty)
             return differs
-        generation = (pod.metadata.generation if pod.metadata is not None else None) or 0
+        generation = generation_of(pod)
         told = (self.pending[0], self.generation) if self.pending is not None else None
         self.pending, self.generation = pending, generation
         self.pod = with_allocation(pod, self.allocation or {})

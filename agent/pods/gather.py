@@ -10,17 +10,19 @@ import os
 
 from agent.container_spec.paths import volumes_dir
 from agent.pods.facts import Held, Leftovers, PodFacts
+from agent.pods.happenings import tell_nobody
 from agent.pods.memory import PodMemory
+from agent.pods.observe import PodObservation
 from agent.pods.publish import failed_probes, unstarted
 from agent.pods.surroundings import Surroundings
-from agent.pods.target import Target
+from agent.pods.target import make_target
 from agent.pods.wish import Wish
 
 
 def read_facts(
-    shared: Surroundings, memory: PodMemory, wish: Wish, target: Target, not_admitted: Held | None
+    shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodObservation, not_admitted: Held | None
 ) -> PodFacts:
-    """The facts of a pod as it was seen now (`target.seen`)."""
+    """The facts of a pod as it was seen now."""
     return PodFacts(
         spec_hashes=memory.spec_hashes,
         not_admitted=not_admitted,
@@ -30,10 +32,10 @@ def read_facts(
         image_refs=dict(memory.image_refs),
         backoff=dict(memory.backoff),
         crash_loop_max_s=memory.crash_loop_max_s,
-        failed_probes=failed_probes(shared, wish, target.seen),
+        failed_probes=failed_probes(shared, wish, seen),
         restart_wanted=frozenset(memory.restart_wanted),
         innocent=frozenset(memory.innocent),
-        unstarted=unstarted(shared, wish, target.seen) | memory.unhooked,
+        unstarted=unstarted(shared, wish, seen) | memory.unhooked,
         hooks_due=dict(memory.hooks_due),
         failed_hooks=dict(memory.failed_hooks),
         attempts_used=dict(memory.attempts_used),
@@ -47,23 +49,23 @@ def read_facts(
         interrupted=frozenset(memory.interrupted),
         wanted_resources=memory.amounts.wanted,
         resized=dict(memory.amounts.given),
-        leftovers=_leftovers(shared, memory, wish, target),
+        leftovers=_leftovers(shared, memory, wish, seen),
     )
 
 
-def _leftovers(shared: Surroundings, memory: PodMemory, wish: Wish, target: Target) -> Leftovers:
-    state, host = shared.state, shared.executor.host
+def _leftovers(shared: Surroundings, memory: PodMemory, wish: Wish, seen: PodObservation) -> Leftovers:
+    state, host, uid = shared.state, shared.executor.host, memory.uid
     if wish.ending is None:
         if memory.outcome is None:
             return Leftovers()
-        volumes = os.path.lexists(volumes_dir(str(state.root), target.uid))
+        volumes = os.path.lexists(volumes_dir(str(state.root), uid))
         return Leftovers(
-            cgroup=host.has_cgroup(target.uid),
-            volumes=volumes or shared.executor.sources.user_ranges.holds(target.uid),
+            cgroup=host.has_cgroup(uid),
+            volumes=volumes or shared.executor.sources.user_ranges.holds(uid),
         )
     return Leftovers(
-        pod_dir=(state.pods_dir / target.uid).exists(),
-        log_dir=host.has_logs(target),
-        cgroup=host.has_cgroup(target.uid),
-        record=state.has_record(target.uid),
+        pod_dir=(state.pods_dir / uid).exists(),
+        log_dir=host.has_logs(make_target(memory, wish, seen, tell_nobody)),
+        cgroup=host.has_cgroup(uid),
+        record=state.has_record(uid),
     )

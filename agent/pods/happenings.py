@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lightkube.models.core_v1 import Pod
 
+from agent.container_spec.labels import generation_of
 from agent.pods import deadline
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.steps import (
@@ -120,14 +121,14 @@ def resize_completed(pod: Pod) -> Happening:
 
 def _amounts(pod: Pod, error: str = "") -> str:
     """The amounts that the definition names, as the kubelet writes them."""
-    spec, metadata = pod.spec, pod.metadata
+    spec = pod.spec
     kinds = (("initContainers", spec.initContainers), ("containers", spec.containers)) if spec is not None else ()
     found: dict[str, object] = {
         kind: [{"name": one.name, "resources": to_json(one.resources) or {}} for one in containers]
         for kind, containers in kinds
         if containers
     }
-    found["generation"] = (metadata.generation if metadata is not None else None) or 0
+    found["generation"] = generation_of(pod)
     return json.dumps(found | ({"error": error} if error else {}), separators=(",", ":"))
 
 

@@ -234,9 +234,7 @@ class PodWorker:
     def _plan(self, seen: PodObservation) -> Plan:
         not_admitted = ask_admission(self._shared, self.memory, self.wish, seen)
         ask_amounts(self._shared, self.memory, self.wish, seen)
-        facts = read_facts(
-            self._shared, self.memory, self.wish, make_target(self.memory, self.wish, seen, self._tell), not_admitted
-        )
+        facts = read_facts(self._shared, self.memory, self.wish, seen, not_admitted)
         return plan_pod(self.wish, seen, facts, time.time())
 
     def _tell(self, happening: Happening) -> None:
