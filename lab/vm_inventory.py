@@ -32,8 +32,9 @@ _SECTIONS = {
     " | sort",
     "var": "ls -A /var/lib /var/log /opt /run | grep -vE '^(journal|wtmp|btmp|lastlog|private|apt|dpkg|alternatives"
     "|dpkg.log|xtables.lock|utmp|user|initctl|needrestart|.*\\.log|systemd)' | sort",
-    "processes": "ps -eo comm= | grep -vE"
-    " '^(sshd|ps|sh|awk|sort|kworker|sleep|python3|systemd|bpfilter_umh|\\(|grep)' | sort -u",
+    # Not the kernel's own threads (children of 2, as ext4lazyinit on a new disk): they come and go as it likes.
+    "processes": "ps -eo ppid=,comm= | awk '$1 != 2 {print $2}' | grep -vE"
+    " '^(sshd|ps|sh|awk|sort|sleep|python3|systemd|bpfilter_umh|\\(|grep)' | sort -u",
 }
 
 
