@@ -142,7 +142,7 @@ def _build(read: Reader, from_file: bool, warnings: tuple[str, ...]) -> ProxyCon
         pod_interface_prefix=_interface(read, "detectLocal.interfaceNamePrefix", "InterfaceNamePrefix"),
         node_port_addresses=_node_port_addresses(read) or (("primary",) if mode == "nftables" else ()),
         zone=_node_labels(read).get("topology.kubernetes.io/zone", ""),
-        deny_external_ips=read.flag("deny-service-external-ips"),
+        deny_external_ips=read.flag("deny-service-external-ips") or not read.gate("AllowServiceExternalIPs"),
         oom_score_adj=read.number("oomScoreAdj", -999, -1000, 1000),
         conntrack=read_conntrack(read),
         ipvs=read_ipvs(read),

@@ -14,6 +14,7 @@ from daemonkit.duration import format_duration
 from daemonkit.flag_text import flag_text
 from proxy.config import ProxyConfig
 from proxy.config_fields import BY_FLAG, FIELDS, Field, Kind
+from proxy.config_values import feature_gates
 
 GROUP = "kubeproxy.config.k8s.io"
 _DEFAULTS: Mapping[str, object] = {
@@ -86,12 +87,9 @@ def _value(field: Field, config: ProxyConfig) -> object:
 def _plain(field: Field, value: object) -> object:
     if field.kind is Kind.DURATION:
         return format_duration(float(str(value)))
-    if isinstance(value, tuple):
-        return list(value)
-    if field.kind is Kind.GATES and isinstance(value, str):  # as a flag has them
-        pairs = (part.partition("=") for part in value.split(",") if part)
-        return {name.strip(): text.strip().lower() == "true" for name, _, text in pairs}
-    return value
+    if field.kind is Kind.GATES:
+        return feature_gates(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _address(bind: tuple[str, int] | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from proxy.config_values import Setting
+from proxy.config_values import Setting, feature_gates
 
 
 class Reader:
@@ -29,6 +29,11 @@ class Reader:
         """A boolean."""
         setting = self._settings.get(key)
         return bool(setting.value) if setting is not None else default
+
+    def gate(self, name: str) -> bool:
+        """A feature gate that is on unless it was turned off."""
+        setting = self._settings.get("featureGates")
+        return setting is None or feature_gates(setting.value).get(name, True)
 
     def number(self, key: str, default: int, low: int, high: int) -> int:
         """An integer within `low` and `high`."""

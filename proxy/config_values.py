@@ -19,6 +19,7 @@ from proxy.config_fields import BY_FLAG, BY_PATH, FIELDS, Field, Kind
 
 _API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 _KIND = "KubeProxyConfiguration"
+_TRUE = ("true", "t", "1")
 
 
 class ConfigError(ValueError):
@@ -132,7 +133,7 @@ def _flag_value(field: Field, text: str, where: str) -> object:
     if field.kind is Kind.BOOL:
         if text.lower() not in ("true", "false", "t", "f", "1", "0"):
             raise ConfigError(f"{where}: must be true or false, not {text!r}")
-        return text.lower() in ("true", "t", "1")
+        return text.lower() in _TRUE
     try:
         return int(text) if field.kind is Kind.INT else float(text)
     except ValueError:
@@ -183,6 +184,14 @@ def _file_value(field: Field, item: object, where: str) -> object:
     if not isinstance(item, _PLAIN[field.kind]) or (isinstance(item, bool) and field.kind in (Kind.INT, Kind.FLOAT)):
         raise wrong
     return item
+
+
+def feature_gates(value: object) -> dict[str, bool]:
+    """Of a file's mapping, or as the flag has them: `A=true,B=false`."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    pairs = (part.partition("=") for part in str(value).split(",") if part)
+    return {name.strip(): text.strip().lower() in _TRUE for name, _, text in pairs}
 
 
 def _duration(text: str, where: str) -> float:

@@ -127,8 +127,8 @@ def port_endpoints(
 ) -> tuple[tuple[EndpointFacts, ...], tuple[ServiceProblem, ...]]:
     """Endpoints of one service port and family, sorted by address, each address and port once.
 
-    Where two claim one address and port, the one that is ready wins, then one that serves, then one that is not
-    terminating: an address may be given to a new pod before the old one is gone.
+    Where two claim one address and port, one that is not terminating wins, then one that is ready, then one that
+    serves: an address may be given to a new pod before the old one is gone, and what arrives there meets the new one.
     """
     found: dict[tuple[str, int], EndpointFacts] = {}
     problems: list[ServiceProblem] = []
@@ -149,7 +149,7 @@ def port_endpoints(
 
 
 def _worth(endpoint: EndpointFacts) -> tuple[bool, bool, bool, bool]:
-    return (endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint.local)
+    return (not endpoint.terminating, endpoint.ready, endpoint.serving, endpoint.local)
 
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"

@@ -228,7 +228,7 @@ def _missing_family(service: ServiceFacts, cluster_ip: str, node: NodeFacts) -> 
 
 
 def _denied(service: ServiceFacts) -> ServiceProblem:
-    message = "external IPs are denied on this node (--deny-service-external-ips); the rest is programmed"
+    message = "external IPs are denied here (--deny-service-external-ips or a feature gate); the rest is programmed"
     return ServiceProblem(*service.key, "spec.externalIPs", message, service.source)
 
 

@@ -90,6 +90,12 @@ def test_how_pods_are_told_and_what_is_ours_beside_a_file(tmp_path: Path) -> Non
     assert (flags.detect_local_mode, flags.pod_bridge) == ("BridgeInterface", "cni0")
 
 
+def test_a_feature_gate_denies_external_ips(tmp_path: Path) -> None:
+    given = [from_file(tmp_path, f"featureGates: {{AllowServiceExternalIPs: {text}}}\n") for text in ("true", "false")]
+    given += [load_config([f"--feature-gates=Other=false,AllowServiceExternalIPs={text}"]) for text in ("T", "0")]
+    assert [one.deny_external_ips for one in (*given, load_config([]))] == [False, True, False, True, False]
+
+
 def test_zero_periods_in_a_file_are_defaults(tmp_path: Path) -> None:
     config = from_file(tmp_path, "iptables: {syncPeriod: 0s, minSyncPeriod: 0s}\n")
     assert (config.sync_period_s, config.min_sync_period_s) == (30.0, 1.0)

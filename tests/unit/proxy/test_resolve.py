@@ -62,6 +62,15 @@ def test_of_two_endpoints_with_one_address_the_running_one_wins_whatever_the_ord
         assert ips(route.endpoints) == ["10.0.0.1"]
 
 
+def test_where_a_new_pod_has_the_address_of_one_that_terminates_nothing_is_sent_there_until_it_is_ready() -> None:
+    old = slice_endpoint("10.0.0.1", ready=False, terminating=True)
+    new = slice_endpoint("10.0.0.1", ready=False, serving=False)
+    for first, second in ((old, new), (new, old)):
+        slices = [piece(first), piece(second, name="web-2")]
+        (route,) = resolve([service()], slices, [], NodeFacts("n")).table.routes
+        assert (route.endpoints, route.internal_verdict) == ((), "REJECT")
+
+
 def test_node_hints_count_when_every_ready_endpoint_has_them_and_one_names_this_node() -> None:
     here = slice_endpoint("10.0.0.1", hints=frozenset({"node-a"}))
     there = slice_endpoint("10.0.0.2", hints=frozenset({"node-b"}))
