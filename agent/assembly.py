@@ -69,6 +69,7 @@ def assemble(
 
     parallel = 1 if config.serialize_image_pulls else config.max_parallel_image_pulls
     pulls = PullRecords(config.root_dir, config.image_verification, time.time)
+    counts = AgentCounts()
     puller = ImagePuller(
         images,
         own,
@@ -76,8 +77,8 @@ def assemble(
         max_parallel=parallel,
         rate=PullRate(config.registry_pull_qps, config.registry_burst),
         node_credentials=_node_credentials(config),
+        counts=counts.images,
     )
-    counts = AgentCounts()
     prober = Prober(
         runtime,
         own,

@@ -6,6 +6,7 @@ one; a node that stands alone counts too, which costs it an addition now and the
 
 from __future__ import annotations
 
+from agent.images.counts import ImageCounts
 from agent.pods.counts import PodCounts
 from agent.probes.counts import ProbeCounts
 
@@ -14,5 +15,6 @@ class AgentCounts:
     """All counts since the agent began."""
 
     def __init__(self) -> None:
+        self.images = ImageCounts()
         self.pods = PodCounts()
         self.probes = ProbeCounts()

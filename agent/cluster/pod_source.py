@@ -7,10 +7,12 @@ states to `status_writer` and `mirror_keeper`.  While the server is away its las
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 from agent.cluster.api_pod import ApiPod, ServerState, read_api_pod, read_server_state
 from agent.container_spec.labels import API_SOURCE, uid_of
+from agent.pods.start_latency import StartLatency
 from agent.pods.wanted import Wanted
 from kube_client.client import KubeClient
 from kube_client.errors import MalformedError
@@ -24,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 class PodSource:
     """Follows one node's pods. `on_picture` hears when the pods are others, `on_state(uid)` when the server knows
-    something else of one: for a mirror that is the UID of its static pod.
+    something else of one: for a mirror that is the UID of its static pod. `latency` counts how long starts took.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class PodSource:
         on_picture: Callable[[], None],
         on_state: Callable[[str], None],
         record: StreamRecord | None = None,
+        latency: StartLatency | None = None,
     ) -> None:
         self._resource = Resource("/api/v1/pods", field_selector=f"spec.nodeName={node_name}")
         self._on_picture = on_picture
         self._on_state = on_state
         self._record = record
+        self._latency = latency or StartLatency()
         self._store: Store[ApiPod] = Store(self._read)
         self._states: dict[Key, ServerState] = {}
         self._touched: dict[Key, None] = {}
@@ -71,6 +75,9 @@ class PodSource:
             self._states = {key: one for key, one in self._states.items() if key in self._pods}
             self._places = {uid_of(one.pod): key for key, one in self._pods.items() if one.mirrored is None}
             self._complain()
+            self._latency.keep_only(self._places)
+        self._note_starts(touched)
+        if changed:
             self._on_picture()
         for uid in told | {self._shown_as(key) for key in touched}:
             if uid:
@@ -121,6 +128,13 @@ class PodSource:
     def _shown_as(self, key: Key) -> str:
         one = self._pods.get(key)
         return "" if one is None else _shown_as(one)
+
+    def _note_starts(self, keys: Iterable[Key]) -> None:
+        now_s = time.time()
+        for key in keys:
+            one, state = self._pods.get(key), self._states.get(key)
+            if one is not None and state is not None and one.mirrored is None:
+                self._latency.observed(state.uid, one.pod, state.status, now_s)
 
     def _complain(self) -> None:
         problems = self._store.problems

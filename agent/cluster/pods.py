@@ -88,7 +88,8 @@ class ClusterPods:
         shared.executor.sources.cluster = self
         self._events = EventRecorder(events, node.name)
         shared.tell = self._take_happening
-        self._source = PodSource(node.name, self._take_pods, self._take_state, stream_of(record, "pods"))
+        latency = shared.counts.pods.latency
+        self._source = PodSource(node.name, self._take_pods, self._take_state, stream_of(record, "pods"), latency)
         self._writer = StatusWriter(client, self._source.find, self._source.learn)
         self._mirrors = MirrorKeeper(client, node.name, lambda: node.uid, self._originals, self._seen_mirrors)
         for uid, entry in shared.board.entries():

@@ -10,53 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple
 
 from agent.images.backoff import PullBackoff
+from agent.images.counts import ImageCounts, size_range
 from agent.images.keyring import Credential, matching
 from agent.images.names import with_default_tag
+from agent.images.protocols import CredentialSource, ImageStore
 from agent.images.pull_failure import pull_failure
 from agent.images.pull_rate import PullRate
 from agent.images.pull_records import PullRecords
+from agent.images.shared_work import SharedWork, Spawn
 from cri_client.errors import CriError
-from cri_client.types import AuthConfig, Image, ImageSpec, ImageStatusResponse, PodSandboxConfig
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
-
-Key = TypeVar("Key")
+from cri_client.types import AuthConfig, ImageSpec
+from daemonkit.duration import format_duration
 
 _FRESH_S = 1.0
 _SAID_S = 3.0  # how long a failure is shown as such; then, until the next attempt, as a back-off
 _log = logging.getLogger(__name__)
-
-
-class ImageStore(Protocol):
-    """The part of `cri_client.protocols.Images` that is used here."""
-
-    async def list_images(self) -> tuple[Image, ...]:
-        """All images of the store."""
-        ...
-
-    async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
-        """Look an image up."""
-        ...
-
-    async def pull_image(
-        self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
-    ) -> str:
-        """Pull an image; its reference."""
-        ...
-
-
-class CredentialSource(Protocol):
-    """What the node itself knows to show to registries (`agent.images.node_credentials`)."""
-
-    async def credentials(self, image: str) -> tuple[Credential, ...]:
-        """All of it that may fit an image."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -91,11 +65,20 @@ class PullProgress:
     since_s: float
 
 
+class _Pulled(NamedTuple):
+    """`size_bytes` is 0 where the runtime does not say; `took_s` without what it waited for a place."""
+
+    image_ref: str
+    size_bytes: int
+    took_s: float
+
+
 class ImagePuller:
     """All pulls of the node.
 
-    `records` are kept of each.  `max_parallel`: how many pulls at once, None for no bound, 1 for serializeImagePulls.
-    `rate` is how many may begin in a second.  `spawn(coroutine, name)` starts a task that somebody owns.
+    `records` are kept of each, `counts` say how long they took.  `max_parallel`: how many pulls at once, None for no
+    bound, 1 for serializeImagePulls.  `rate` is how many may begin in a second.  `spawn(coroutine, name)` starts a task
+    that somebody owns.
     """
 
     def __init__(
@@ -107,10 +90,10 @@ class ImagePuller:
         max_parallel: int | None = 1,
         rate: PullRate | None = None,
         node_credentials: CredentialSource | None = None,
+        counts: ImageCounts | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._images = images
-        self._spawn = spawn
         self._records = records
         self._now = now
         self._rate = rate or PullRate()
@@ -118,8 +101,9 @@ class ImagePuller:
             nullcontext() if max_parallel is None else asyncio.Semaphore(max_parallel)
         )
         self._node_credentials = node_credentials
-        self._pulls: dict[tuple[str, tuple[AuthConfig, ...]], asyncio.Future[str]] = {}
-        self._looks: dict[str, asyncio.Future[str]] = {}
+        self._counts = counts or ImageCounts()
+        self._pulls = SharedWork[tuple[str, tuple[AuthConfig, ...]], _Pulled](spawn)
+        self._looks = SharedWork[str, str](spawn)
         self._progress: dict[str, PullProgress] = {}
         self._present: dict[str, tuple[str, float]] = {}
         self._backoff = PullBackoff()
@@ -187,7 +171,7 @@ class ImagePuller:
         if found and 0 <= self._now() - seen_s < _FRESH_S:
             return found
         try:
-            return await self._shared(self._looks, name, lambda: self._inspect(name))
+            return await self._looks.join(name, lambda: self._inspect(name))
         except CriError as error:
             text = f'Failed to inspect image "{image}": {error}'
             raise ImageWaiting("ImageInspectError", text, self._now() + 1.0) from error
@@ -215,26 +199,41 @@ class ImagePuller:
         begun()
         try:
             key = name, tuple(one.auth for one in own)
-            found = await self._shared(self._pulls, key, lambda: self._pull(image, name, own))
+            found = await self._pulls.join(key, lambda: self._pull(image, name, own))
         except CriError as error:
             reason, text = pull_failure(image, error)
             until_s = self._backoff.fail(pod_key, image, f"{reason}: {text}", self._now())
             raise ImageWaiting(reason, text, min(until_s, self._now() + _SAID_S)) from error
-        took_s = self._now() - began_s
-        return PulledImage(found, found, f'Successfully pulled image "{image}" in {took_s:.3f}s')
+        waited_s = self._now() - began_s
+        self._counts.pulls.add(waited_s, size_range(found.size_bytes))
+        text = (
+            f'Successfully pulled image "{image}" in {_to_the_millisecond(found.took_s)} '
+            f"({_to_the_millisecond(waited_s)} including waiting). Image size: {found.size_bytes} bytes."
+        )
+        return PulledImage(found.image_ref, found.image_ref, text)
 
-    async def _pull(self, image: str, name: str, shown: tuple[Credential, ...]) -> str:
+    async def _pull(self, image: str, name: str, shown: tuple[Credential, ...]) -> _Pulled:
         self._progress[name] = PullProgress(name, queued=True, since_s=self._now())
         try:
             if self._node_credentials is not None:
                 shown += matching(await self._node_credentials.credentials(name), name)
             async with self._places:
-                self._progress[name] = PullProgress(name, queued=False, since_s=self._now())
+                begun_s = self._now()
+                self._progress[name] = PullProgress(name, queued=False, since_s=begun_s)
                 found = await self._pull_on_record(image, name, shown)
+                size_bytes = await self._size(name)
+                took_s = self._now() - begun_s
         finally:
             self._progress.pop(name, None)
         self._remember(name, found)
-        return found
+        return _Pulled(found, size_bytes, took_s)
+
+    async def _size(self, name: str) -> int:
+        try:
+            image = (await self._images.image_status(ImageSpec(image=name))).image
+        except CriError:
+            return 0
+        return image.size if image is not None else 0
 
     async def _pull_on_record(self, image: str, name: str, shown: tuple[Credential, ...]) -> str:
         try:
@@ -270,37 +269,6 @@ class ImagePuller:
             raise CriError("PullImage", "pull QPS exceeded")
         return await self._images.pull_image(ImageSpec(image=name), auth)
 
-    async def _shared(
-        self, under_way: dict[Key, asyncio.Future[str]], name: Key, work: Callable[[], Coroutine[Any, Any, str]]
-    ) -> str:
-        """Join the work on `name` that is under way, or start it; a caller that is cancelled leaves it running."""
-        future = under_way.get(name)
-        if future is None:
-            future = asyncio.get_running_loop().create_future()
-            under_way[name] = future
-            self._spawn(self._carry_out(under_way, name, future, work()), "image")
-        return await asyncio.shield(future)
 
-    @staticmethod
-    async def _carry_out(
-        under_way: dict[Key, asyncio.Future[str]],
-        name: Key,
-        future: asyncio.Future[str],
-        work: Coroutine[Any, Any, str],
-    ) -> None:
-        try:
-            found = await work
-        except CriError as error:
-            future.set_exception(error)
-            future.exception()  # read, so that nobody complains when no waiter is left
-        except Exception as error:  # a mistake of ours with one image must not end the agent
-            _log.exception("cannot bring an image to the node")
-            future.set_exception(CriError("PullImage", f"{type(error).__name__}: {error}"))
-            future.exception()
-        except BaseException:
-            future.cancel()
-            raise
-        else:
-            future.set_result(found)
-        finally:
-            del under_way[name]
+def _to_the_millisecond(seconds: float) -> str:
+    return format_duration(round(seconds * 1e9) // 1_000_000 / 1000)

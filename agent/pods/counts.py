@@ -12,13 +12,10 @@ from collections import Counter
 from lightkube.models.core_v1 import Pod
 
 from agent.pods.failure import PENDING, StepFailed, failure_reason
+from agent.pods.start_latency import START_BOUNDS_S, StartLatency
 from agent.pods.steps import CreateSandbox, PullImage, RunPostStart, StartContainer, Step
 from daemonkit.tally import Tallies, Tally
 
-START_BOUNDS_S = (
-    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0,
-    600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
-)  # fmt: skip
 _REJECTIONS = frozenset(
     ("AppArmor", "OutOfcpu", "OutOfephemeral-storage", "OutOfmemory", "OutOfpods", "PodFeatureUnsupported",
      "PodOSNotSupported", "SupplementalGroupsPolicyNotSupported", "SysctlForbidden")
@@ -41,6 +38,7 @@ class PodCounts:
         self.containers = Tally(_CONTAINERS)
         self.waits = Tally()
         self.starts = Tally(START_BOUNDS_S)
+        self.latency = StartLatency()
         self.work = Tallies()
         self.sandboxes = Tallies()
         self.sandboxes_failed: Counter[str] = Counter()

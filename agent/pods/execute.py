@@ -122,6 +122,7 @@ class Executor:
             target.tell(Happening("Pulled", pulled.message, step.container))
             return pulled.image_ref
         if isinstance(step, StartContainer):
+            self._counts.latency.container_started(target.uid, pod_of(target), target.seen)
             return await self._start_container(step, target)
         if isinstance(step, RunPostStart):
             await self._run_post_start(step, target)
@@ -229,7 +230,15 @@ class Executor:
     async def _pull(
         self, image: str, policy: str, target: Target, begun: Callable[[], None] = lambda: None
     ) -> PulledImage:
-        return await self._puller.pull_if_needed(image, policy, target.uid, self._pull_secrets(target), begun)
+        latency = self._counts.latency
+
+        def begin() -> None:
+            latency.pull_begins(target.uid, image, time.time())
+            begun()
+
+        found = await self._puller.pull_if_needed(image, policy, target.uid, self._pull_secrets(target), begin)
+        latency.image_is_here(target.uid, image, time.time())
+        return found
 
     def _pull_secrets(self, target: Target) -> tuple[Credential, ...]:
         """A Secret that is of no use is told and left out, as in the kubelet: the image may be public."""

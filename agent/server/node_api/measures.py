@@ -33,6 +33,7 @@ from agent.server.node_api.probe_metrics import probe_metrics
 from agent.server.node_api.recent import Recent
 from agent.server.node_api.request_counts import ServedRequests
 from agent.server.node_api.resource_metrics import resource_metrics
+from agent.server.node_api.start_metrics import start_metrics
 from agent.server.node_api.storage_use import StorageUse, read_storage_use
 from agent.server.node_api.summary import summary
 from agent.server.node_api.targets import VerbError, Workers
@@ -93,6 +94,7 @@ class Measures:
                 [build_info(self._release, go_platform())],
                 agent_metrics(self._node_name, workers, operations, self._requests, cgroup_version()),
                 pod_metrics(told.counts.pods, pods, told.active(), told.mirrors()),
+                start_metrics(told.counts),
                 cluster_metrics(told.cluster, self._signed_until_s(), time.time()),
                 volume_metrics(claims),
             )

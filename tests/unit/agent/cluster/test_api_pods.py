@@ -22,6 +22,7 @@ from agent.pods import memory as memory_module
 from agent.pods.backoff import BackoffEntry, held_until
 from agent.pods.facts import Held
 from agent.pods.memory import PodMemory
+from agent.pods.start_latency import StartLatency
 from cri_client.fake import FakeProgram, FakeRuntime
 from daemonkit.tasks import spawn
 from kube_objects.config_data import CONFIG_MAP, ConfigData, ConfigObjects
@@ -43,12 +44,19 @@ class Joined:
     @contextlib.asynccontextmanager
     async def running(self, *, heard: bool = True) -> AsyncIterator[None]:
         """One agent, from start to kill -9; `heard`: the server tells of its pods at once."""
-        self.source = PodSource("node1", lambda: self.node.workers.want(self.source.wanted(), API_SOURCE), self._state)
+        latency = StartLatency()
+        self.source = PodSource(
+            "node1",
+            lambda: self.node.workers.want(self.source.wanted(), API_SOURCE),
+            self._state,
+            latency=latency,
+        )
         self.writer = StatusWriter(self.api, self.source.find, self.source.learn)
         for uid, entry in self.node.board.entries():
             self.writer.see(uid, entry)
         self.node.board.on_pod = self.writer.see
         async with self.node.running(), asyncio.TaskGroup() as group:
+            self.node.counts.pods.latency = latency
             task = spawn(group, self.writer.run(), name="writer")
             if heard:
                 self.api.list_to(self.source)
@@ -95,6 +103,29 @@ async def test_a_pod_runs_and_the_server_knows_it(joined: Joined) -> None:
         assert status["observedGeneration"] == 1
         assert status["hostIP"] == "192.0.2.1"
         assert "running" in status["containerStatuses"][0]["state"]
+
+
+@pytest.mark.parametrize(("field", "less_s"), [("initContainers", 0.05), ("containers", 0.0)])
+async def test_how_long_a_pod_took_to_start_is_counted_without_pulls_and_init_containers(
+    joined: Joined, field: str, less_s: float
+) -> None:
+    joined.runtime.add_image("far:1", pullable_only=field == "containers")
+    joined.runtime.programs["first",] = FakeProgram(runs_s=None if field == "containers" else 0.1)
+    first: dict[str, Any] = {"name": "first", "image": "far:1", "imagePullPolicy": "IfNotPresent", "command": ["first"]}
+    async with joined.running():
+        for name in ("a", "b"):
+            pod = api_pod(name)
+            pod["spec"][field] = [first]
+            pod["metadata"]["creationTimestamp"] = "2026-11-28T00:00:00Z"
+            if name == "b":
+                pod["status"]["startTime"] = "2026-11-28T00:00:00Z"  # another agent has begun it
+            joined.api.put(pod)
+        await joined.until(lambda: joined.phase("a") == joined.phase("b") == "Running")
+        await joined.until(lambda: joined.node.counts.pods.latency.whole.count)
+        found = joined.node.counts.pods.latency
+        assert (found.whole.count, found.own.count) == (1, 1)
+        assert found.own.total < found.whole.total - less_s
+        assert found.first_own_s == found.own.total
 
 
 async def test_that_a_pod_gets_the_dns_of_the_node_instead_of_the_clusters_is_told(joined: Joined) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.images.backoff import PullBackoff
+from agent.images.counts import ImageCounts, size_range
 from agent.images.keyring import Credential
 from agent.images.pull_policy import VerificationPolicy
 from agent.images.pull_rate import PullRate
@@ -31,6 +32,8 @@ class Store:
         self.present: dict[str, str] = {}
         self.refusals: dict[str, CriError] = {}
         self.pulls: list[str] = []
+        self.unseen: set[str] = set()
+        self.size_bytes = 11 << 20
         self.looks = 0
         self.pulling = 0
         self.most_at_once = 0
@@ -41,8 +44,10 @@ class Store:
     async def image_status(self, image: ImageSpec, verbose: bool = False) -> ImageStatusResponse:
         self.looks += 1
         await asyncio.sleep(0.01)
+        if image.image in self.unseen:
+            raise CriError("ImageStatus", "not now")
         found = self.present.get(image.image)
-        return ImageStatusResponse(image=Image(id=found) if found else None)
+        return ImageStatusResponse(image=Image(id=found, size=self.size_bytes) if found else None)
 
     async def pull_image(
         self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
@@ -75,14 +80,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def opened(max_parallel: int | None = 1, store: Store | None = None) -> AsyncIterator[tuple[ImagePuller, Store]]:
+async def opened(
+    max_parallel: int | None = 1, store: Store | None = None, counts: ImageCounts | None = None
+) -> AsyncIterator[tuple[ImagePuller, Store]]:
     async with asyncio.TaskGroup() as group:
 
         def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
             return group.create_task(work, name=name)
 
         store = store or Store()
-        yield ImagePuller(store, spawn, records(Path()), max_parallel=max_parallel, now=now_s), store
+        kept = records(Path())
+        yield ImagePuller(store, spawn, kept, max_parallel=max_parallel, counts=counts, now=now_s), store
 
 
 async def refused(puller: ImagePuller, image: str, policy: str = "IfNotPresent", pod: str = "u") -> ImageWaiting:
@@ -108,7 +116,7 @@ async def test_always_pulls_what_is_present() -> None:
         store.present["web:latest"] = "sha256:old"
         await puller.pull_if_needed("web", "Always", "u")
         assert store.pulls == ["web:latest"]
-        assert store.looks == 0
+        assert store.looks == 1  # at its size, when it was here
 
 
 async def test_never_says_so_in_the_kubelets_words() -> None:
@@ -378,3 +386,48 @@ def test_a_clock_that_is_set_back_makes_no_pull_wait_longer() -> None:
     assert held is not None
     assert held.until_s == until_s
     assert backoff.held("u", "web", 1400.0) is None
+
+
+async def test_a_pull_is_told_with_its_wait_and_its_size_and_counted_by_both() -> None:
+    counts = ImageCounts()
+    async with opened(counts=counts) as (puller, store):
+        store.unseen.add("web:3")
+        names = ("web:1", "web:2", "web:3")
+        first, second, third = await asyncio.gather(*(puller.pull_if_needed(name, "Always", "u") for name in names))
+    assert first.message == (
+        'Successfully pulled image "web:1" in 5.01s (5.01s including waiting). Image size: 11534336 bytes.'
+    )
+    assert second.message == (
+        'Successfully pulled image "web:2" in 5.01s (10.02s including waiting). Image size: 11534336 bytes.'
+    )
+    assert third.message.endswith("Image size: 0 bytes.")
+    found = {key: (tally.count, round(tally.total, 2)) for key, tally in counts.pulls.items()}
+    assert found == {("10MB-100MB",): (2, 15.03), ("N/A",): (1, 15.03)}
+
+
+async def test_what_is_here_already_and_what_never_came_is_no_pull() -> None:
+    counts = ImageCounts()
+    async with opened(counts=counts) as (puller, store):
+        store.present["here:1"] = "sha256:1"
+        store.refusals["web:1"] = NotFound("PullImage", "no such tag")
+        await puller.pull_if_needed("here:1", "IfNotPresent", "u")
+        await refused(puller, "web:1")
+    assert list(counts.pulls.items()) == []
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "label"),
+    [
+        (0, "N/A"),
+        (1, "0-10MB"),
+        (10 << 20, "0-10MB"),
+        ((10 << 20) + 1, "10MB-100MB"),
+        (500 << 20, "100MB-500MB"),
+        (1 << 30, "500MB-1GB"),
+        (5 << 30, "1GB-5GB"),
+        (60 << 30, "40GB-60GB"),
+        ((100 << 30) + 1, "GT100GB"),
+    ],
+)
+def test_sizes_have_the_kubelets_labels(size_bytes: int, label: str) -> None:
+    assert size_range(size_bytes) == label

@@ -23,6 +23,7 @@ from tests.unit.agent.server.node_api_lab import ADMIN, served
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 DEFAULT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 START = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
+PULL = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 REST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 RUNTIME = tuple(0.005 * 2.5**power for power in range(14))
 REQUEST = "method path server_type long_running"
@@ -37,9 +38,11 @@ UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_cgroup_version": (GAUGE, "", ()),
     "kubelet_containers_per_pod_count": (HISTOGRAM, "", (1, 2, 4, 8, 16)),
     "kubelet_desired_pods": (GAUGE, "static", ()),
+    "kubelet_first_network_pod_start_sli_duration_seconds": (GAUGE, "", ()),
     "kubelet_http_inflight_requests": (GAUGE, REQUEST, ()),
     "kubelet_http_requests_duration_seconds": (HISTOGRAM, REQUEST, DEFAULT),
     "kubelet_http_requests_total": (COUNTER, REQUEST, ()),
+    "kubelet_image_pull_duration_seconds": (HISTOGRAM, "image_size_in_bytes", PULL),
     "kubelet_managed_ephemeral_containers": (GAUGE, "", ()),
     "kubelet_metrics_provider": (GAUGE, "provider", ()),
     "kubelet_mirror_pods": (GAUGE, "", ()),
@@ -48,6 +51,8 @@ UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_pleg_relist_duration_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_pleg_relist_interval_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_pod_start_duration_seconds": (HISTOGRAM, "", START),
+    "kubelet_pod_start_sli_duration_seconds": (HISTOGRAM, "", START),
+    "kubelet_pod_start_total_duration_seconds": (HISTOGRAM, "", START),
     "kubelet_pod_worker_duration_seconds": (HISTOGRAM, "operation_type", DEFAULT),
     "kubelet_pod_worker_start_duration_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_preemptions": (COUNTER, "preemption_signal", ()),
@@ -85,10 +90,11 @@ def everything(numbers: Numbers) -> None:
     pods = numbers.counts.pods
     pods.take(CreateSandbox("", 0), container, StepFailed("FailedCreatePodSandBox", ""), ending=False)
     pods.take(StartContainer("", "main", "s", 0), container, StepFailed("CreateContainerError", ""), ending=False)
-    for tallies in (pods.work, pods.sandboxes, pods.cgroups):
+    for tallies in (pods.work, pods.sandboxes, pods.cgroups, numbers.counts.images.pulls):
         tallies.add(0.1, "x")
     for counter in (pods.sandboxes_failed, pods.preempted, pods.rejected):
         counter["x"] += 1
+    pods.latency.first_own_s = 1.0
     numbers.operations.add("RunPodSandbox", 0.1, failed=True)
     numbers.cluster.client_until_s = math.inf
     numbers.cluster.requests.answered("GET", "https://10.0.0.1:6443", 200)
