@@ -1,5 +1,6 @@
 """Looks at this machine and its runtime, and says what the Node should say.  I/O: one call of the runtime and a few
-small files each time; images, and what the runtime is, every half a minute.
+small files each time; images, what the runtime is, and the file system of images where it is one of its own, every
+half a minute.
 
 Before: `node_keeper` asks.  Next: `NodeView` for `node_object` and `node_patch`.  That nobody has looked yet never
 makes a node unready: there is no view before the runtime has answered once.
@@ -18,7 +19,8 @@ from agent.cluster.node_object import NodeView
 from agent.cluster.pressure import PressureMemory, pressures
 from agent.container_spec.pod_resources import value
 from agent.node.facts import MachineIdentity
-from agent.node.usage import Usage, read_usage
+from agent.node.usage import FileSystem, Usage, read_usage
+from agent.volumes.file_systems import FileSystems
 from cri_client.errors import CriError
 from cri_client.protocols import Images, Runtime
 from cri_client.types import Image, StatusResponse
@@ -26,6 +28,8 @@ from cri_client.types import Image, StatusResponse
 _log = logging.getLogger(__name__)
 PATIENCE_S = 5.0
 _IMAGES_EVERY_S = 30.0
+_SAME_DISK_S = 600.0
+"""Images that lie where the agent's directory lies are measured with it; so often it is seen whether they still do."""
 
 
 class NodeLook:
@@ -40,6 +44,8 @@ class NodeLook:
         going_down: Callable[[], bool],
         api_port: Callable[[], int] = lambda: 0,
         patience_s: float = PATIENCE_S,
+        *,
+        file_systems: FileSystems | None = None,
     ) -> None:
         self._runtime = runtime
         self._images = images
@@ -49,6 +55,7 @@ class NodeLook:
         self._going_down = going_down
         self._api_port = api_port
         self._patience_s = patience_s
+        self._file_systems = file_systems or FileSystems()
         self._pressure = PressureMemory()
         self._answer: StatusResponse | None = None
         self._answered_s = 0.0
@@ -56,6 +63,8 @@ class NodeLook:
         self._seldom_s: float | None = None
         self._listed: tuple[Image, ...] = ()
         self._image_path = ""
+        self._image_fs: FileSystem | None = None
+        self._image_fs_s: float | None = None
         self._named = "unknown://"
         self._problem = ""
 
@@ -71,6 +80,7 @@ class NodeLook:
             self._tell(str(error))
         except TimeoutError:
             self._tell(f"the container runtime has not answered for {self._patience_s:g} s")
+        await self._measure_images(now_s)
         await self._measure()
         return self._view(now_s)
 
@@ -86,11 +96,23 @@ class NodeLook:
         self._listed = await self._images.list_images()
         file_systems = (await self._images.image_fs_info()).image_filesystems
         places = [one.fs_id.mountpoint for one in file_systems if one.fs_id is not None]
-        self._image_path = next(iter(places), "")
+        place = next(iter(places), "")
+        if place != self._image_path:
+            self._image_path, self._image_fs, self._image_fs_s = place, None, None
+
+    async def _measure_images(self, now_s: float) -> None:
+        """It may be on a server, which may be silent: then it is as it was last."""
+        known, usage = self._image_fs, self._usage
+        same = known is not None and usage is not None and known.device == usage.node_fs.device
+        every_s = _SAME_DISK_S if same else _IMAGES_EVERY_S
+        if not self._image_path or (self._image_fs_s is not None and now_s - self._image_fs_s < every_s):
+            return
+        self._image_fs_s = now_s
+        self._image_fs = (await self._file_systems.read([self._image_path])).get(self._image_path, known)
 
     async def _measure(self) -> None:
         try:
-            self._usage = await asyncio.to_thread(read_usage, self._settings.config.root_dir, self._image_path)
+            self._usage = await asyncio.to_thread(read_usage, self._settings.config.root_dir, self._image_fs)
         except OSError as error:
             if self._usage is None:
                 raise

@@ -29,6 +29,7 @@ from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
 from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.server import NodeApi
+from agent.volumes.file_systems import FileSystems
 from cri_client.operations import Operations
 from cri_client.protocols import Images, Runtime
 from daemonkit.tasks import spawn_eternal
@@ -70,7 +71,10 @@ class ClusterSide:
         self._show = show
         self._rival = ""
         self._identity = read_machine_identity()
-        self._look = NodeLook(runtime, images, settings, self._identity, going_down, self._api_port)
+        self._file_systems = FileSystems()
+        self._look = NodeLook(
+            runtime, images, settings, self._identity, going_down, self._api_port, file_systems=self._file_systems
+        )
         self._operations = operations
         self._api: NodeApi | None = None
         self._keeper: NodeKeeper | None = None
@@ -133,6 +137,7 @@ class ClusterSide:
                     pods.mirror_count,
                 ),
                 self._look_again,
+                self._file_systems,
             )
             spawn_eternal(group, self._api.run(), name="node api")
             if config.server.bootstrap:

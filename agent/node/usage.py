@@ -7,7 +7,6 @@ Documentation/filesystems/proc.rst; statvfs(3).
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from pathlib import Path
 class FileSystem:
     """Bytes and inodes, and what of them somebody other than root may still take; no inodes where there is no limit.
 
-    `used_bytes` is what is taken: what is kept for root is neither taken nor available.
+    `used_bytes` is what is taken: what is kept for root is neither taken nor available.  `device` is its number on this
+    machine: what has the same lies on the same.
     """
 
     total_bytes: int = 0
@@ -25,6 +25,7 @@ class FileSystem:
     inodes: int = 0
     inodes_free: int = 0
     used_bytes: int = 0
+    device: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +37,20 @@ class Usage:
     image_fs: FileSystem
 
 
-def read_usage(root_dir: Path, image_path: str) -> Usage:
-    """`image_path` is "" where the runtime does not say.  Raises OSError.
-
-    A path that only the runtime can see counts as the agent's own.
-    """
-    node_fs = image_fs = read_file_system(str(root_dir))
-    if image_path:
-        with contextlib.suppress(OSError):
-            image_fs = read_file_system(image_path)
+def read_usage(root_dir: Path, image_fs: FileSystem | None) -> Usage:
+    """`image_fs` as it was found last, None where nobody knows: then it counts as the agent's own.  Raises OSError."""
+    node_fs = read_file_system(str(root_dir))
+    if image_fs is None or image_fs.device == node_fs.device:
+        image_fs = node_fs
     return Usage(memory_available(Path("/proc/meminfo").read_text()), node_fs, image_fs)
 
 
 def read_file_system(path: str) -> FileSystem:
     """Raises OSError."""
-    found = os.statvfs(path)
+    found, device = os.statvfs(path), os.stat(path).st_dev
     size = found.f_frsize
     used = (found.f_blocks - found.f_bfree) * size
-    return FileSystem(found.f_blocks * size, found.f_bavail * size, found.f_files, found.f_ffree, used)
+    return FileSystem(found.f_blocks * size, found.f_bavail * size, found.f_files, found.f_ffree, used, device)
 
 
 def memory_available(meminfo: str) -> int:

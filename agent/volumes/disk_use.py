@@ -28,19 +28,19 @@ def measure_all(volumes: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def measure(kind: str, path: str, until_s: float = math.inf) -> str:
-    """Bytes and inodes used, available and total bytes, total and free inodes; "" where that cannot be found out.
+    """Bytes and inodes used, available and total bytes, total and free inodes, device; "" where that is not known.
 
     `kind` TREE adds up what lies below the directory, MOUNT asks the file system for all of it.
     """
     try:
         used = _tree(path, until_s) if kind == TREE else None
-        found = os.statvfs(path)
+        found, device = os.statvfs(path), os.stat(path).st_dev
     except (OSError, TimeoutError):
         return ""
     size = found.f_frsize
     if used is None:
         used = ((found.f_blocks - found.f_bfree) * size, found.f_files - found.f_ffree)
-    rest = (found.f_bavail * size, found.f_blocks * size, found.f_files, found.f_ffree)
+    rest = (found.f_bavail * size, found.f_blocks * size, found.f_files, found.f_ffree, device)
     return " ".join(map(str, (*used, *rest)))
 
 

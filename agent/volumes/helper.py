@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,14 @@ class HelperError(Exception):
 
 
 class HelperTimeoutError(HelperError):
-    """It did not end in time, as where a file system does not answer; any other end says nothing about that."""
+    """It did not end in time, as where a file system does not answer; any other end says nothing about that.
+
+    `is_over` says whether the process that was killed for it has ended by now.
+    """
+
+    def __init__(self, text: str, is_over: Callable[[], bool] = lambda: True) -> None:
+        super().__init__(text)
+        self.is_over = is_over
 
 
 async def run_helper(operation: str, *arguments: str, deadline_s: float) -> list[str]:
@@ -39,7 +47,7 @@ async def run_helper(operation: str, *arguments: str, deadline_s: float) -> list
         async with asyncio.timeout(deadline_s):
             output, errors = await process.communicate()
     except TimeoutError:
-        raise HelperTimeoutError(f"no answer within {deadline_s:g} s") from None
+        raise HelperTimeoutError(f"no answer within {deadline_s:g} s", lambda: process.returncode is not None) from None
     finally:
         if process.returncode is None:
             await _kill(process)

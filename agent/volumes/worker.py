@@ -9,7 +9,7 @@ Effects: all of them.  It starts in some 15 ms because it imports next to nothin
     check-local PATH                             a complaint or ""
     give-to-group PATH GID POLICY                a complaint or ""
     look-at PATH [PATH ...]                      "" for each, once the file system has answered, whatever it said
-    measure KIND PATH [KIND PATH ...]            six numbers or "" for each
+    measure KIND PATH [KIND PATH ...]            seven numbers or "" for each
     bind-sub-paths VOLUME PART TARGET [...]      a complaint or "" for each
     unmount PATH [PATH ...]                      a complaint or "" for each
     interrupt PATH [PATH ...]                    "" for each; what waits for its server has failed, it stays mounted

@@ -25,7 +25,6 @@ from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
 from agent.server.node_api.cluster_metrics import cluster_metrics
 from agent.server.node_api.families import name_counters
-from agent.server.node_api.file_systems import FileSystems
 from agent.server.node_api.node_use import NodeUse, read_node_use
 from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.pod_metrics import pod_metrics
@@ -41,6 +40,7 @@ from agent.server.node_api.usage import PodUse, read_pod_use
 from agent.server.node_api.volume_metrics import volume_metrics
 from agent.server.node_api.volume_use import VolumesUse, VolumeUse
 from agent.volumes.disk_use import MOUNT, TREE
+from agent.volumes.file_systems import FileSystems
 from cri_client.errors import CriError
 from cri_client.protocols import Images, Runtime
 from daemonkit.families import TEXT, build_info
@@ -62,6 +62,7 @@ class Measures:
         numbers: Numbers,
         requests: ServedRequests,
         signed_until_s: Callable[[], float | None],
+        file_systems: FileSystems,
     ) -> None:
         self._node_name = config.node_name
         self._release = full_version(version("longshore"))
@@ -72,7 +73,7 @@ class Measures:
         self._images = images
         self._use = Recent[tuple[PodUse, ...]]()
         self._storage = Recent[StorageUse]()
-        self._file_systems = FileSystems()
+        self._file_systems = file_systems
         period_s = config.cluster.server.volume_stats_s
         self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
         self._workers = workers

@@ -36,6 +36,7 @@ from agent.server.node_api.system_logs import SystemLogs
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.tls import ServerTls, TlsError
 from agent.state_dir import CHECKPOINTS
+from agent.volumes.file_systems import FileSystems
 from cri_client.protocols import Images, Runtime
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class NodeApi:
         board: StatusBoard,
         numbers: Numbers,
         listening: Callable[[], None],
+        file_systems: FileSystems | None = None,
     ) -> None:
         config = settings.config
         self._config = config.cluster.server
@@ -94,6 +96,7 @@ class NodeApi:
         self._requests = ServedRequests()
         self._runtime = runtime
         self._images = images
+        self._file_systems = file_systems or FileSystems()
         self._numbers = numbers
         self._measures: Measures | None = None
         self._verbs = self._table()
@@ -219,6 +222,7 @@ class NodeApi:
                 self._numbers,
                 self._requests,
                 lambda: self._tls.signed_until_s,
+                self._file_systems,
             )
         return self._measures
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from agent.container_spec.paths import etc_hosts_path, pod_log_dir
 from agent.node.usage import FileSystem
-from agent.server.node_api.file_systems import FileSystems
 from agent.server.node_api.usage import PodUse
+from agent.volumes.file_systems import FileSystems
 from cri_client import types as cri
 from cri_client.protocols import Images
 

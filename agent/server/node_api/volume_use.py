@@ -19,10 +19,11 @@ from lightkube.models import core_v1
 from agent.cluster.claims import claim_of
 from agent.container_spec.labels import uid_of
 from agent.node.usage import FileSystem
-from agent.server.node_api.file_systems import SILENT_S, parse_measured
 from agent.volumes.disk_use import MOUNT, TREE
+from agent.volumes.file_systems import parse_measured
 from agent.volumes.helper import HelperError, HelperTimeoutError, run_helper
 from agent.volumes.plan import EmptyDir, LocalVolume, NfsVolume, ObjectVolume, plan_volumes
+from agent.volumes.silence import SILENT_S, Silence
 from daemonkit.tasks import to_the_end
 
 _LONGEST_S = 60.0
@@ -68,7 +69,7 @@ class VolumesUse:
         self._now_s = now_s
         self._found: dict[str, tuple[VolumeUse, ...]] = {}
         self._measured_s: dict[str, float] = {}
-        self._silent_until_s: dict[str, float] = {}
+        self._silence = Silence(now_s, max(SILENT_S, period_s))
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -82,7 +83,6 @@ class VolumesUse:
             del self._measured_s[uid]
             self._found.pop(uid, None)
         now_s = self._now_s()
-        self._silent_until_s = {path: at_s for path, at_s in self._silent_until_s.items() if at_s > now_s}
         old = [uid for uid in by_uid if uid not in self._measured_s or now_s - self._measured_s[uid] >= self._period_s]
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_S):
@@ -114,7 +114,7 @@ class VolumesUse:
             self._measured_s[uid] = now_s
 
     async def _ask(self, volumes: list[_Volume]) -> list[tuple[_Volume, VolumeUse]]:
-        asked = [one for one in volumes if self._silent_until_s.get(one.path, 0.0) <= self._now_s()]
+        asked = [one for one in volumes if not self._silence.holds(one.path)]
         if not asked:
             return []
         arguments = [text for one in asked for text in (one.kind, one.path)]
@@ -123,9 +123,9 @@ class VolumesUse:
             try:
                 deadline_s = _LONGEST_S if self._kind == TREE else _MOUNT_S
                 answers = await run_helper("measure", *arguments, deadline_s=deadline_s)
-            except HelperTimeoutError:
-                again_s = self._now_s() + max(SILENT_S, self._period_s)
-                self._silent_until_s |= {one.path: again_s for one in asked if self._kind == MOUNT}
+            except HelperTimeoutError as error:
+                for one in asked if self._kind == MOUNT else ():
+                    self._silence.begin(one.path, error)
             except HelperError:
                 pass  # the numbers stay as they were
         now_s = time.time()

@@ -86,7 +86,11 @@ def test_page_cache_that_nobody_used_lately_is_available() -> None:
 
 
 def test_this_machine_can_be_measured_also_where_images_are_out_of_sight(tmp_path: Path) -> None:
-    found = read_usage(tmp_path, str(tmp_path / "nowhere"))
+    found = read_usage(tmp_path, None)
     assert found.image_fs == found.node_fs
+    same = FileSystem(device=found.node_fs.device, available_bytes=1)
+    assert read_usage(tmp_path, same).image_fs.available_bytes > 1, "what was found before is older"
+    other = FileSystem(device=found.node_fs.device + 1, available_bytes=1)
+    assert read_usage(tmp_path, other).image_fs == other
     assert 0 < found.node_fs.available_bytes <= found.node_fs.total_bytes
     assert found.memory_available_bytes > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from lightkube.models import core_v1 as core
 from lightkube.models.meta_v1 import ObjectMeta
 
 from agent.container_spec.paths import EMPTY_DIR_PLUGIN, volume_path
-from agent.server.node_api import file_systems, volume_use
-from agent.server.node_api.file_systems import FileSystems
+from agent.server.node_api import volume_use
 from agent.server.node_api.volume_use import VolumesUse, VolumeUse
 from agent.volumes import disk_use
 from agent.volumes.disk_use import MOUNT, TREE, measure, measure_all
-from agent.volumes.helper import HelperTimeoutError, run_helper
+from agent.volumes.helper import HelperTimeoutError
 
 
 def tree(at: Path) -> Path:
@@ -70,7 +68,7 @@ async def test_numbers_that_cannot_be_had_this_time_stay_and_a_silent_mount_is_l
         asked.append(arguments)
         if len(asked) > 1:
             raise HelperTimeoutError(f"no answer within {deadline_s:g} s")
-        return ["1 2 3 4 5 6"]
+        return ["1 2 3 4 5 6 7"]
 
     monkeypatch.setattr(volume_use, "run_helper", helper)
     clock = [0.0]
@@ -85,27 +83,6 @@ async def test_numbers_that_cannot_be_had_this_time_stay_and_a_silent_mount_is_l
     clock[0] = 700.0
     await use.get([pod])
     assert len(asked) == 3
-
-
-async def test_a_file_system_of_the_runtime_that_is_silent_is_waited_for_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, asked, silent = [0.0], list[str](), f"{tmp_path}/silent"
-    real = run_helper
-
-    async def helper(operation: str, *arguments: str, deadline_s: float) -> list[str]:
-        asked.append(arguments[1])
-        if arguments[1] == silent:
-            raise HelperTimeoutError(f"no answer within {deadline_s:g} s")
-        return await real(operation, *arguments, deadline_s=60.0)
-
-    monkeypatch.setattr(file_systems, "run_helper", helper)
-    some = FileSystems(lambda: clock[0])
-    for clock[0] in (0.0, 599.0, 600.0):
-        found = await some.read([silent, str(tmp_path), f"{tmp_path}/gone"])
-        assert found.keys() == {str(tmp_path)}
-        assert found[str(tmp_path)].total_bytes == shutil.disk_usage(tmp_path).total
-    assert asked.count(silent) == 2
 
 
 def test_what_is_not_there_is_not_measured(tmp_path: Path) -> None:
