@@ -6,18 +6,37 @@ Protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.routes import PortName, RoutingTable, ServiceRoute
 
 
+@dataclass(frozen=True, slots=True)
+class FamilySync:
+    """What one `apply` did in one IP family."""
+
+    family: int
+    full: bool
+    duration_s: float
+    failed_writes: int = 0
+    """Writes that failed on the way, before others succeeded or all was given up."""
+    failed_changes: int = 0
+    """Of these, those of nothing but what changed; what the kernel holds is then looked at."""
+    failed: bool = False
+    """The kernel does not hold what it should."""
+    wrote: Mapping[str, int] = field(default_factory=dict)
+    """Rules of ours that were written, by table."""
+    held: Callable[[], Mapping[str, int]] = dict
+    """Rules of ours that are in the kernel when it is asked, by table; empty where that is not known."""
+
+
 class BackendError(Exception):
     """The kernel does not hold what it should; the message reads `cannot <verb> <object>: <cause>`."""
 
-    families: tuple[int, ...] = ()
-    """The IP families that it is of, where that is known."""
+    syncs: tuple[FamilySync, ...] = ()
+    """What was done in each IP family; () where that is not known, and nothing is held in any."""
 
 
 class BackendBusyError(BackendError):
@@ -66,14 +85,11 @@ def families_without(problems: Mapping[int, str]) -> tuple[tuple[int, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
-class FamilySync:
-    """What one `apply` did in one IP family."""
+class FlowsLook:
+    """What a look for stale flows of connection tracking in one IP family came to."""
 
-    family: int
-    full: bool
     duration_s: float
-    failed_writes: int = 0
-    """Writes that failed on the way, before others succeeded."""
+    deleted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +104,8 @@ class SyncReport:
     refused: tuple[RefusedRoute, ...] = ()
     families: tuple[FamilySync, ...] = ()
     """The same by IP family."""
-    flows_s: float = 0.0
-    """How much of it went to flows of connection tracking."""
-    dropped_flows: Mapping[int, int] = field(default_factory=dict)
-    """How many of these were deleted, by IP family."""
+    flows: Mapping[int, FlowsLook] = field(default_factory=dict)
+    """By IP family, where flows of connection tracking were worth a look."""
 
 
 class Backend(Protocol):

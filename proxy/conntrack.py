@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from proxy import conntrack_netlink
+from proxy.backend import FlowsLook
 from proxy.conntrack_netlink import Flow
 from proxy.delta import delta
 from proxy.own_address import is_own_address
@@ -40,6 +41,13 @@ class Frontends:
     """(protocol, cluster IP or external address, port)"""
     node_ports: Mapping[tuple[str, int, int], Targets]
     """(protocol, IP family, port) on any address of this node"""
+
+    def of_family(self, family: int) -> Frontends:
+        """Those of one IP family."""
+        return Frontends(
+            {key: targets for key, targets in self.addresses.items() if (":" in key[1]) == (family == 6)},
+            {key: targets for key, targets in self.node_ports.items() if key[1] == family},
+        )
 
 
 def frontends(routes: Iterable[ServiceRoute]) -> Frontends:
@@ -114,8 +122,8 @@ class StaleFlows:
         """Look at all flows at the next call."""
         self._before = None
 
-    async def drop_stale(self, routes: Sequence[ServiceRoute]) -> Mapping[int, int]:
-        """Delete what is stale; how many that were, by IP family.  A failure is logged, the next call tries again."""
+    async def drop_stale(self, routes: Sequence[ServiceRoute]) -> Mapping[int, FlowsLook]:
+        """Delete what is stale; what was looked at, by IP family.  A failure is logged, the next call tries again."""
         changes = delta(self._routes, routes)
         if self._before is not None and all(each.name.protocol == "TCP" for side in changes for each in side):
             self._routes = routes
@@ -125,19 +133,25 @@ class StaleFlows:
         if suspects is None:
             self._before, self._routes = now, routes
             return {}
+        looks: dict[int, FlowsLook] = {}
         try:
-            dropped = await asyncio.to_thread(_drop, suspects)
+            for family in (4, 6):
+                mine = suspects.of_family(family)
+                if mine.addresses or mine.node_ports:
+                    looks[family] = await asyncio.to_thread(_drop, mine, family)
         except OSError as cause:
             _log.warning("cannot delete stale flows: %s", cause.strerror or cause)
             self._before = None
-            return {}
+            return looks
         self._before, self._routes = now, routes
-        if dropped:
-            _log.info("deleted %d stale flows", dropped.total())
-        return dropped
+        if dropped := sum(look.deleted for look in looks.values()):
+            _log.info("deleted %d stale flows", dropped)
+        return looks
 
 
-def _drop(suspects: Frontends) -> Counter[int]:
+def _drop(suspects: Frontends, family: int) -> FlowsLook:
+    began_s = time.monotonic()
     with conntrack_netlink.Connection() as connection:
-        wrong = stale(connection.flows(), suspects, is_own_address)
-        return Counter(flow.family for flow in wrong if connection.delete(flow))
+        wrong = stale(connection.flows(family), suspects, is_own_address)
+        deleted = sum(connection.delete(flow) for flow in wrong)
+    return FlowsLook(time.monotonic() - began_s, deleted)

@@ -26,6 +26,7 @@ _TUPLE_ORIG, _TUPLE_REPLY, _ID, _ZONE = 1, 2, 12, 18
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _PROTO_NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
 _V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
+_FAMILIES = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
 _PROTOCOLS = {bytes([socket.IPPROTO_UDP]): "UDP", bytes([socket.IPPROTO_SCTP]): "SCTP"}
 
 
@@ -64,10 +65,10 @@ class Connection:
     ) -> None:
         self._socket.close()
 
-    def flows(self) -> list[Flow]:
-        """All UDP and SCTP entries of both families."""
+    def flows(self, family: int = 0) -> list[Flow]:
+        """All UDP and SCTP entries of IP family 4 or 6, or of both (0)."""
         flows: list[Flow] = []
-        self._send(_GET, _REQUEST | _DUMP, socket.AF_UNSPEC, b"")
+        self._send(_GET, _REQUEST | _DUMP, _FAMILIES[family], b"")
         for message in self._answers():
             flow = parse_flow(message)
             if flow is not None:
@@ -76,8 +77,7 @@ class Connection:
 
     def delete(self, flow: Flow) -> bool:
         """Delete one entry; false when it is gone already (or another took its place)."""
-        family = socket.AF_INET if flow.family == 4 else socket.AF_INET6
-        self._send(_DELETE, _REQUEST | _ACK, family, flow.key)
+        self._send(_DELETE, _REQUEST | _ACK, _FAMILIES[flow.family], flow.key)
         try:
             for _ in self._answers():
                 pass

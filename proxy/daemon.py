@@ -21,7 +21,7 @@ from typing import Any
 
 from daemonkit.files import LockFile, LockHeldError
 from daemonkit.journal import setup_logging
-from daemonkit.memory import collect_seldom, keep_for_good
+from daemonkit.memory import collect_seldom
 from daemonkit.notify import Notifier
 from daemonkit.tasks import spawn, spawn_eternal
 from daemonkit.unix_http import SocketInUseError, serve_unix
@@ -34,6 +34,7 @@ from proxy.config_document import config_document, flag_values
 from proxy.explain import explain, parse_question
 from proxy.followers import Followers
 from proxy.health import Health, health_app, judge
+from proxy.herald import Herald
 from proxy.local_api import local_app
 from proxy.log_changes import ProblemLog
 from proxy.metrics import ProxyMetrics
@@ -150,11 +151,8 @@ class ProxyDaemon:
         self._requests = RequestCounts()
         self._metrics = ProxyMetrics(config.mode, families, self._requests, version("longshore"))
         self._problems = ProblemLog()
+        self._herald = Herald(self._notifier, self._metrics, self._problems)
         self._started_wall_s = time.time()
-        self._synced_wall_s: float | None = None
-        self._last_sync_s: float | None = None
-        self._told_ready = False
-        self._synced = asyncio.Event()
         self._settings = traffic_settings(config)
         self._backend: Backend = make_backend(self._mode, self._settings, families, config.ipvs)
         self._synchronizer = Synchronizer(self._backend, self._limits(config), self._on_sync_status)
@@ -194,8 +192,8 @@ class ProxyDaemon:
         spawn_eternal(group, self._service_health.run(), name="service health")
         spawn(group, self._leave_one_mode(), name="other modes")
         if config.healthz_bind is not None:
-            updated, stays = (lambda: self._synced_wall_s), (lambda: not self._node.leaving)
-            app = health_app(self._health, updated, self._metrics, self._families, stays)
+            updated, stays = (lambda: self._herald.updated_wall_s), (lambda: not self._node.leaving)
+            app = health_app(self._health, updated, self._metrics, stays)
             spawn_eternal(group, serve_tcp(app, config.healthz_bind, "healthz", hard_fail=hard_fail), name="healthz")
         if config.metrics_bind is not None:
             document, flags = (lambda: config_document(self._config)), (lambda: flag_values(self._config))
@@ -205,7 +203,7 @@ class ProxyDaemon:
 
     async def _leave_one_mode(self) -> None:
         """What another mode left goes when the rules of this one are in place."""
-        await self._synced.wait()
+        await self._herald.synced.wait()
         await leave_others(self._mode, lambda: self._config.ipvs, self._settings.localnet_note)
 
     async def _stop_when(self, stop: asyncio.Event) -> None:
@@ -219,7 +217,7 @@ class ProxyDaemon:
             reload.clear()
             self._notifier.reloading()
             self._reload()
-            if self._told_ready:
+            if self._herald.synced.is_set():
                 self._notifier.ready()
 
     def _reload(self) -> None:
@@ -260,27 +258,10 @@ class ProxyDaemon:
             self._service_health.set_addresses(settings.node_port_addresses)
 
     def _on_sync_status(self, status: SyncStatus) -> None:
-        wall_s = time.time()
-        if status.last_sync_s is not None and status.last_sync_s != self._last_sync_s:
-            self._last_sync_s, self._synced_wall_s = status.last_sync_s, wall_s
         table = self._synchronizer.table
-        self._metrics.observe(status, table, wall_s)
-        self._problems.see_services(table.errors)
+        self._herald.tell(status, table, time.time())
         if status.synced_once:
             self._service_health.put(table.health_checks)
-        if status.waiting_for:
-            self._notifier.status(f"waiting for {'; '.join(status.waiting_for)}")
-            _log.info("waiting for %s", "; ".join(status.waiting_for))
-        elif status.failures:
-            self._notifier.status(f"cannot write service rules: {status.last_error}")
-        elif status.synced_once:
-            self._notifier.status(f"{len(table.routes)} service ports routed")
-        if status.synced_once and not self._told_ready:
-            self._synced.set()
-            self._told_ready = True
-            keep_for_good()
-            _log.info("ready: %d service ports routed", len(table.routes))
-            self._notifier.ready()
 
     def _health(self) -> Health:
         now_s = asyncio.get_running_loop().time()
@@ -307,7 +288,7 @@ class ProxyDaemon:
             "version": version("longshore"),
             "pid": os.getpid(),
             "startTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started_wall_s)),
-            "ready": self._told_ready,
+            "ready": self._herald.synced.is_set(),
             "mode": self._mode,
             "manifestDir": str(self._config.manifest_dir) if reads_directory(self._config, self._api) else "",
             "apiServers": list(self._api.servers) if self._api is not None else [],

@@ -8,8 +8,8 @@ longer allow.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.backend import BackendError, FamilySync, RefusedRoute, SyncReport, routes_without
@@ -27,13 +27,19 @@ class Outcome:
     """The kernel held nothing of ours before."""
     refused: tuple[RefusedRoute, ...]
     """Routes left out, and why."""
+    wrote: Mapping[str, int] = field(default_factory=dict)
+    held: Callable[[], Mapping[str, int]] = dict
+    """Both as `proxy.backend.FamilySync` has them."""
 
 
 class FamilyEngine(Protocol):
-    """The one writer of our rules of one IP family.  `failed_writes` counts what failed before something succeeded."""
+    """The one writer of our rules of one IP family."""
 
     family: int
     failed_writes: int
+    """Writes that failed so far."""
+    failed_changes: int
+    """Of these, those of nothing but what changed."""
 
     async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
         """Make the kernel hold the routes of its family among these; raises BackendError."""
@@ -68,28 +74,25 @@ class FamilyBackend:
         """Make the kernel hold `table`; raises BackendError."""
         started_s = time.monotonic()
         writes = 0
-        families: list[FamilySync] = []
+        syncs: list[FamilySync] = []
         refused: list[RefusedRoute] = []
-        failures: dict[int, BackendError] = {}
+        failure: BackendError | None = None
         for engine in self._engines:
-            failed_before, began_s = engine.failed_writes, time.monotonic()
             try:
-                outcome = await engine.apply(table.routes)
-            except BackendError as failure:  # the other family must not wait for this one
-                failures[engine.family] = failure
+                outcome, sync = await _timed(engine, table.routes)
+            except BackendError as error:  # the other family must not wait for this one
+                failure = failure or error
+                syncs += error.syncs
                 continue
             writes += outcome.writes
             refused += outcome.refused
-            took_s, failed = time.monotonic() - began_s, engine.failed_writes - failed_before
-            families.append(FamilySync(engine.family, outcome.full, took_s, failed))
-        if failures:
-            first = next(iter(failures.values()))
-            first.families = tuple(failures)
-            raise first
-        written_s = time.monotonic()
-        dropped = await self._flows.drop_stale(routes_without(table.routes, refused))
-        now_s, full = time.monotonic(), any(one.full for one in families)
-        return SyncReport(writes, full, now_s - started_s, tuple(refused), tuple(families), now_s - written_s, dropped)
+            syncs.append(sync)
+        if failure is not None:
+            failure.syncs = tuple(syncs)
+            raise failure
+        flows = await self._flows.drop_stale(routes_without(table.routes, refused))
+        took_s, full = time.monotonic() - started_s, any(one.full for one in syncs)
+        return SyncReport(writes, full, took_s, tuple(refused), tuple(syncs), flows)
 
     async def verify(self) -> bool:
         """True while our rules are as we left them; false makes the next `apply` read them anew."""
@@ -117,3 +120,23 @@ class FamilyBackend:
         """Close sockets; rules stay."""
         for engine in self._engines:
             engine.close()
+
+
+async def _timed(engine: FamilyEngine, routes: tuple[ServiceRoute, ...]) -> tuple[Outcome, FamilySync]:
+    """What the engine did, and the same for the report; a BackendError brings the report along."""
+    began_s, writes, changes = time.monotonic(), engine.failed_writes, engine.failed_changes
+
+    def told(outcome: Outcome, *, failed: bool) -> FamilySync:
+        took_s = time.monotonic() - began_s
+        failures = engine.failed_writes - writes, engine.failed_changes - changes
+        return FamilySync(engine.family, outcome.full, took_s, *failures, failed, outcome.wrote, outcome.held)
+
+    try:
+        outcome = await engine.apply(routes)
+    except BackendError as error:
+        error.syncs = (told(_NOTHING, failed=True),)
+        raise
+    return outcome, told(outcome, failed=False)
+
+
+_NOTHING = Outcome(0, False, ())

@@ -7,8 +7,9 @@ and JSON fields are kube-proxy's (pkg/proxy/healthcheck of Kubernetes 1.36); `re
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -27,45 +28,49 @@ class Health:
 
     healthy: bool
     reason: str
+    families: Mapping[int, bool] = field(default_factory=dict)
+    """The same by IP family, of those whose rules are written here; empty before the loop runs."""
 
 
 def judge(status: SyncStatus, sync_period_s: float, now_s: float) -> Health:
-    """Healthy unless a change has waited longer than two sync periods.
+    """Healthy unless a change has waited two sync periods in some IP family.
 
-    While nothing was asked of it yet the proxy counts as healthy, as kube-proxy does; `/v1/status` tells what it waits
-    for.
+    As kube-proxy (see `Freshness`): a proxy that waits for its sources, or whose very first write fails, is healthy
+    until a change comes; `/v1/status` tells what it waits for and what failed.
     """
-    if status.pending_since_s is None or now_s - status.pending_since_s < 2 * sync_period_s:
-        return Health(True, "")
+    fresh = status.freshness
+    late = {family: now_s - since_s for family, since_s in fresh.waits_since_s.items()}
+    late = {family: age_s for family, age_s in late.items() if age_s >= 2 * sync_period_s}
+    families = {family: family not in late for family in sorted(fresh.updated_s)}
+    if not late:
+        return Health(True, "", families)
     cause = status.last_error or "the sync does not finish"
-    return Health(False, f"service rules are out of date for {now_s - status.pending_since_s:.0f} s: {cause}")
+    return Health(False, f"service rules are out of date for {max(late.values()):.0f} s: {cause}", families)
 
 
 def health_app(
     read: Callable[[], Health],
-    updated: Callable[[], float | None],
+    updated: Callable[[], Mapping[int, float]],
     metrics: ProxyMetrics,
-    families: tuple[int, ...] = (4,),
     eligible: Callable[[], bool] = lambda: True,
 ) -> web.Application:
-    """The server behind healthzBindAddress.  `updated` is the wall time of the last sync, in seconds since 1970.
+    """The server behind healthzBindAddress.
 
-    `eligible`: whether load balancers may send new connections to this node, which is not so while it is being deleted.
-    Only /healthz fails then; a node that leaves still serves, and nobody should restart its proxy.
-
-    One sync writes all IP `families`, so they have the same health; before the first one there is none to tell of.
+    `updated` is the wall time of the last good sync by IP family, or of the start, in seconds since 1970.  `eligible`:
+    whether load balancers may send new connections to this node, which is not so while it is being deleted.  Only
+    /healthz fails then; a node that leaves still serves, and nobody should restart its proxy.
     """
 
     def answer(health: Health, reason: str, extra: dict[str, Any], code: int) -> web.Response:
-        now, last = _go_time(datetime.datetime.now(datetime.UTC)), updated()
-        synced = _NEVER if last is None else _go_time(datetime.datetime.fromtimestamp(last, datetime.UTC))
-        status = {f"IPv{each}": {"lastUpdated": synced, "healthy": health.healthy} for each in families}
+        now, times = _go_time(time.time()), updated()
+        told = {family: healthy for family, healthy in health.families.items() if family in times}
+        status = {f"IPv{each}": {"lastUpdated": _go_time(times[each]), "healthy": told[each]} for each in told}
         body = {
-            "lastUpdated": now if code == 200 else synced,
+            "lastUpdated": now if code == 200 else _go_time(max(times.values())) if times else _NEVER,
             "currentTime": now,
             **extra,
             "healthy": health.healthy,
-            **({"status": status} if last is not None else {}),
+            **({"status": status} if status else {}),
             **({"reason": reason} if reason else {}),
         }
         return json_answer(body, code)
@@ -85,5 +90,5 @@ def health_app(
     return mux({"/healthz": healthz, "/livez": livez})
 
 
-def _go_time(moment: datetime.datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+def _go_time(wall_s: float) -> str:
+    return datetime.datetime.fromtimestamp(wall_s, datetime.UTC).isoformat().replace("+00:00", "Z")

@@ -7,7 +7,7 @@ buckets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,7 +25,7 @@ from daemonkit.tally import Tallies
 from kube_client.counts import RequestCounts
 from kube_client.request_metrics import request_metrics
 from kube_objects.release import full_version, go_platform
-from proxy.backend import SyncReport
+from proxy.backend import FamilySync, SyncReport
 from proxy.routes import RoutingTable
 from proxy.sync_status import SyncStatus
 
@@ -94,6 +94,8 @@ class ProxyMetrics:
         self._seen = SyncStatus()
         self._table: RoutingTable | None = None
         """What was written last; its routes are counted when somebody asks, not at every change."""
+        self._held: dict[str, Callable[[], Mapping[str, int]]] = {}
+        """Who counts the rules in the kernel, by label of the IP family; asked as seldom."""
 
     def _add_those_of_the_mode(self, mode: str) -> None:
         self._full = self._partial = None
@@ -104,6 +106,14 @@ class ProxyMetrics:
             )
         failures = _FAILURES.get(mode, f"{_SYNC}_iptables_restore_failures_total")
         self._failures = self._counter(failures, "Writes that failed", _FAMILY)
+        self._failed_changes = self._rules_total = self._rules_written = None
+        if mode == "iptables":
+            self._failed_changes = self._counter(
+                f"{_SYNC}_iptables_partial_restore_failures_total", "Restores of changes that failed", _FAMILY
+            )
+            by_table = ("table", *_FAMILY)
+            self._rules_total = self._gauge(f"{_SYNC}_iptables_total", "Rules in chains of ours", by_table)
+            self._rules_written = self._gauge(f"{_SYNC}_iptables_last", "Rules that the last sync wrote", by_table)
         self._flows = self._histogram("kubeproxy_conntrack_reconciler_sync_duration_seconds", "Looking for stale flows")
         self._dropped = self._counter(
             "kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale flows that were deleted", _FAMILY
@@ -111,6 +121,8 @@ class ProxyMetrics:
         for family in self._families:  # there from the start: an alert on a counter that is absent never fires
             self._failures.labels(f"IPv{family}")
             self._dropped.labels(f"IPv{family}")
+            if self._failed_changes is not None:
+                self._failed_changes.labels(f"IPv{family}")
 
     def _add_our_own(self) -> None:
         self._repairs = self._counter("longshore_proxy_repairs_total", "Times somebody else changed our rules")
@@ -136,14 +148,17 @@ class ProxyMetrics:
         before, self._seen = self._seen, status
         if status.last_report is not None and status.last_report is not before.last_report:
             self._table = table
-            self._observe_sync(status.last_report, wall_s)
+            self._observe_sync(status.last_report)
             for family, changed_at_s in status.programmed:
                 self._programming.add(max(0.0, wall_s - changed_at_s), f"IPv{family}")
-        if status.pending_since_s is not None and before.pending_since_s is None:
-            self._set_all(self._queued, wall_s)
-        if status.failures > before.failures:
-            for family in status.failed_families or self._families[:1]:
-                self._failures.labels(f"IPv{family}").inc()
+        if status.syncs and status.syncs is not before.syncs:
+            for one in status.syncs:
+                self._observe_family(one, wall_s)
+        elif status.failures > before.failures:  # of which family it is not known
+            self._failures.labels(f"IPv{self._families[0]}").inc()
+        for family, asked_s in status.freshness.asked_s.items():
+            if asked_s != before.freshness.asked_s.get(family):
+                self._queued.labels(f"IPv{family}").set(wall_s)
         self._repairs.inc(max(0, status.repairs - before.repairs))
         self._drift.inc(max(0, status.drift - before.drift))
         self._services.inc(status.seen.services - before.seen.services)
@@ -151,23 +166,28 @@ class ProxyMetrics:
         self._services_pending.set(status.seen.services - status.written.services)
         self._endpoints_pending.set(status.seen.endpoints - status.written.endpoints)
 
-    def _observe_sync(self, report: SyncReport, wall_s: float) -> None:
-        self._set_all(self._last, wall_s)
+    def _observe_sync(self, report: SyncReport) -> None:
         self._chains.inc(report.changed_chains)
-        for one in report.families:
-            label = f"IPv{one.family}"
-            self._latency.add(one.duration_s, label)
-            kind = self._full if one.full else self._partial
-            if kind is not None:
-                kind.add(one.duration_s, label)
-            self._failures.labels(label).inc(one.failed_writes)
-            self._flows.add(report.flows_s, label)
-            self._dropped.labels(label).inc(report.dropped_flows.get(one.family, 0))
+        for family, look in report.flows.items():
+            self._flows.add(look.duration_s, f"IPv{family}")
+            self._dropped.labels(f"IPv{family}").inc(look.deleted)
 
-    def _set_all(self, gauge: Gauge, value: float) -> None:
-        """One sync writes all families."""
-        for family in self._families:
-            gauge.labels(f"IPv{family}").set(value)
+    def _observe_family(self, one: FamilySync, wall_s: float) -> None:
+        label = f"IPv{one.family}"
+        self._failures.labels(label).inc(one.failed_writes)
+        if self._failed_changes is not None:
+            self._failed_changes.labels(label).inc(one.failed_changes)
+        if one.failed:
+            return
+        self._last.labels(label).set(wall_s)
+        self._latency.add(one.duration_s, label)
+        kind = self._full if one.full else self._partial
+        if kind is not None:
+            kind.add(one.duration_s, label)
+        self._held[label] = one.held
+        if self._rules_written is not None:
+            for table in ("filter", "nat"):
+                self._rules_written.labels(table, label).set(one.wrote.get(table, 0))
 
     def count_healthz(self, code: str) -> None:
         """/healthz was answered."""
@@ -181,6 +201,7 @@ class ProxyMetrics:
         """The text of /metrics and its content type."""
         if self._table is not None:
             self._count_routes(self._table)
+        self._count_rules()
         return generate_latest(self._registry), TEXT
 
     def _count_routes(self, table: RoutingTable) -> None:
@@ -191,3 +212,9 @@ class ProxyMetrics:
             external = sum(route.is_external and route.external_verdict == "DROP" for route in routes)
             self._no_local.labels("internal", f"IPv{family}").set(internal)
             self._no_local.labels("external", f"IPv{family}").set(external)
+
+    def _count_rules(self) -> None:
+        if self._rules_total is not None:
+            for label, held in self._held.items():
+                for table, count in held().items():
+                    self._rules_total.labels(table, label).set(count)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from daemonkit.pauses import growing_pause_s
@@ -24,13 +24,13 @@ from proxy.backend import (
 )
 from proxy.delta import delta
 from proxy.endpoints import SliceFacts
+from proxy.gate import ready_services, sources_missing
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
 from proxy.routes import RoutingTable, ServiceProblem
-from proxy.services import ServiceFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState
-from proxy.sync_status import SyncLimits, SyncStatus
+from proxy.sync_status import Freshness, SyncLimits, SyncStatus, changed_families
 
 _log = logging.getLogger(__name__)
 VERIFY_PERIOD_S = 0.5
@@ -125,6 +125,8 @@ class Synchronizer:
 
     async def run(self) -> None:
         """Keep the kernel as the sources say, for ever.  Raises BackendUnusableError, before the first success only."""
+        families, now_s = self._limits.node.families, _now()
+        self.status = replace(self.status, freshness=Freshness().asked(families, now_s).updated(families, now_s))
         while True:
             await self._turn()
             await self._rest()
@@ -135,7 +137,10 @@ class Synchronizer:
         if self._next_backend is not None:
             await self._backend.close()
             self._backend, self._next_backend, self._applied = self._next_backend, None, None
-        waiting_for = self._sources_missing()
+            self._asked(self._limits.node.families)
+        waiting_for = sources_missing(
+            self._directory, self._api, self._agent, self._limits.has_agent and not self.status.synced_once
+        )
         if waiting_for != self.status.waiting_for:
             self._report(waiting_for=waiting_for)
         if waiting_for:
@@ -172,28 +177,12 @@ class Synchronizer:
         self._stale = True
         self._wake.set()
 
-    def _sources_missing(self) -> tuple[str, ...]:
-        """Gate: once everybody spoke, what is known stays known (only the first sync waits)."""
-        if self._directory is None:
-            return ("the manifest directory",)
-        if not self._directory.listed:
-            return (self._directory.problem or "the manifest directory",)
-        if self._api.waiting_for:
-            return self._api.waiting_for
-        if self.status.synced_once or self._agent.pods is not None or not self._limits.has_agent:
-            return ()
-        wanting = [service for service in self._directory.services if service.needs_pods]
-        if not wanting:
-            return ()
-        cause = f" ({self._agent.error})" if self._agent.error else ""
-        return (f"the agent's pods{cause}, wanted by {len(wanting)} services with a selector",)
-
     def _resolve_if_stale(self) -> None:
         if not self._stale or self._directory is None:
             return
         self._stale = False
         before = self._resolution
-        services, self._held_back = self._ready_services(self._directory)
+        services, self._held_back = ready_services(self._directory.services, self._agent, self._limits.has_agent)
         # The API server's come first: its allocators gave out the addresses.
         slices = self._api.slices + self._directory.slices
         previous = NOTHING_RESOLVED if self._judged_anew else before
@@ -204,22 +193,14 @@ class Synchronizer:
         self.status = replace(self.status, seen=self.status.seen.plus(before, self._resolution))
         if self._resolution.table.routes != before.table.routes:
             self._retry_at_s = 0.0  # what failed may have been the old rules' fault
+            if before is not NOTHING_RESOLVED:
+                self._asked(changed_families(before.table.routes, self._resolution.table.routes))
         if self._applied is None or self._resolution.table.routes != self._applied.routes:
             self._queue()
         elif not self.status.failures:
-            self._report(pending_since_s=None, written=self.status.seen)
+            fresh = self.status.freshness.updated(self._limits.node.families, _now())
+            self._report(pending_since_s=None, written=self.status.seen, freshness=fresh)
         self._on_change(self.status)
-
-    def _ready_services(self, directory: DirectoryState) -> tuple[tuple[ServiceFacts, ...], tuple[ServiceProblem, ...]]:
-        """Leave services with a selector out while nobody has told of any pod: empty is not the same as unknown."""
-        if self._agent.pods is not None:
-            return directory.services, ()
-        cause = "waits for the agent's pods" if self._limits.has_agent else "needs the agent's pods, set --agent-socket"
-        held = [service for service in directory.services if service.needs_pods]
-        problems = [ServiceProblem(s.namespace, s.name, "spec.selector", cause, s.source) for s in held]
-        if not held:
-            return directory.services, ()
-        return tuple(service for service in directory.services if not service.needs_pods), tuple(problems)
 
     def _refusals(self) -> Iterator[ServiceProblem]:
         for refused in self._refused:
@@ -229,6 +210,9 @@ class Synchronizer:
                 index = next((n for n, port in enumerate(part.service.ports) if port.name == name.port), 0)
                 field = f"spec.ports[{index}]"
                 yield ServiceProblem(name.namespace, name.service, field, refused.cause, part.service.source)
+
+    def _asked(self, families: Iterable[int]) -> None:
+        self._report(freshness=self.status.freshness.asked(families, _now()))
 
     def _queue(self) -> None:
         if self.status.pending_since_s is None:
@@ -279,7 +263,8 @@ class Synchronizer:
         self._report(
             programmed=tuple((one.family, one.changed_at_s) for one in fresh if one.changed_at_s),
             synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
-            written=self.status.seen, drift=self.status.drift + drifted,
+            written=self.status.seen, drift=self.status.drift + drifted, syncs=report.families,
+            freshness=self.status.freshness.updated(self._limits.node.families, now),
         )  # fmt: skip
 
     def _failed(self, error: BackendError) -> None:
@@ -291,7 +276,8 @@ class Synchronizer:
         if str(error) != self.status.last_error:
             _log.error("%s; trying again", error)
         self._queue()
-        self._report(failures=failures, last_error=str(error), failed_families=error.families)
+        fresh = self.status.freshness.updated((one.family for one in error.syncs if not one.failed), _now())
+        self._report(failures=failures, last_error=str(error), syncs=error.syncs, freshness=fresh)
 
     def _report(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type] # names and types are SyncStatus's own

@@ -6,12 +6,13 @@ Before: `proxy.daemon` says the limits; `proxy.sync` makes a new status at each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from proxy.backend import SyncReport
+from proxy.backend import FamilySync, SyncReport
 from proxy.delta import delta
 from proxy.resolve import Resolution
-from proxy.routes import NodeFacts
+from proxy.routes import NodeFacts, ServiceRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,43 @@ class Changes:
             self.services + len({(one.namespace, one.name) for side in services for one in side}),
             self.endpoints + len({(one.namespace, one.name) for side in slices for one in side}),
         )
+
+
+def changed_families(before: tuple[ServiceRoute, ...], now: tuple[ServiceRoute, ...]) -> tuple[int, ...]:
+    """The IP families in which something is routed otherwise."""
+    gone, come = delta(before, now)
+    return tuple(family for family in (4, 6) if _of(family, gone) != _of(family, come))
+
+
+def _of(family: int, routes: tuple[ServiceRoute, ...]) -> list[ServiceRoute]:
+    return [route for route in routes if route.family == family]
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """By IP family, what health is judged by; times are the event loop's.
+
+    As kube-proxy's: what was asked for is a change of Services, endpoints or configuration.  The first write, repairs
+    and periodic syncs were not.
+    """
+
+    waits_since_s: Mapping[int, float] = field(default_factory=dict)
+    """When the oldest change came that no good sync has taken in; absent where there is none."""
+    updated_s: Mapping[int, float] = field(default_factory=dict)
+    """When the last good sync was, or the start."""
+    asked_s: Mapping[int, float] = field(default_factory=dict)
+    """When a sync was last asked for, or the start."""
+
+    def asked(self, families: Iterable[int], now_s: float) -> Freshness:
+        """A change came."""
+        came = dict.fromkeys(families, now_s)
+        return Freshness({**came, **self.waits_since_s}, self.updated_s, {**self.asked_s, **came})
+
+    def updated(self, families: Iterable[int], now_s: float) -> Freshness:
+        """The kernel holds what it should."""
+        done = dict.fromkeys(families, now_s)
+        waits = {family: since_s for family, since_s in self.waits_since_s.items() if family not in done}
+        return Freshness(waits, {**self.updated_s, **done}, self.asked_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +98,9 @@ class SyncStatus:
     failures: int = 0
     """Syncs failed in a row."""
     last_error: str = ""
-    failed_families: tuple[int, ...] = ()
-    """The IP families in which the last sync that failed did so; () where that is not known."""
+    syncs: tuple[FamilySync, ...] = ()
+    """What the last sync did in each IP family, whether or not it failed; () where that is not known."""
+    freshness: Freshness = Freshness()
     repairs: int = 0
     """How often rules were found changed by somebody else."""
     programmed: tuple[tuple[int, float], ...] = ()

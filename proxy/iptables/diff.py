@@ -10,8 +10,8 @@ that did not change is not mentioned at all, since naming it costs a listing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from proxy.iptables.model import EMPTY, Chain, Ruleset, Table
 
@@ -26,20 +26,23 @@ class Change:
     """"table/CHAIN" of every chain that is written or removed."""
     tables: int
     """Tables in the text; each is one commit."""
+    rules: Mapping[str, int] = field(default_factory=dict)
+    """How many rules are written into our chains, by table."""
 
 
 def diff(kernel: Ruleset, wanted: Ruleset) -> Change:
     """What to restore so that a kernel holding `kernel` holds `wanted`."""
     parts: list[str] = []
     touched: list[str] = []
-    tables = 0
+    tables, rules = 0, dict[str, int]()
     for old, new in zip(kernel.tables, wanted.tables, strict=True):
-        lines, names = _table_lines(old, new)
+        lines, names, added = _table_lines(old, new)
+        rules[new.name] = added
         if lines:
             tables += 1
             parts += [f"*{new.name}", *lines, "COMMIT", ""]
             touched += [f"{new.name}/{name}" for name in names]
-    return Change("\n".join(parts), tuple(touched), tables)
+    return Change("\n".join(parts), tuple(touched), tables, rules)
 
 
 def diff_chains(kernel: Ruleset, wanted: Ruleset, names: Iterable[str]) -> Change:
@@ -75,7 +78,8 @@ def matches(kernel: Ruleset, wanted: Ruleset) -> bool:
     return not diff(kernel, wanted).text
 
 
-def _table_lines(old: Table, new: Table) -> tuple[list[str], list[str]]:
+def _table_lines(old: Table, new: Table) -> tuple[list[str], list[str], int]:
+    """Lines of the restore, the chains they write or remove, and how many rules they add to chains of ours."""
     declared: list[str] = []
     rules: list[str] = []
     names: list[str] = []
@@ -95,7 +99,8 @@ def _table_lines(old: Table, new: Table) -> tuple[list[str], list[str]]:
     declared += [f":{name} - [0:0]" for name in gone]
     jumps_in, jumps_out = _jump_lines(old, new)
     deleted = [f"-X {name}" for name in gone]
-    return [*declared, *rules, *jumps_in, *jumps_out, *deleted], names + gone
+    added = sum(not line.startswith("-D") for line in rules)
+    return [*declared, *rules, *jumps_in, *jumps_out, *deleted], names + gone, added
 
 
 def _edits(before: Chain, chain: Chain) -> list[str] | None:

@@ -9,6 +9,8 @@ read.
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -57,6 +59,10 @@ class Engine:
         self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
         self.failed_writes = 0
         """Restores that failed so far."""
+        self.failed_changes = 0
+        """Of these, those that were made by what is remembered of the kernel."""
+        self._wrote: Counter[str] = Counter()
+        """Rules that this `apply` has written so far, by table."""
         self._refused: dict[ServiceRoute, str] = {}
         """What the kernel did not take; tried again when it changes and at each slow resync."""
 
@@ -68,16 +74,21 @@ class Engine:
             self._refused = {route: cause for route, cause in self._refused.items() if route in mine}
             taken = tuple(route for route in mine if route not in self._refused)
         tools = await self._prepared()
-        remembered = self._kernel is not None
+        self._wrote = Counter()
+        remembered, failed_before = self._kernel is not None, self.failed_writes
         try:
             chains, wrote_all = await self._commit(tools, taken)
         except BackendError as failure:
+            self.failed_changes += self.failed_writes - failed_before if remembered else 0
             if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)
             chains, wrote_all = await self._commit_what_is_taken(tools, self._mine(taken), again=remembered)
         refused = (RefusedRoute(route.name, route.family, cause) for route, cause in self._refused.items())
-        return Outcome(chains, wrote_all, tuple(refused))
+        return Outcome(chains, wrote_all, tuple(refused), self._wrote, self._rules_held)
+
+    def _rules_held(self) -> Mapping[str, int]:
+        return {} if self._kernel is None else self._kernel.rule_counts()
 
     def _mine(self, routes: tuple[ServiceRoute, ...]) -> tuple[ServiceRoute, ...]:
         return tuple(route for route in routes if route.family == self.family)
@@ -240,6 +251,7 @@ class Engine:
         except BackendError:
             self.failed_writes += 1
             raise
+        self._wrote.update(change.rules)
 
     def _set_route_localnet(self) -> None:
         """Only after a write: the rule that guards against its danger is in place."""

@@ -111,6 +111,10 @@ class Ruleset:
         """Both tables in the order in which they are committed."""
         return (self.filter, self.nat)
 
+    def rule_counts(self) -> dict[str, int]:
+        """Rules in our chains, by table; jumps in chains of everybody are none of them, as kube-proxy counts."""
+        return {table.name: sum(len(chain.rules) for chain in table.chains.values()) for table in self.tables}
+
     @property
     def is_empty(self) -> bool:
         """True when nothing of ours is there."""

@@ -40,16 +40,14 @@ class IpvsBackend:
         failed_before = self._engine.failed_writes
         outcome = await self._engine.apply(table.routes)
         written_s = time.monotonic()
-        dropped = await self._flows.drop_stale(routes_without(table.routes, outcome.refused))
-        now_s, failed = time.monotonic(), self._engine.failed_writes - failed_before
+        flows = await self._flows.drop_stale(routes_without(table.routes, outcome.refused))
+        took_s, failed = time.monotonic() - started_s, self._engine.failed_writes - failed_before
         # All families are one piece of work; what failed is told of the first.
         families = tuple(
             FamilySync(family, outcome.full, written_s - started_s, failed if number == 0 else 0)
             for number, family in enumerate(self._families)
         )
-        return SyncReport(
-            outcome.changes, outcome.full, now_s - started_s, outcome.refused, families, now_s - written_s, dropped
-        )
+        return SyncReport(outcome.changes, outcome.full, took_s, outcome.refused, families, flows)
 
     async def verify(self) -> bool:
         """True while everything is as we left it; false makes the next `apply` read it anew."""

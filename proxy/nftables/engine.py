@@ -51,15 +51,18 @@ class Engine:
         self._foreign_edits = ForeignEdits(f"service rules (IPv{family})")
         self.failed_writes = 0
         """Transactions that failed so far."""
+        self.failed_changes = 0
+        """Of these, those that were made by what is remembered of the kernel."""
 
     async def apply(self, routes: tuple[ServiceRoute, ...]) -> Outcome:
         """Write what is lacking; routes that are refused are left out and named.  Raises BackendError."""
         taken = self._not_refused(routes)
         self._open_watch()
-        remembered = self._held is not None
+        remembered, failed_before = self._held is not None, self.failed_writes
         try:
             writes, full = await self._commit(taken)
         except BackendError as failure:
+            self.failed_changes += self.failed_writes - failed_before if remembered else 0
             if isinstance(failure, BackendBusyError) or not (remembered or isinstance(failure, RulesRefusedError)):
                 raise
             _log.log(logging.INFO if remembered else logging.DEBUG, "not written, looking what is there: %s", failure)

@@ -274,7 +274,7 @@ async def test_init_only_prepares_the_kernel_and_leaves_rules_alone(node: Node, 
 
 
 @one_variant
-async def test_health_and_metrics_answer_where_kube_proxy_answers(daemon: ProxyProcess) -> None:
+async def test_health_and_metrics_answer_where_kube_proxy_answers(node: Node, daemon: ProxyProcess) -> None:
     daemon.put("web.yaml", service_object(selector=None))
     daemon.start()
     await daemon.until_synced()
@@ -284,7 +284,11 @@ async def test_health_and_metrics_answer_where_kube_proxy_answers(daemon: ProxyP
         async with session.get("http://127.0.0.1:10256/livez") as response:
             assert response.status == 200
         async with session.get("http://127.0.0.1:10249/metrics") as response:
-            assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in await response.text()
+            said = await response.text()
+            assert "kubeproxy_sync_proxy_rules_duration_seconds_count" in said
+            for table, count in parse_save(node.save()).rule_counts().items():
+                name = f'kubeproxy_sync_proxy_rules_iptables_total{{ip_family="IPv4",table="{table}"}}'
+                assert f"{name} {count}.0\n" in said
         async with session.get("http://127.0.0.1:10249/proxyMode") as response:
             assert await response.text() == "iptables"
 

@@ -66,6 +66,13 @@ def test_flows_to_external_addresses_and_of_sctp_are_judged_by_their_own_route()
     assert gone([flow(NODE, 30053, A.ip)], frontends([sctp])) == []
 
 
+def test_each_family_is_looked_at_on_its_own() -> None:
+    six = replace(dns(Endpoint("fd00::1", 53, True)), family=6, cluster_ip="fd96::a")
+    both = frontends([dns(A), six])
+    assert both.of_family(4) == frontends([dns(A)])
+    assert both.of_family(6) == frontends([six])
+
+
 def test_when_to_look() -> None:
     both, one, none = (frontends([dns(*which)]) for which in ((A, B), (A,), ()))
     assert worth_looking(None, frontends([dns(A, protocol="TCP")])) is None

@@ -15,7 +15,7 @@ from proxy.routes import NodeFacts
 class Engine:
     """Does as it is told; what else an engine has is not asked of it."""
 
-    failed_writes = 0
+    failed_writes = failed_changes = 0
 
     def __init__(self, family: int, failure: BackendError | None = None) -> None:
         self.family = family
@@ -34,5 +34,5 @@ async def test_a_failure_says_its_family_and_the_other_one_is_written() -> None:
     engines: list[Any] = [Engine(6, BackendError("cannot write service rules: locked")), Engine(4, BackendError("too"))]
     with pytest.raises(BackendError, match="locked") as caught:
         await FamilyBackend(engines, nothing).apply(resolve([], [], [], NodeFacts("n")).table)
-    assert caught.value.families == (6, 4)
+    assert [(one.family, one.failed) for one in caught.value.syncs] == [(6, True), (4, True)]
     assert [one.asked for one in engines] == [1, 1]

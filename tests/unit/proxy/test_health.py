@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemonkit.watch_dir import DirectorySnapshot
 from kube_client.counts import RequestCounts
-from proxy.backend import FamilySync, SyncReport
+from proxy.backend import FamilySync, FlowsLook, SyncReport
 from proxy.config import ConntrackConfig
 from proxy.health import Health, health_app, judge
 from proxy.log_changes import ProblemLog
@@ -25,26 +26,40 @@ from proxy.resolve import resolve
 from proxy.routes import NodeFacts, RoutingTable, ServiceProblem
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.directory import DirectoryState, ManifestFile, merge_files, parse_file, unreadable
-from proxy.sync_status import Changes, SyncStatus
+from proxy.sync_status import Changes, Freshness, SyncStatus
 from tests.unit.proxy.facts import piece, service, slice_endpoint
+
+START = Freshness().asked((4, 6), 0.0).updated((4, 6), 0.0)
 
 
 @pytest.mark.parametrize(
-    ("pending_since_s", "now_s", "healthy"),
-    [(None, 1e6, True), (100.0, 159.0, True), (100.0, 161.0, False)],
+    ("fresh", "now_s", "families"),
+    [
+        (Freshness(), 1e6, {}),
+        (START, 1e6, {4: True, 6: True}),
+        (START.asked((4, 6), 100.0), 159.0, {4: True, 6: True}),
+        (START.asked((4, 6), 100.0), 160.0, {4: False, 6: False}),
+        (START.asked((4,), 100.0).asked((4,), 150.0), 160.0, {4: False, 6: True}),
+        (START.asked((4, 6), 100.0).updated((4,), 101.0), 160.0, {4: True, 6: False}),
+        (START.asked((4, 6), 100.0).updated((4, 6), 101.0), 1e6, {4: True, 6: True}),
+        (START.asked((6,), 100.0).updated((6,), 101.0).asked((6,), 150.0), 209.0, {4: True, 6: True}),
+        (START.asked((6,), 100.0).updated((6,), 101.0).asked((6,), 150.0), 210.0, {4: True, 6: False}),
+    ],
 )
-def test_healthy_until_a_change_waits_two_sync_periods(
-    pending_since_s: float | None, now_s: float, healthy: bool
+def test_healthy_until_a_change_waits_two_sync_periods_in_a_family(
+    fresh: Freshness, now_s: float, families: dict[int, bool]
 ) -> None:
-    status = SyncStatus(pending_since_s=pending_since_s, last_error="cannot write: locked")
+    """A table of states as kube-proxy's ProxyHealthServer has them."""
+    # Of the first sync, repairs and resyncs health knows nothing: nobody asked for them.
+    status = SyncStatus(freshness=fresh, pending_since_s=0.0, failures=3, last_error="cannot write: locked")
     health = judge(status, 30.0, now_s)
-    assert health.healthy is healthy
-    assert ("locked" in health.reason) is not healthy
+    assert (health.healthy, health.families) == (all(families.values()), families)
+    assert ("locked" in health.reason) is not health.healthy
 
 
 @pytest.mark.parametrize("stays", [True, False])
 async def test_only_healthz_fails_on_a_node_that_is_being_deleted(stays: bool) -> None:
-    app = health_app(lambda: Health(True, ""), lambda: None, ProxyMetrics(), eligible=lambda: stays)
+    app = health_app(lambda: Health(True, ""), dict, ProxyMetrics(), eligible=lambda: stays)
     async with TestClient(TestServer(app)) as client:
         healthz, livez = await client.get("/healthz"), await client.get("/livez")
         said = await healthz.json()
@@ -54,7 +69,8 @@ async def test_only_healthz_fails_on_a_node_that_is_being_deleted(stays: bool) -
 
 
 async def test_answers_are_those_of_kube_proxys_multiplexer() -> None:
-    health = health_app(lambda: Health(True, ""), lambda: 5.5, ProxyMetrics(), (4, 6))
+    verdict = Health(True, "", {4: True, 6: True})
+    health = health_app(lambda: verdict, lambda: {4: 5.5, 6: 5.5}, ProxyMetrics())
     numbers = metrics_app(ProxyMetrics(), "nftables", lambda: {"mode": "nftables"})
     async with TestClient(TestServer(health)) as client:
         healthz = await client.post("/healthz")
@@ -69,6 +85,18 @@ async def test_answers_are_those_of_kube_proxys_multiplexer() -> None:
         nowhere = [(await client.get(path)).status for path in ("/livez", "/", "/healthz/other", "/debug/pprof/")]
     assert list(found.values()) == ["ok", "nftables", '{"kubeproxy.config.k8s.io":{"mode":"nftables"}}']
     assert (verbose, nowhere) == ("[+]ping ok\nhealthz check passed\n", [404] * 4)
+
+
+async def test_a_late_family_is_told_beside_the_other_and_the_newest_good_sync_of_both() -> None:
+    verdict = Health(False, "late", {4: True, 6: False})
+    app = health_app(lambda: verdict, lambda: {4: 7.0, 6: 5.0}, ProxyMetrics())
+    async with TestClient(TestServer(app)) as client:
+        answers = [await client.get(path) for path in ("/healthz", "/livez")]
+        said = [await answer.json() for answer in answers]
+    times = {"IPv4": "1970-01-01T00:00:07Z", "IPv6": "1970-01-01T00:00:05Z"}
+    status = {name: {"lastUpdated": times[name], "healthy": name == "IPv4"} for name in times}
+    assert [answer.status for answer in answers] == [503, 503]
+    assert [(one["lastUpdated"], one["healthy"], one["status"]) for one in said] == [(times["IPv4"], False, status)] * 2
 
 
 async def test_statusz_and_flagz_for_people_and_for_programs() -> None:
@@ -127,26 +155,44 @@ def test_the_status_tells_that_the_directory_cannot_be_read() -> None:
 def test_metrics_count_what_the_status_tells() -> None:
     metrics = ProxyMetrics(families=(4, 6))
     table = resolve([service()], [], [], NodeFacts("n")).table
-    failed = SyncStatus(pending_since_s=1.0, failures=1, failed_families=(6,), seen=Changes(3, 2))
+    fresh = START.asked((6,), 1.0)
+    tried = (
+        FamilySync(4, full=False, duration_s=0.1),
+        FamilySync(6, full=False, duration_s=0.2, failed_writes=1, failed_changes=1, failed=True),
+    )
+    failed = SyncStatus(failures=1, syncs=tried, freshness=fresh, seen=Changes(3, 2))
+    metrics.observe(SyncStatus(freshness=START), table, 9.0)
     metrics.observe(failed, table, 10.0)
     waiting = metrics.render()[0].decode().splitlines()
-    families = (FamilySync(4, full=True, duration_s=0.5), FamilySync(6, full=False, duration_s=0.1, failed_writes=2))
-    report = SyncReport(3, True, 0.7, families=families, flows_s=0.002, dropped_flows={6: 5})
+    families = (
+        FamilySync(4, full=True, duration_s=0.4, wrote={"nat": 7}, held=lambda: {"filter": 3, "nat": 9}),
+        FamilySync(6, full=False, duration_s=0.1, failed_writes=2, held=dict),
+    )
+    report = SyncReport(3, True, 0.7, families=families, flows={6: FlowsLook(0.002, 5)})
     written = Changes(3, 2)
-    done = SyncStatus(last_report=report, repairs=2, programmed=((6, 10.7), (6, 5.0)), seen=written, written=written)
+    done = SyncStatus(
+        last_report=report, syncs=families, repairs=2, programmed=((6, 10.7), (6, 5.0)), seen=written, written=written
+    )
     metrics.observe(done, table, 11.0)
     text = metrics.render()[0].decode()
     for line in (
         'kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv4"} 0.5',
         'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1.0',
+        'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 9.0',
         'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 10.0',
         'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 11.0',
         'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 0.0',
         'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 3.0',
+        'kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 0.0',
+        'kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv6"} 1.0',
+        'kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="filter"} 3.0',
+        'kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv4",table="nat"} 9.0',
+        'kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv4",table="filter"} 0.0',
+        'kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv4",table="nat"} 7.0',
         'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.5"} 1.0',
         'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 2.0',
-        'kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket{ip_family="IPv4",le="0.002"} 1.0',
+        'kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket{ip_family="IPv6",le="0.002"} 1.0',
         'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv6"} 5.0',
         "kubeproxy_sync_proxy_rules_service_changes_total 3.0",
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0.0",
@@ -155,7 +201,21 @@ def test_metrics_count_what_the_status_tells() -> None:
     ):
         assert line in text.splitlines()
     assert "kubeproxy_sync_proxy_rules_service_changes_pending 3.0" in waiting
+    assert 'kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family="IPv4"}' not in text, "not looked at"
+    assert 'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 10.0' in waiting
+    assert 'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 0.0' not in waiting, "never"
     assert "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2.0" in waiting
+
+
+def test_a_failure_of_which_the_family_is_not_known_counts_once() -> None:
+    metrics = ProxyMetrics("ipvs", families=(4, 6))
+    done = SyncStatus(syncs=(FamilySync(4, full=True, duration_s=0.5),))
+    metrics.observe(done, RoutingTable(()), 1.0)
+    metrics.observe(replace(done, syncs=(), failures=1), RoutingTable(()), 2.0)
+    metrics.observe(replace(done, syncs=(), failures=2), RoutingTable(()), 3.0)
+    text = metrics.render()[0].decode()
+    assert 'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 2.0' in text
+    assert 'kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv6"} 0.0' in text
 
 
 EVERY_MODE = {
@@ -179,13 +239,18 @@ PARTIAL = {
     "kubeproxy_sync_full_proxy_rules_duration_seconds": ("histogram", {"ip_family"}),
     "kubeproxy_sync_partial_proxy_rules_duration_seconds": ("histogram", {"ip_family"}),
 }
+TABLES = {
+    "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures": ("counter", {"ip_family"}),
+    "kubeproxy_sync_proxy_rules_iptables_total": ("gauge", {"table", "ip_family"}),
+    "kubeproxy_sync_proxy_rules_iptables_last": ("gauge", {"table", "ip_family"}),
+}
 RESTORES = {"kubeproxy_sync_proxy_rules_iptables_restore_failures": ("counter", {"ip_family"})}
 TRANSACTIONS = {"kubeproxy_sync_proxy_rules_nftables_sync_failures": ("counter", {"ip_family"})}
 
 
 @pytest.mark.parametrize(
     ("mode", "more"),
-    [("iptables", {**PARTIAL, **RESTORES}), ("nftables", {**PARTIAL, **TRANSACTIONS}), ("ipvs", RESTORES)],
+    [("iptables", {**PARTIAL, **RESTORES, **TABLES}), ("nftables", {**PARTIAL, **TRANSACTIONS}), ("ipvs", RESTORES)],
 )
 def test_names_types_and_labels_are_kube_proxys_in_each_mode(mode: str, more: dict[str, tuple[str, set[str]]]) -> None:
     requests = RequestCounts()
@@ -193,9 +258,13 @@ def test_names_types_and_labels_are_kube_proxys_in_each_mode(mode: str, more: di
     requests.seconds.add(0.1, "GET", "server:6443")
     metrics = ProxyMetrics(mode, (4, 6), requests, "1.2")
     table = resolve([service()], [], [], NodeFacts("n")).table
-    families = (FamilySync(4, full=True, duration_s=0.5), FamilySync(6, full=False, duration_s=0.1))
-    report = SyncReport(1, True, 0.1, families=families)
-    metrics.observe(SyncStatus(pending_since_s=1.0, last_report=report, programmed=((4, 1.0),)), table, 2.0)
+    families = (
+        FamilySync(4, full=True, duration_s=0.5, held=lambda: {"nat": 1}),
+        FamilySync(6, full=False, duration_s=0.1),
+    )
+    report = SyncReport(1, True, 0.1, families=families, flows={4: FlowsLook(0.1, 0)})
+    done = SyncStatus(freshness=START, last_report=report, syncs=families, programmed=((4, 1.0),))
+    metrics.observe(done, table, 2.0)
     metrics.count_healthz("200")
     metrics.count_livez("200")
     text, content_type = metrics.render()

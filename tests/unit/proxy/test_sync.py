@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, RefusedRoute, SyncReport
+from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, FamilySync, RefusedRoute, SyncReport
 from proxy.endpoints import PodFacts
 from proxy.routes import NodeFacts, PortName, RoutingTable
 from proxy.services import ServiceFacts, ServicePortFacts
@@ -160,6 +160,50 @@ async def test_the_first_change_is_written_at_once_and_a_burst_together_after_th
         times = [at - start_s for at, _ in backend.applied if at >= start_s]
         assert [round(at, 2) for at in times] == [0.01, 1.02]
         assert len(backend.applied[-1][1].routes) == 9
+
+
+async def test_health_counts_changes_from_the_second_picture_on_until_they_are_written_or_taken_back() -> None:
+    backend = FakeBackend()
+    backend.failures = [BackendError("cannot write: locked")] * 3
+    other = directory(service("web", "10.96.0.11"))
+    async with running(backend, replace(LIMITS, has_agent=False)) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(2)
+        assert (sync.status.failures, sync.status.freshness.waits_since_s) == (2, {}), "the first write was never asked"
+        assert set(sync.status.freshness.updated_s.values()) == {0.0}, "the start"
+        sync.put_directory(other)
+        await asyncio.sleep(0.5)
+        assert sync.status.freshness.waits_since_s == {4: 2.0}, "of its own family only"
+        await asyncio.sleep(10)
+        assert (sync.status.failures, sync.status.freshness.waits_since_s) == (0, {})
+        updated_s = sync.status.freshness.updated_s[4]
+        assert updated_s > 2.0
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(0.1)
+        sync.put_directory(directory(service("web", "10.96.0.12")))
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(1)
+        assert sync.status.freshness.waits_since_s == {}
+        backend.failures = [BackendError("cannot write: locked")] * 2
+        backend.intact = False
+        await asyncio.sleep(1)
+        assert (sync.status.failures, sync.status.freshness.waits_since_s) == (1, {}), "nor was a repair"
+
+
+async def test_a_family_that_is_written_does_not_wait_for_one_that_fails() -> None:
+    backend = FakeBackend()
+    both = service(), replace(service("six", "fd00::1"), source="six.yaml")
+    moved = service("web", "10.96.0.11"), replace(service("six", "fd00::2"), source="six.yaml")
+    async with running(backend, replace(LIMITS, has_agent=False)) as sync:
+        sync.put_directory(directory(*both))
+        await asyncio.sleep(5)
+        failure = BackendError("cannot write: locked")
+        failure.syncs = (FamilySync(4, full=False, duration_s=0.1), FamilySync(6, False, 0.1, failed=True))
+        backend.failures = [failure]
+        sync.put_directory(directory(*moved))
+        await asyncio.sleep(0.5)
+        assert sync.status.freshness.waits_since_s == {6: 5.0}
+        assert sync.status.freshness.updated_s[4] > 5.0 > sync.status.freshness.updated_s[6]
 
 
 async def test_what_changes_nothing_writes_nothing() -> None:

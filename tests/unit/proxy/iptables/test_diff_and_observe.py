@@ -88,14 +88,29 @@ def test_any_sequence_of_syncs_leaves_what_was_wanted(steps: list[list[ServiceRo
     believed = EMPTY
     for routes in steps:
         wanted = render(routes, RenderConfig(route_localnet_before="0"))
-        kernel.restore(diff(believed, wanted).text)
+        change = diff(believed, wanted)
+        kernel.restore(change.text)
         believed = wanted
-        assert matches(parse_save(kernel.save()), wanted)
+        held = parse_save(kernel.save())
+        assert matches(held, wanted)
+        assert held.rule_counts() == wanted.rule_counts()
+        assert change.rules == rules_written(change.text)
         # The rule for node ports stays behind all services.
         assert kernel.tables["nat"]["KUBE-SERVICES"][-1].endswith("-j KUBE-NODEPORTS")
     kernel.restore(diff(parse_save(kernel.save()), EMPTY).text)
     assert parse_save(kernel.save()).is_empty
     assert kernel.tables["nat"]["PREROUTING"] == ["-j DOCKER"]
+
+
+def rules_written(text: str) -> dict[str, int]:
+    """How many rules a restore writes into chains of ours, by table."""
+    found, table = {"filter": 0, "nat": 0}, ""
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(("-A ", "-I ")) and line.split()[1] not in BUILT_IN:
+            found[table] += 1
+    return found
 
 
 def test_nothing_to_do_is_empty_text() -> None:
