@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab.machine import LabError
+from lab.machine import PATIENCE_S, LabError
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -52,7 +52,7 @@ def of_processes(pids: Iterable[int]) -> set[str]:
     return paths - {"/"}
 
 
-def kill_and_remove(cgroup: str, *, timeout_s: float = 10.0) -> None:
+def kill_and_remove(cgroup: str, *, timeout_s: float = PATIENCE_S) -> None:
     """Remove `cgroup` and all below it in every hierarchy, after SIGKILL to what still runs there.
 
     LabError when something stays in it past the deadline.

@@ -21,7 +21,7 @@ from typing import Self
 import grpc
 
 from lab.containerd_config import PAUSE_IMAGE, CniNetwork, ContainerdFacts, cni_conflist, containerd_toml
-from lab.machine import LabError, LabProcess, Machine, all_threads_stopped, run_captured, wait_until
+from lab.machine import PATIENCE_S, LabError, LabProcess, Machine, all_threads_stopped, run_captured, wait_until
 
 _CAP_SYS_RESOURCE = 24
 
@@ -94,7 +94,7 @@ class PrivateContainerd:
         """Stop the daemon; pods are the business of whoever started them, or of the LabHost's end."""
         self.stop()
 
-    def start(self, timeout_s: float = 60.0, *, keep_cni_config: bool = False) -> None:
+    def start(self, timeout_s: float = PATIENCE_S, *, keep_cni_config: bool = False) -> None:
         """Write the configuration, start containerd and wait until its CRI answers."""
         self.base.mkdir(parents=True, exist_ok=True)
         self.cni_conf_dir.mkdir(exist_ok=True)
@@ -111,7 +111,7 @@ class PrivateContainerd:
         self.process = self.machine.start(argv, log=self.log, env=environment)
         self.wait_ready(timeout_s)
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the CRI answers; LabError with the end of the log when containerd died."""
         process = self.process
         if process is None:
@@ -159,14 +159,14 @@ class PrivateContainerd:
         if process is not None:
             process.send_signal(signal.SIGSTOP)
             # The signal stops one thread after the other, and the last may still answer a call.
-            wait_until(lambda: all_threads_stopped(process.pid), "every thread of containerd to stop", timeout_s=20)
+            wait_until(lambda: all_threads_stopped(process.pid), "every thread of containerd to stop")
 
     def thaw(self) -> None:
         """SIGCONT."""
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
 
-    def ctr(self, *arguments: str, check: bool = True, timeout_s: float = 60.0) -> str:
+    def ctr(self, *arguments: str, check: bool = True, timeout_s: float = PATIENCE_S) -> str:
         """Run its `ctr` in the k8s.io namespace; stdout."""
         argv = [self.binaries.ctr, "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
         return self.machine.run(argv, check=check, timeout_s=timeout_s).stdout

@@ -28,7 +28,7 @@ CONTROLLERS = ("system:kube-controller-manager", ())
 PROXY = ("system:kube-proxy", ())
 _ADVERTISED = "192.0.2.1"  # the API server refuses to advertise a loopback address
 _SERVICE_RANGE = "10.96.0.0/16"
-_START_S = 120.0
+_START_S = 240.0
 # An API of 1.36 that a server has only where it is asked for.
 _TRUST_BUNDLES = (
     "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
@@ -189,7 +189,7 @@ class ControlPlane:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """What kubectl, as the administrator, says; LabError when it fails."""
-        return self._machine.run([*self.kubectl_command(), *arguments], stdin=stdin).stdout
+        return self._machine.run([*self.kubectl_command(), *arguments], stdin=stdin, timeout_s=180.0).stdout
 
     def kubectl_command(self) -> list[str]:
         """How kubectl is started as the administrator."""

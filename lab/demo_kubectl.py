@@ -20,7 +20,7 @@ from lab.control_plane_build import control_plane_directory
 from lab.control_plane_images import OPTIONS
 from lab.demo_scenes import Scenes
 from lab.fetch import fetch
-from lab.machine import LabError
+from lab.machine import LabError, tolerant
 from lab.node import LabNode
 
 Json = dict[str, Any]
@@ -56,7 +56,7 @@ class KubectlScenes(Scenes):
             found = _FORWARDED.search(line)
             if found is None:
                 raise LabError(f"cannot find the port in {line!r}")
-            self.line(f"http://127.0.0.1:{found[1]}/ answers: {fetch(f'http://127.0.0.1:{found[1]}/', 10.0)}")
+            self.line(f"http://127.0.0.1:{found[1]}/ answers: {fetch(f'http://127.0.0.1:{found[1]}/', 30.0)}")
 
     def snapshot_restored(self) -> None:
         """All of the Deployment is deleted, and etcd is made anew of a snapshot."""
@@ -80,7 +80,7 @@ class KubectlScenes(Scenes):
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """As the administrator; LabError when it fails."""
-        return self.node.machine.run([*self.kubectl_command, *arguments], stdin=stdin).stdout
+        return self.node.machine.run([*self.kubectl_command, *arguments], stdin=stdin, timeout_s=180.0).stdout
 
     def longshore(self, command: str, *arguments: str) -> str:
         """A command about this control plane."""
@@ -103,7 +103,7 @@ class KubectlScenes(Scenes):
 
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         """Raises LabError when it takes too long."""
-        self.node.wait(condition, what, timeout_s=READY_S, every_s=_EVERY_S)
+        self.node.wait(*tolerant(condition, what), timeout_s=READY_S, every_s=_EVERY_S)
 
     def _running(self, *arguments: str) -> subprocess.Popen[str]:
         """A kubectl that goes on; a `with` block ends it."""

@@ -121,7 +121,7 @@ def clean(before: inventory.Inventory) -> list[str]:
     """
     machine = LocalMachine()
     daemons = [process for process in _marked_processes() if _is_daemon(process)]
-    _end(daemons, signal.SIGTERM, 15.0)
+    _end(daemons, signal.SIGTERM, 60.0)
     if (BASE / "node" / "proxy.yaml").exists():
         containerd = PrivateContainerd(machine, BASE / "containerd")
         node = LabNode(machine, containerd, BASE / "node", name=NODE_NAME, cgroup_root=CGROUP)
@@ -129,7 +129,7 @@ def clean(before: inventory.Inventory) -> list[str]:
     if (BASE / "containerd" / "containerd.toml").exists():
         with contextlib.suppress(LabError):
             _remove_pods(machine)
-    _end(_marked_processes(), signal.SIGKILL, 15.0)
+    _end(_marked_processes(), signal.SIGKILL, 60.0)
     cgroups.kill_and_remove(CGROUP)
     if (BASE / "pod-network").exists():
         network = (BASE / "pod-network").read_text()
@@ -144,18 +144,18 @@ def clean(before: inventory.Inventory) -> list[str]:
     _remove_cni_results()
     _remove_new_directories(before)
     _restore_sysctls(before)
-    return inventory.diff(before, inventory.take(MARKS))
+    return inventory.left_since(before, MARKS)
 
 
 def _remove_pods(machine: LocalMachine) -> None:
     """Through a containerd started again on the same root and state: the demo's own may be dead, frozen or half way
     up.
     """
-    _end([process for process in _marked_processes() if process.name() == "containerd"], signal.SIGTERM, 10.0)
+    _end([process for process in _marked_processes() if process.name() == "containerd"], signal.SIGTERM, 60.0)
     containerd = PrivateContainerd(machine, BASE / "containerd")
     containerd.start(keep_cni_config=True)
     sandboxes.remove_all(containerd.endpoint)
-    wait_until(lambda: not containerd.tasks(), "the demo's tasks to end", timeout_s=20)
+    wait_until(lambda: not containerd.tasks(), "the demo's tasks to end")
     containerd.stop()
 
 

@@ -54,7 +54,7 @@ class Scenes:
         with Progress(*columns, console=self.console, transient=True) as progress:
             for _ in progress.track(range(count)):
                 try:
-                    shares[fetch(url, 5.0)] += 1
+                    shares[fetch(url, 30.0)] += 1
                 except (OSError, http.client.HTTPException) as error:
                     raise LabError(f"cannot get {url}: {error}") from error
         return shares

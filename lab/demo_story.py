@@ -122,7 +122,7 @@ class Story(Scenes):
 
         new = self.node.wait(replaced, f"the new {name} to be Ready")
         seconds = time.monotonic() - edited_s
-        version = fetch(f"http://{new['status']['podIP']}:8080/version", 5.0)
+        version = fetch(f"http://{new['status']['podIP']}:8080/version", 30.0)
         uids = f"uid {old['metadata']['uid'][:8]} -> {new['metadata']['uid'][:8]}"
         self.line(f"replaced and Ready after [bold]{seconds:.2f} s[/], {uids}, it serves version {version}")
         if version != "2":

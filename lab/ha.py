@@ -223,7 +223,7 @@ class HaLab:
         """As the administrator, on the node, through the load balancer; LabError when it fails."""
         config = f"--kubeconfig={self.planes[0].kubernetes / 'admin.conf'}"
         cache = f"--cache-dir={self.base / 'kubectl'}"
-        argv = [str(control_plane_directory() / "kubectl"), config, cache, "--request-timeout=10s", *arguments]
+        argv = [str(control_plane_directory() / "kubectl"), config, cache, "--request-timeout=30s", *arguments]
         return self.worker.host.run(argv, stdin=stdin).stdout
 
     def get(self, *what: str) -> Any:

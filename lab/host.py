@@ -27,7 +27,7 @@ from typing import Self
 import psutil
 
 from lab import cgroups
-from lab.machine import LabError, LabProcess, open_logged, run_captured, wait_until
+from lab.machine import PATIENCE_S, LabError, LabProcess, open_logged, run_captured, wait_until
 
 NODE_IP = "198.18.0.1"
 CLIENT_IP = "198.18.0.2"
@@ -110,11 +110,9 @@ class LabHost:
         self.pid = self._only_child(self._holder)
         self._pid_namespace = _namespace(self.pid, "pid")
         own_net = os.stat("/proc/self/ns/net").st_ino
-        wait_until(lambda: _namespace(self.pid, "net") not in (0, own_net), "the lab host's namespaces", timeout_s=10)
+        wait_until(lambda: _namespace(self.pid, "net") not in (0, own_net), "the lab host's namespaces")
         # --mount-proc happens after the fork: until then nsenter would see the wrong /proc.
-        wait_until(
-            lambda: self.run(["test", "-e", "/proc/1/comm"], check=False).returncode == 0, "its /proc", timeout_s=10
-        )
+        wait_until(lambda: self.run(["test", "-e", "/proc/1/comm"], check=False).returncode == 0, "its /proc")
         self.run(["sh", "-c", _SETUP])
 
     def close(self) -> None:
@@ -125,14 +123,14 @@ class LabHost:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, 9)
             try:
-                self._holder.wait(30)
+                self._holder.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self._holder.kill()
-                self._holder.wait(30)
+                self._holder.wait(PATIENCE_S)
             self._holder = None
-            wait_until(lambda: not self._inside(), "the lab host's processes to end", timeout_s=30)
+            wait_until(lambda: not self._inside(), lambda: f"the lab host's processes {self._inside()} to end")
             for launcher in self._launchers:
-                launcher.wait(30)
+                launcher.wait(PATIENCE_S)
         cgroups.kill_and_remove(self.cgroup_root)
         cgroups.remove_empty(strays)
         if self._owns_base:
@@ -147,13 +145,13 @@ class LabHost:
         return LabProcess(launcher, self._only_child(launcher), Path(argv[0]).name, log)
 
     def run(
-        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         """See `Machine.run`."""
         return run_captured([*self._enter(None), *argv], stdin=stdin, check=check, timeout_s=timeout_s)
 
     def run_client(
-        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the `client` namespace, another machine at the far end of the uplink."""
         return self.run(["ip", "netns", "exec", "client", *argv], stdin=stdin, check=check, timeout_s=timeout_s)
@@ -164,7 +162,7 @@ class LabHost:
         """
         argv = [sys.executable, "-m", "lab.fetch", "-n", str(count), "-t", str(timeout_s), url]
         run = self.run_client if from_client else self.run
-        return run(argv, check=False, timeout_s=60 + count * timeout_s).stdout.splitlines()
+        return run(argv, check=False, timeout_s=PATIENCE_S + count * timeout_s).stdout.splitlines()
 
     def pids(self) -> tuple[int, ...]:
         """Every process inside, containers included, as this machine numbers them."""
@@ -195,7 +193,7 @@ class LabHost:
             children = psutil.Process(launcher.pid).children()
             return children[0].pid if children else None
 
-        return wait_until(look, "nsenter to fork", timeout_s=10, every_s=0.005)
+        return wait_until(look, "nsenter to fork", every_s=0.005)
 
 
 def _namespace(pid: int, kind: str) -> int:

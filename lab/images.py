@@ -165,7 +165,7 @@ def import_archives(containerd: PrivateContainerd, archives: Iterable[Path], nam
         answer = containerd.call("ListImages", service="ImageService") or b""
         return all(name.encode() in answer for name in wanted)
 
-    wait_until(listed, "the CRI to list the imported images", timeout_s=20)
+    wait_until(listed, "the CRI to list the imported images")
 
 
 def load_images(containerd: PrivateContainerd) -> None:

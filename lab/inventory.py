@@ -3,7 +3,7 @@ processes, sysctls.
 
 Before: the demo and the lab's tests take one before anything starts. Next: they take one after cleanup; `diff` of the
 two says what is left.
-`take` reads (I/O); `diff`, `rule_lines` and `nft_lines` are pure.
+`take` and `left_since` read (I/O); `diff`, `rule_lines` and `nft_lines` are pure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ _DIRECTORIES = (
     "/run/longshore",
     "/var/log/pods",
 )
+_SETTLING_S = 30.0
 _COUNTERS = re.compile(r"\[\d+:\d+\]\s*|\bcounter packets \d+ bytes \d+\s*")
 _BUILTIN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 
@@ -110,6 +112,18 @@ def diff(before: Inventory, after: Inventory) -> list[str]:
         lines += [f"left: {kind} {line}" for line in sorted(new - old)]
         lines += [f"gone: {kind} {line}" for line in sorted(old - new)]
     return lines
+
+
+def left_since(before: Inventory, marks: Iterable[str] = (), *, apart_from: str = "") -> list[str]:
+    """`diff` to now, without lines that hold `apart_from`; asked again for half a minute while there is any: what the
+    kernel takes apart in its own time (a killed process that nobody has waited for yet, a namespace) is not left.
+    """
+    marks, deadline_s = tuple(marks), time.monotonic() + _SETTLING_S
+    while True:
+        lines = [line for line in diff(before, take(marks)) if not apart_from or apart_from not in line]
+        if not lines or time.monotonic() > deadline_s:
+            return lines
+        time.sleep(0.2)
 
 
 def rule_lines(saved: str) -> list[str]:

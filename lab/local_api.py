@@ -14,7 +14,7 @@ from typing import Any
 Json = dict[str, Any]
 
 
-def get_json(socket_path: Path, path: str, timeout_s: float = 10.0) -> Json:
+def get_json(socket_path: Path, path: str, timeout_s: float = 60.0) -> Json:
     """GET `path` from a local API; OSError when nobody listens, http.client.HTTPException for an answer that is not
     200.
     """

@@ -16,21 +16,50 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+PATIENCE_S = 120.0
+"""How long what happens soon is waited for at most, on a machine that is busy with other things."""
 
 
 class LabError(Exception):
     """Something the lab needs did not happen; the text reads `cannot <verb> <object>: <cause>`."""
 
 
-def wait_until(condition: Callable[[], T | None], what: str, *, timeout_s: float = 60.0, every_s: float = 0.05) -> T:
-    """Return the first truthy answer of `condition`; LabError naming `what` when the deadline passes."""
+def wait_until(
+    condition: Callable[[], T | None],
+    what: str | Callable[[], str],
+    *,
+    timeout_s: float = PATIENCE_S,
+    every_s: float = 0.05,
+) -> T:
+    """Return the first truthy answer of `condition`; LabError naming `what` when the deadline passes.
+
+    A `what` that is called then can say how things stand in the end.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         if answer := condition():
             return answer
         if time.monotonic() > deadline:
-            raise LabError(f"cannot wait for {what}: not so after {timeout_s:.0f} s")
+            named = what if isinstance(what, str) else what()
+            raise LabError(f"cannot wait for {named}: not so after {timeout_s:.0f} s")
         time.sleep(every_s)
+
+
+def tolerant(condition: Callable[[], T | None], what: str) -> tuple[Callable[[], T | None], Callable[[], str]]:
+    """Both for `wait_until`, where what asks may fail for a while: a LabError of `condition` is no answer yet, and the
+    last one is said in the end.
+    """
+    said = [""]
+
+    def look() -> T | None:
+        said[0] = ""
+        try:
+            return condition()
+        except LabError as error:
+            said[0] = f" (at last: {error})"
+            return None
+
+    return look, lambda: f"{what}{said[0]}"
 
 
 class LabProcess:
@@ -70,7 +99,7 @@ class LabProcess:
     def kill(self) -> None:
         """End it as a crash would (SIGKILL) and wait until it is gone."""
         self.send_signal(signal.SIGKILL)
-        self.wait(30.0)
+        self.wait(PATIENCE_S)
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """SIGTERM, then SIGKILL after `timeout_s`; the exit status."""
@@ -79,7 +108,7 @@ class LabProcess:
             return self.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self.wait(5.0)
+            return self.wait(PATIENCE_S)
 
     def wait(self, timeout_s: float) -> int:
         """The exit status; subprocess.TimeoutExpired when it still runs after `timeout_s`."""
@@ -108,14 +137,14 @@ class Machine(Protocol):
         ...
 
     def run(
-        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end and capture its output; LabError with its stderr when it fails and `check`."""
         ...
 
 
 def run_captured(
-    argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+    argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = PATIENCE_S
 ) -> subprocess.CompletedProcess[str]:
     """Run `argv` here; LabError carries what it said when it fails and `check` is true."""
     try:
@@ -156,7 +185,7 @@ class LocalMachine:
         return LabProcess(launcher, launcher.pid, Path(argv[0]).name, log)
 
     def run(
-        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 60.0
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         """See `Machine.run`."""
         return run_captured(argv, stdin=stdin, check=check, timeout_s=timeout_s)

@@ -31,7 +31,7 @@ def web_pod(name: str, *, image: str = WEB_IMAGE, labels: Mapping[str, str] | No
         "image": image,
         "imagePullPolicy": "Never",
         "ports": [{"name": "http", "containerPort": 8080}],
-        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10},
     }
     spec = {"containers": [container], "terminationGracePeriodSeconds": 5}
     metadata = {"name": name, "namespace": "default", "labels": dict(labels or {"app": "web"})}

@@ -20,7 +20,7 @@ import yaml
 from lab import cgroups, sandboxes
 from lab.containerd import PrivateContainerd
 from lab.local_api import Json, get_json
-from lab.machine import LabError, LabProcess, Machine, wait_until
+from lab.machine import PATIENCE_S, LabError, LabProcess, Machine, wait_until
 from lab.manifests import is_ready, put_manifest
 
 
@@ -95,7 +95,7 @@ class LabNode:
             "metricsBindAddress": "127.0.0.1:10249",
         }
 
-    def start_agent(self, *flags: str, wait: bool = True, timeout_s: float = 30.0) -> LabProcess:
+    def start_agent(self, *flags: str, wait: bool = True, timeout_s: float = PATIENCE_S) -> LabProcess:
         """Write the configuration and start the agent; with `wait`, until its local API answers."""
         self.agent_config["containerRuntimeEndpoint"] = self.endpoint
         config = _write_yaml(self.base / "agent.yaml", self.agent_config)
@@ -105,7 +105,7 @@ class LabNode:
             self._await_api(self.agent, self.agent_socket, timeout_s)
         return self.agent
 
-    def start_proxy(self, *flags: str, wait: bool = True, timeout_s: float = 30.0) -> LabProcess:
+    def start_proxy(self, *flags: str, wait: bool = True, timeout_s: float = PATIENCE_S) -> LabProcess:
         """Write the configuration and start the proxy; with `wait`, until its local API answers."""
         config = _write_yaml(self.base / "proxy.yaml", self.proxy_config)
         argv = [daemon("longshore-proxy"), f"--config={config}", *self.proxy_flags, *flags]
@@ -134,7 +134,7 @@ class LabNode:
             _write_yaml(config, self.proxy_config)
         self.machine.run([daemon("longshore-proxy"), f"--config={config}", "--cleanup"])
 
-    def longshore(self, *arguments: str, check: bool = True, stdin: str = "", timeout_s: float = 60.0) -> str:
+    def longshore(self, *arguments: str, check: bool = True, stdin: str = "", timeout_s: float = PATIENCE_S) -> str:
         """Run the `longshore` command against this node; stdout."""
         argv = self.longshore_command(*arguments)
         return self.machine.run(argv, check=check, stdin=stdin, timeout_s=timeout_s).stdout
@@ -195,14 +195,21 @@ class LabNode:
         found: Json = self.pods().get(f"{name}-{self.name}", {}).get("pod", {})
         return found
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = 120.0, *, every_s: float = 0.05) -> Any:
+    def wait(
+        self,
+        condition: Callable[[], Any],
+        what: str | Callable[[], str],
+        timeout_s: float = PATIENCE_S,
+        *,
+        every_s: float = 0.05,
+    ) -> Any:
         """`wait_until` which shows the ends of the daemons' logs when it fails."""
         try:
             return wait_until(condition, what, timeout_s=timeout_s, every_s=every_s)
         except LabError as error:
             raise LabError(f"{error}\n{self.logs()}") from error
 
-    def wait_ready(self, *names: str, timeout_s: float = 120.0) -> list[Json]:
+    def wait_ready(self, *names: str, timeout_s: float = PATIENCE_S) -> list[Json]:
         """Wait until every named pod is Ready; their Pod objects."""
 
         def ready() -> list[Json] | None:
@@ -212,7 +219,7 @@ class LabNode:
         found: list[Json] = self.wait(ready, f"pods {', '.join(names)} to be Ready", timeout_s)
         return found
 
-    def wait_gone(self, *names: str, timeout_s: float = 120.0) -> None:
+    def wait_gone(self, *names: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until neither agent nor runtime knows the pods any more."""
 
         def gone() -> bool:
@@ -281,6 +288,10 @@ class LabNode:
         lines += [f"pod directory {path}" for path in (self.root_dir / "pods").glob("*")]
         return lines
 
+    def wait_clean(self) -> None:
+        """Until nothing is left behind; what is by then is said."""
+        self.wait(lambda: not self.left_behind(), lambda: f"nothing to be left, there are {self.left_behind()}")
+
     def close(self) -> None:
         """Stop both daemons, remove rules, pods, cgroups and `base`, whatever state they are in."""
         for process in (self.agent, self.proxy):
@@ -292,7 +303,7 @@ class LabNode:
         cgroups.kill_and_remove(self.cgroup_root)
         shutil.rmtree(self.base, ignore_errors=True)
 
-    def _await_api(self, process: LabProcess, path: Path, timeout_s: float) -> None:
+    def _await_api(self, process: LabProcess, path: Path, timeout_s: float = PATIENCE_S) -> None:
         def answers() -> bool:
             if not process.alive:
                 raise LabError(f"cannot start {process.name}: exit status {process.returncode}\n{process.log_text()}")

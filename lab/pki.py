@@ -44,15 +44,19 @@ class Authority:
         *,
         groups: Sequence[str] = (),
         addresses: Sequence[str] = (),
+        since: datetime.timedelta = datetime.timedelta(0),
         valid: datetime.timedelta = _VALID,
         file: str = "",
     ) -> Pair:
-        """A certificate for the user `name` of `groups`, and for a server on `addresses` (IP addresses or names)."""
+        """A certificate for the user `name` of `groups`, and for a server on `addresses` (IP addresses or names), as it
+        was issued `since` ago, `valid` from now on.
+        """
         key = x509.new_key()
         subject = x509.Subject(name=name, groups=tuple(groups), addresses=tuple(addresses))
         stem = file or name.replace(":", "-")
         pair = Pair(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")
-        pair.certificate.write_bytes(x509.certificate_pem(x509.issue(self._authority, subject, key, _now(), valid)))
+        made = x509.issue(self._authority, subject, key, _now() - since, since + valid)
+        pair.certificate.write_bytes(x509.certificate_pem(made))
         write_key(pair.key, key)
         return pair
 

@@ -105,7 +105,10 @@ class VirtualMachine:
             self.host.run(["ip", "link", "set", self._tap, "master", BRIDGE])
             self.host.run(["ip", "link", "set", self._tap, "up"])
         if not self.disk.exists():
-            self.host.run(["cp", "--sparse=always", "--reflink=auto", str(self.image.disk), str(self.disk)])
+            copy = ["cp", "--sparse=always", "--reflink=auto", str(self.image.disk), str(self.disk)]
+            self.host.run(copy, timeout_s=600)
+        # A shared connection of the time before would be waited for until it is known to be dead.
+        self.host.run([*self.ssh_command(), "-O", "exit", f"root@{self.address}"], check=False)
         argv = ["sh", "-c", _KEEPER, str(self.console)]
         argv += ["env", f"LD_PRELOAD={self.image.preload}", "linux.uml"]
         argv += [f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
@@ -119,17 +122,32 @@ class VirtualMachine:
     def wait_ssh(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Until somebody can log in. LabError with the console's end."""
 
-        def answers() -> bool:
-            if self.process is None or not self.process.alive:
-                raise LabError(f"cannot reach {self.name}: it is off")
-            return self.run(["true"], check=False, timeout_s=30).returncode == 0
-
         try:
-            wait_until(answers, f"{self.name} to answer by ssh", timeout_s=timeout_s, every_s=0.5)
+            wait_until(
+                lambda: self._asks(["true"]).returncode == 0,
+                f"{self.name} to answer by ssh",
+                timeout_s=timeout_s,
+                every_s=0.5,
+            )
         except LabError as error:
             raise LabError(f"{error}\n{self.console_text()}") from error
 
-    def wait_off(self, timeout_s: float = 300.0) -> None:
+    def _asks(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """As `run`, while the machine may be going or coming; who finds no shared connection soon gives up.
+
+        LabError when it is off.
+        """
+        if self.process is None or not self.process.alive:
+            raise LabError(f"cannot reach {self.name}: it is off")
+        program, *options = self.ssh_command()
+        impatient = ["-o", "ConnectTimeout=10", "-o", "ControlMaster=no"]
+        command = [program, *impatient, *options, f"root@{self.address}", shlex.join(argv)]
+        try:
+            return self.host.run(command, check=False, timeout_s=60)
+        except LabError as error:  # it went while it was asked
+            return subprocess.CompletedProcess(command, 255, "", str(error))
+
+    def wait_off(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Until it has powered itself off."""
         if self.process is not None:
             try:
@@ -154,8 +172,8 @@ class VirtualMachine:
 
     def check_disk(self) -> None:
         """Replay the journal of the disk as the next boot would, then fsck it whole; LabError when not all is well."""
-        self.host.run(["e2fsck", "-p", str(self.disk)], check=False)
-        self.host.run(["e2fsck", "-f", "-n", str(self.disk)])
+        self.host.run(["e2fsck", "-p", str(self.disk)], check=False, timeout_s=600)
+        self.host.run(["e2fsck", "-f", "-n", str(self.disk)], timeout_s=600)
 
     def boot_id(self) -> str:
         """Another one after each boot."""
@@ -170,9 +188,7 @@ class VirtualMachine:
         said = [self.run(["systemctl", "reboot"], check=False)]
 
         def new_boot() -> bool:
-            if self.process is None or not self.process.alive:
-                raise LabError(f"cannot wait for {self.name} to have booted again: it is off")
-            said.append(self.run(["cat", "/proc/sys/kernel/random/boot_id"], check=False, timeout_s=30))
+            said.append(self._asks(["cat", "/proc/sys/kernel/random/boot_id"]))
             return said[-1].returncode == 0 and said[-1].stdout.strip() not in ("", before)
 
         try:
@@ -182,7 +198,7 @@ class VirtualMachine:
         return time.monotonic() - began_s
 
     def run(
-        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 180.0
+        self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 300.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the machine as root; as `Machine.run`."""
         return self.host.run(
@@ -192,7 +208,7 @@ class VirtualMachine:
             timeout_s=timeout_s,
         )
 
-    def shell(self, script: str, *, check: bool = True, timeout_s: float = 180.0) -> str:
+    def shell(self, script: str, *, check: bool = True, timeout_s: float = 300.0) -> str:
         """Run a shell script in the machine; its stdout."""
         return self.run(["sh", "-c", script], check=check, timeout_s=timeout_s).stdout
 
@@ -200,7 +216,7 @@ class VirtualMachine:
         """Copy a file into the machine."""
         self.feed(source, ["sh", "-c", f"cat > {shlex.quote(place)}"])
 
-    def feed(self, source: Path, argv: Sequence[str], *, timeout_s: float = 400.0) -> None:
+    def feed(self, source: Path, argv: Sequence[str], *, timeout_s: float = 900.0) -> None:
         """Run a program in the machine that reads a file of this one as its stdin; the file is never on its disk."""
         command = shlex.join([*self.ssh_command(), f"root@{self.address}", shlex.join(argv)])
         self.host.run(["sh", "-c", f"{command} < {shlex.quote(str(source))}"], timeout_s=timeout_s)
@@ -228,9 +244,10 @@ class VirtualMachine:
             "UserKnownHostsFile": "/dev/null",
             "LogLevel": "ERROR",
             "BatchMode": "yes",
-            "ConnectTimeout": "5",
-            "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "3",
+            # A machine that shares its processor, or has no memory left, may be silent for long.
+            "ConnectTimeout": "60",
+            "ServerAliveInterval": "10",
+            "ServerAliveCountMax": "6",
             "ControlMaster": "auto",
             "ControlPath": str(self.root / "ssh-%C"),
             "ControlPersist": "60",

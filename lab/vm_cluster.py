@@ -39,7 +39,7 @@ class VmCluster:
         """
 
         def offer(node: VmNode, archives: Sequence[Path]) -> None:
-            node.machine.shell("apt-get install -y -qq containerd > /dev/null 2>&1", timeout_s=400)
+            node.machine.shell("apt-get install -y -qq containerd > /dev/null 2>&1", timeout_s=900)
             node.load_images()
             for archive in archives:
                 node.machine.feed(archive, ["ctr", "-n", "k8s.io", "images", "import", "-"])
@@ -68,8 +68,8 @@ class VmCluster:
         """From outside; LabError when it fails."""
         program = str(control_plane_directory() / "kubectl")
         cache = f"--cache-dir={self.machines[0].root / 'kubectl'}"
-        argv = [program, f"--kubeconfig={self._kubeconfig}", cache, "--request-timeout=20s", *arguments]
-        return self.machines[0].host.run(argv, stdin=stdin, timeout_s=120).stdout
+        argv = [program, f"--kubeconfig={self._kubeconfig}", cache, "--request-timeout=60s", *arguments]
+        return self.machines[0].host.run(argv, stdin=stdin, timeout_s=180).stdout
 
     def look(self, *what: str) -> list[Any]:
         """The objects of `kubectl get`; none while the API server does not answer."""

@@ -21,7 +21,8 @@ _SECTIONS = {
     "namespaces": "ip netns list",
     "rules": "for one in iptables-legacy-save ip6tables-legacy-save; do command -v $one >/dev/null && $one"
     " | grep -v '^#' | sed 's/ \\[[0-9:]*\\]$//' | grep -v '^:[A-Z]* ACCEPT$' | grep -v '^\\*\\|^COMMIT'; done",
-    "mounts": "awk '{print $5}' /proc/self/mountinfo | grep -v '^/run/user' | sort",
+    # Not the credentials of systemd's own units, each there while its unit runs (as systemd-tmpfiles-clean by a timer).
+    "mounts": "awk '{print $5}' /proc/self/mountinfo | grep -v '^/run/user\\|^/run/credentials/systemd-' | sort",
     "cgroups": "find /sys/fs/cgroup -maxdepth 1 -type d -printf '%P\\n' | sort",
     "modules configured": "ls /etc/modules-load.d /etc/sysctl.d",
     # Not those of modules that stay loaded: they come with the module and its own defaults.
@@ -39,7 +40,8 @@ _SECTIONS = {
 
 
 def take(machine: VirtualMachine) -> dict[str, str]:
-    """Section -> text."""
+    """Section -> text, once the machine has booted to the end: ssh answers before."""
+    machine.run(["systemctl", "is-system-running", "--wait"], check=False)
     return {name: machine.shell(f"export LC_ALL=C; {script}", check=False) for name, script in _SECTIONS.items()}
 
 

@@ -76,14 +76,14 @@ class VmNode:
         socket = self.machine.root / "agent.sock"
         for _ in range(2):
             try:
-                return get_json(socket, path)
+                return get_json(socket, path, timeout_s=20)
             except (FileNotFoundError, ConnectionRefusedError):  # not yet, or no longer since the machine went down
                 self.machine.forward(socket, AGENT_SOCKET)
             except (OSError, http.client.HTTPException):
                 break
         return {}
 
-    def wait_ready(self, *names: str, timeout_s: float = 300.0) -> dict[str, Json]:
+    def wait_ready(self, *names: str, timeout_s: float = 480.0) -> dict[str, Json]:
         """Until every named pod is Ready; all pods. LabError with the agent's journal."""
 
         def ready() -> dict[str, Json] | None:
@@ -91,9 +91,19 @@ class VmNode:
             return pods if all(name in pods and is_ready(pods[name]) for name in names) else None
 
         try:
-            return wait_until(ready, f"pods {', '.join(names)} to be Ready", timeout_s=timeout_s, every_s=0.5)
+            return wait_until(
+                ready,
+                lambda: f"pods {', '.join(names)} to be Ready, which are {self.phases()}",
+                timeout_s=timeout_s,
+                every_s=0.5,
+            )
         except LabError as error:
             raise LabError(f"{error}\n{self.journal()}") from error
+
+    def phases(self) -> dict[str, str]:
+        """Pod name -> phase, and what it waits for."""
+        pods = self.pods()
+        return {name: f"{pod.get('status', {}).get('phase')} {self.waiting(name)}" for name, pod in pods.items()}
 
     def containers(self) -> dict[str, list[str]]:
         """Pod name -> ids of its running containers."""
@@ -107,7 +117,7 @@ class VmNode:
         """The unit's main process, 0 while there is none."""
         return int(self.machine.run(["systemctl", "show", "-P", "MainPID", unit]).stdout)
 
-    def wait_active(self, unit: str, *, not_pid: int = 0, timeout_s: float = 240.0) -> int:
+    def wait_active(self, unit: str, *, not_pid: int = 0, timeout_s: float = 480.0) -> int:
         """Until the unit is active (ready, as it says itself) in another process than `not_pid`; its main process."""
 
         def active() -> int | None:

@@ -55,7 +55,7 @@ def play(
     env = [f"ANSIBLE_CONFIG={ROOT / 'ansible' / 'ansible.cfg'}", "ANSIBLE_NOCOLOR=1", f"PATH={os.environ['PATH']}"]
     env += [f"ANSIBLE_HOME={root / 'ansible'}", "LC_ALL=C.UTF-8"]
     argv = ["env", *env, str(program), "-i", str(inventory), f"{ROOT}/ansible/playbooks/{playbook}.yml"]
-    done = host.run([*argv, *arguments], check=False, timeout_s=1200)
+    done = host.run([*argv, *arguments], check=False, timeout_s=2000)
     text = done.stdout + done.stderr
     if check and done.returncode != 0:
         raise LabError(f"cannot play {playbook}.yml: exit status {done.returncode}\n{text[-8000:]}")

@@ -25,7 +25,7 @@ from lab.control_plane import PROXY, ControlPlane
 from lab.control_plane_build import control_plane_directory
 from lab.host import LabHost
 from lab.images import load_images
-from lab.machine import wait_until
+from lab.machine import tolerant, wait_until
 from lab.manifests import is_ready
 from lab.node import LabNode
 from tests.cluster.relay import Relay, Road
@@ -113,9 +113,9 @@ class Member:
         text = self.cluster.kubectl("get", "pod", name, "--ignore-not-found", "--output=json")
         return json.loads(text) if text.strip() else {}
 
-    def wait(self, condition: Callable[[], T], what: str, timeout_s: float = 90.0) -> T:
+    def wait(self, condition: Callable[[], T], what: str, timeout_s: float = 180.0) -> T:
         """Until it is so; the agent's log is shown when it is not."""
-        found: T = self.node.wait(condition, what, timeout_s)
+        found: T = self.node.wait(*tolerant(condition, what), timeout_s)
         return found
 
     def remove(self, label: str) -> None:

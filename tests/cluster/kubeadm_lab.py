@@ -19,7 +19,7 @@ from lab.control_plane_images import ETCD_IMAGE, REPOSITORY, load_control_plane_
 from lab.host import LabHost
 from lab.images import load_images
 from lab.kubernetes_build import KUBERNETES_VERSION
-from lab.machine import LabError, run_captured
+from lab.machine import run_captured, tolerant
 from lab.node import LabNode, daemon, daemon_environment
 
 LAN = "198.19.7"
@@ -106,7 +106,7 @@ class KubeadmNode(LabNode):
         return self._kubeadm("init", "phase", *words, f"--config={self._config}")
 
     def _kubeadm(self, *words: str) -> str:
-        return self.host.run([str(kubeadm_binary()), *words], timeout_s=120.0).stdout
+        return self.host.run([str(kubeadm_binary()), *words], timeout_s=240.0).stdout
 
     def read(self, path: Path) -> str:
         """A file as this machine sees it."""
@@ -127,7 +127,7 @@ class KubeadmNode(LabNode):
         flags = [f"--{flag}={path}" for flag, path in files.items()]
         argv = [daemon("longshore-agent"), *flags, *extra]
         self.agent = self.machine.start(argv, log=self.base / "agent.log", env=daemon_environment())
-        self._await_api(self.agent, self.agent_socket, 60.0)
+        self._await_api(self.agent, self.agent_socket)
 
     def start_as_kube_proxy(self, first: KubeadmNode) -> None:
         """With the two files of kubeadm's ConfigMap, and a token of the ServiceAccount that kubeadm has made for it."""
@@ -140,7 +140,7 @@ class KubeadmNode(LabNode):
         flags.append(f"--api-socket={self.proxy_socket}")
         argv = [daemon("longshore-proxy"), *flags]
         self.proxy = self.machine.start(argv, log=self.base / "proxy.log", env=daemon_environment())
-        self._await_api(self.proxy, self.proxy_socket, 60.0)
+        self._await_api(self.proxy, self.proxy_socket)
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         """As the administrator that kubeadm has made; only on the first machine."""
@@ -151,13 +151,7 @@ class KubeadmNode(LabNode):
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         """Each look starts a program; one that fails is no answer yet."""
 
-        def look() -> Any:
-            try:
-                return condition()
-            except LabError:
-                return None
-
-        return self.wait(look, what, timeout_s=240, every_s=0.5)
+        return self.wait(*tolerant(condition, what), timeout_s=240, every_s=0.5)
 
     def cleanup_proxy(self, *, rewrite_config: bool = True) -> None:
         """Its rules go with the network namespace."""

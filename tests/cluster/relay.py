@@ -137,7 +137,7 @@ class Road(_Pump):
 
     def reach(self, client: socket.socket) -> socket.socket:
         """Whom the client names."""
-        client.settimeout(5)
+        client.settimeout(30)
         head = b""
         while b"\r\n\r\n" not in head:
             data = client.recv(4096)
@@ -145,6 +145,7 @@ class Road(_Pump):
                 raise ConnectionResetError
             head += data
         host, _, port = head.split()[1].decode().rpartition(":")
+        client.settimeout(None)
         server = self._namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             server.connect((host, int(port)))

@@ -15,7 +15,7 @@ from lab.control_plane_build import control_plane_directory
 from lab.control_plane_images import OPTIONS, load_control_plane_images
 from lab.host import LabHost
 from lab.images import load_images
-from lab.machine import LabError, run_captured
+from lab.machine import LabError, run_captured, tolerant
 from lab.node import LabNode
 
 NODE_NAME = "plane-1"
@@ -74,11 +74,11 @@ class StaticPlane:
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Each look starts a program."""
-        self.node.wait(condition, what, timeout_s=240, every_s=0.5)
+        self.node.wait(*tolerant(condition, what), timeout_s=240, every_s=0.5)
 
     def is_ready(self) -> bool:
         try:
-            return self.kubectl("get", "--raw=/readyz", "--request-timeout=5s") == "ok"
+            return self.kubectl("get", "--raw=/readyz", "--request-timeout=20s") == "ok"
         except LabError:
             return False
 
@@ -96,7 +96,7 @@ class StaticPlane:
         return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
     def server_certificate(self) -> str:
-        code = f"import ssl; print(ssl.get_server_certificate(('{LAN}.1', 6443), timeout=10))"
+        code = f"import ssl; print(ssl.get_server_certificate(('{LAN}.1', 6443), timeout=60))"
         return self.host.run(["python3", "-c", code]).stdout
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.conftest import Member
 from tests.cluster.test_pods import pod_object, running, template
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 SIZE = {"storage": "1Gi"}
 
 

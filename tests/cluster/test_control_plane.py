@@ -26,6 +26,8 @@ from lab.node import LabNode
 from tests.cluster.static_plane import LAN, NODE_NAME, StaticPlane, Worker, new_plane, start_proxy
 from tests.conftest import need_control_plane
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes long, a test that hangs is not waited for
+
 
 @pytest.fixture(scope="module")
 def plane() -> Iterator[StaticPlane]:
@@ -65,6 +67,7 @@ def test_a_kubelet_may_do_what_kubelets_may(plane: StaticPlane) -> None:
 
 
 def test_a_second_run_changes_no_byte(plane: StaticPlane) -> None:
+    plane.node.wait_ready(*COMPONENTS, timeout_s=240)
     before, running = plane.files(), plane.node.processes()
     assert "made " not in plane.phases() + plane.up()
     assert plane.files() == before
@@ -94,6 +97,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(plane: StaticPlane) -
 
 
 def test_who_reads_a_certificate_only_at_its_start_is_started_again(plane: StaticPlane) -> None:
+    plane.node.wait_ready(*COMPONENTS, timeout_s=240)  # while etcd was away others may have given up and start again
     old = {name: plane.pod_process(name) for name in COMPONENTS}
     assert "kube-scheduler: starts again" in plane.phase("certs", "renew", "scheduler.conf", "--restart")
 

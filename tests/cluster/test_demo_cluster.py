@@ -12,14 +12,14 @@ from lab.host import LabHost
 from lab.metrics_server import is_built
 from tests.conftest import need_control_plane
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 # Only where `kubectl top` has shown what the pod `busy` may use and holds does the demo go on.
 _TOP = ("approved", "v1beta1.metrics.k8s.io", "busy may use 100m of a core", "CPU(cores)")
 
 
 def test_the_demo_shows_everything_and_leaves_nothing(demo_host: LabHost) -> None:
     need_control_plane()
-    done = demo_host.run([sys.executable, "-m", "lab.demo", "--cluster"], check=False, timeout_s=580)
+    done = demo_host.run([sys.executable, "-m", "lab.demo", "--cluster"], check=False, timeout_s=850)
     assert done.returncode == 0, done.stdout + done.stderr
     for scene in (
         "node demo is ready",

@@ -32,7 +32,7 @@ from tests.conftest import need_control_plane
 NAMES = ("plane-1", "plane-2", "plane-3")
 ADDRESSES = {name: f"127.42.0.{number}" for number, name in enumerate(NAMES, start=1)}
 ALL = ",".join(f"{name}=https://{address}:2380" for name, address in ADDRESSES.items())
-_LONG_S = 120.0
+_LONG_S = 240.0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lab.ha_story import HaStory
 from tests.conftest import need_control_plane
 
 # Three control planes begin while other tests run on the same two processors.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from lab.manifests import is_ready, web_pod, web_service
 from tests.cluster.kubeadm_lab import LAN, KubeadmNode, first_node, next_node
 from tests.conftest import OUTCOME, need_control_plane
 
-pytestmark = pytest.mark.timeout(400)  # a busy machine takes long, a test that hangs is not waited for
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes long, a test that hangs is not waited for
 
 
 @pytest.fixture(scope="module")

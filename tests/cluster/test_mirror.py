@@ -9,7 +9,7 @@ import pytest
 from lab.manifests import web_pod
 from tests.cluster.conftest import Member
 
-pytestmark = pytest.mark.timeout(240)  # a busy machine takes long, a test that hangs is not waited for
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes long, a test that hangs is not waited for
 NAME = "mirrored-member-a"
 
 

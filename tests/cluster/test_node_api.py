@@ -19,7 +19,7 @@ from lab.machine import LabError, wait_until
 from tests.cluster.conftest import Member
 from tests.cluster.test_pods import pod_object, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 LABEL, POD = "api-10250", "talks"
 _SCRIPT = (
     "if [ -f /v/ran ]; then echo second >&2; else touch /v/ran; i=0; while [ $i -lt 300 ]; do echo line $i; "

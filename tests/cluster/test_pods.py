@@ -12,7 +12,7 @@ from agent.cluster.status_writer import HOLD_S
 from lab.images import WEB_IMAGE, WEB_IMAGE_2
 from tests.cluster.conftest import Member
 
-pytestmark = pytest.mark.timeout(240)  # a busy machine takes long, a test that hangs is not waited for
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes long, a test that hangs is not waited for
 
 
 def template(label: str, *, image: str = WEB_IMAGE, **spec: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def template(label: str, *, image: str = WEB_IMAGE, **spec: Any) -> dict[str, An
         "name": "web",
         "image": image,
         "imagePullPolicy": "Never",
-        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 10},
     }
     return {
         "metadata": {"labels": {"test": label}},
@@ -81,7 +81,7 @@ def test_a_deployment_runs_scales_rolls_and_goes(member: Member) -> None:
     member.cluster.kubectl("scale", "deployment", label, "--replicas=3")
     member.wait(lambda: len(running(member, label)) == 3, "three pods to be Ready")
     member.cluster.apply(deployment(label, replicas=2, image=WEB_IMAGE_2))
-    member.cluster.kubectl("rollout", "status", f"deployment/{label}", "--timeout=90s")
+    member.cluster.kubectl("rollout", "status", f"deployment/{label}", "--timeout=170s")
     member.wait(lambda: len(member.pods(label)) == 2, "the old pods to be gone")
     assert not first & {pod["metadata"]["uid"] for pod in running(member, label)}
     assert {pod["spec"]["containers"][0]["image"] for pod in running(member, label)} == {WEB_IMAGE_2}
@@ -129,7 +129,7 @@ def test_a_job_succeeds_and_its_pod_stays_for_its_log(member: Member) -> None:
             "spec": {"template": once, "backoffLimit": 0},
         }
     )
-    member.cluster.kubectl("wait", "--for=condition=Complete", f"job/{label}", "--timeout=90s")
+    member.cluster.kubectl("wait", "--for=condition=Complete", f"job/{label}", "--timeout=170s")
     (pod,) = member.pods(label)
     assert pod["status"]["phase"] == "Succeeded"
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "Completed"

@@ -10,7 +10,7 @@ from lab.images import WEB_IMAGE
 from tests.cluster.conftest import Member
 from tests.cluster.test_pods import pod_object, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 LABEL = "preempted"
 
 

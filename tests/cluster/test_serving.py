@@ -14,7 +14,7 @@ from lab.machine import LabError
 from tests.cluster.conftest import Member
 from tests.kernel.netlab import Namespace
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 HEALTHZ = ("get", "--raw", "/api/v1/nodes/member-a/proxy/healthz")
 
 

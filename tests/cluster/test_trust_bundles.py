@@ -12,7 +12,7 @@ from tests.cluster.conftest import Member
 from tests.cluster.test_claims import events_of, within
 from tests.cluster.test_pods import pod_object, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 LABEL = "trust-bundles"
 
 

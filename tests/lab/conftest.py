@@ -50,8 +50,7 @@ def changes_since(before: inventory.Inventory, marks: list[str], other_tests: Pa
     """What this machine has more or less than `before`, without file systems below `other_tests`: those of the tests
     that run beside this (tests/package).
     """
-    changes = inventory.diff(before, inventory.take(marks))
-    return [line for line in changes if f": mount {other_tests}/" not in line]
+    return inventory.left_since(before, marks, apart_from=f": mount {other_tests}/")
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +87,7 @@ def node(lab: Lab, request: pytest.FixtureRequest) -> Iterator[LabNode]:
             print(node.logs(20_000))
         restore_containerd(lab.containerd)
         node.close()
-    assert node.left_behind() == []
+    node.wait_clean()
 
 
 @pytest.fixture

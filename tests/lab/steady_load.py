@@ -10,7 +10,7 @@ import signal
 import sys
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 class Load:

@@ -63,7 +63,7 @@ def node(ground: tuple[LabHost, PrivateContainerd]) -> Iterator[LabNode]:
         yield node
     finally:
         node.close()
-    assert node.left_behind() == []
+    node.wait_clean()
 
 
 def longshore(node: LabNode, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,7 @@ def story(ground: tuple[LabHost, PrivateContainerd]) -> Story:
         raise
     finally:
         node.close()
-    assert node.left_behind() == []
+    node.wait_clean()
     return told
 
 
@@ -315,7 +315,7 @@ def test_bad_services_are_said_once_and_never_programmed(node: LabNode) -> None:
 
 def end(node: LabNode, process: LabProcess) -> str:
     """What a daemon that must not start said, one line; its exit status was 78."""
-    assert process.wait(60) == 78
+    assert process.wait(120) == 78
     node.agent = node.proxy = None
     (line,) = process.log_text().splitlines()
     return line
@@ -481,7 +481,7 @@ def failed_start(node: LabNode) -> str:
     agent = node.agent
     assert agent is not None
     assert agent.log is not None
-    assert agent.wait(60) == 1
+    assert agent.wait(120) == 1
     (line,) = agent.log_text().splitlines()
     agent.log.unlink()
     node.agent = None

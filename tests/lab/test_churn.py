@@ -124,7 +124,7 @@ def _container_id(link: Path) -> str:
     return link.stem.rpartition("-")[2]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_churn_with_an_agent_that_dies_all_the_time(node: LabNode) -> None:
     seed = int(os.environ.get("LONGSHORE_CHURN_SEED") or random.randrange(10**6))  # noqa: S311 - a test, no secret
     print(f"LONGSHORE_CHURN_SEED={seed}")
@@ -145,16 +145,23 @@ def test_churn_with_an_agent_that_dies_all_the_time(node: LabNode) -> None:
             churn.change()
         node.start_agent(wait=False)
 
-    node.wait(lambda: is_settled(node, churn.wanted), f"the node to be as wanted ({sorted(churn.wanted)})", 90)
+    node.wait(
+        lambda: is_settled(node, churn.wanted),
+        lambda: f"the node to be as wanted ({sorted(churn.wanted)}), there are {node.pods()}",
+        240,
+    )
     assert_nothing_twice(node)
     uids = {entry["pod"]["metadata"]["uid"] for entry in node.pods().values()}
     dead = [(one.pod, one.name) for one in sandboxes.list_containers(node.containerd.endpoint) if not one.running]
     assert len(dead) == len(set(dead)), dead
     containers = {one.id for one in sandboxes.list_containers(node.containerd.endpoint)}
     exact = {"directories": uids, "records": uids, "logs": uids, "links": containers}
-    node.wait(lambda: traces(node) == exact, f"no traces but {exact}, there are {traces(node)}", 30)
+    node.wait(lambda: traces(node) == exact, lambda: f"no traces but {exact}, there are {traces(node)}")
 
     node.clear_manifests()
     none: dict[str, set[str]] = {"directories": set(), "records": set(), "logs": set(), "links": set()}
-    node.wait(lambda: not node.left_behind() and traces(node) == none, "nothing to be left", 60)
+    node.wait(
+        lambda: not node.left_behind() and traces(node) == none,
+        lambda: f"nothing to be left, there are {node.left_behind()}, {traces(node)}",
+    )
     assert "Traceback" not in (node.base / "agent.log").read_text()

@@ -75,7 +75,7 @@ def test_logs_follow_a_real_container(node: LabNode) -> None:
 
     command = [daemon("longshore"), f"--agent-socket={node.agent_socket}", "logs", "talk", "-f"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
-        guard = threading.Timer(90, following.kill)
+        guard = threading.Timer(300, following.kill)
         guard.start()
         assert following.stdout is not None
         assert [following.stdout.readline() for _ in range(2)] == ["first\n", "second\n"]

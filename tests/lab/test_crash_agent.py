@@ -71,11 +71,11 @@ class CrashRun:
         else:
             gate.before = kill
         wish()
-        wait_until(lambda: bool(died) or done(), f"call {number} or the end", timeout_s=90)
+        wait_until(lambda: bool(died) or done(), f"call {number} or the end", timeout_s=240)
         if died:
             gate.reset()
             node.start_agent()
-        node.wait(done, f"the node to converge after the agent died {self._moment} call {number} ({died})", 90)
+        node.wait(done, f"the node to converge after the agent died {self._moment} call {number} ({died})", 240)
         return bool(died)
 
 
@@ -124,7 +124,7 @@ def links(node: LabNode) -> list[Path]:
     indirect=["binaries"],
     scope="session",
 )
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_starting_replacing_stopping(node: LabNode, gate: CriGate, moment: str) -> None:
     node.agent_flags.append(f"--node-ip={NODE_IP}")
     node.start_agent()
@@ -159,7 +159,7 @@ def test_starting_replacing_stopping(node: LabNode, gate: CriGate, moment: str) 
 
 
 @pytest.mark.parametrize("binaries", ["2.x"], indirect=True, scope="session")
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_starting_and_stopping_a_sidecar_and_hooks(node: LabNode, gate: CriGate) -> None:
     node.agent_flags.append(f"--node-ip={NODE_IP}")
     node.start_agent()

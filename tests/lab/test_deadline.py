@@ -12,7 +12,7 @@ from lab.images import WEB_IMAGE
 from lab.node import LabNode
 from tests.lab.conftest import ONE_VERSION
 
-ACTIVE_S = 8
+ACTIVE_S = 25
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ class Deaths:
     def outlive_all(self) -> None:
         """Bring it back after each death, once the pod has said what it waits for."""
         for _ in self._methods:
-            method = self._down.get(timeout=90)
+            method = self._down.get(timeout=240)
             self._node.wait(lambda: "ContainerRuntimeUnavailable" in waits(self._node), f"{method} to be waited for")
             self._node.containerd.start()
 
@@ -85,7 +85,7 @@ def waits(node: LabNode) -> set[str]:
 
 @pytest.mark.parametrize("binaries", ["2.x"], indirect=True, scope="session")
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_containerd_dies_around_every_step(node: LabNode, gate: CriGate, moment: str) -> None:
     node.agent_flags.append(f"--node-ip={NODE_IP}")
     node.start_agent()

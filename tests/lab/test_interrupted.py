@@ -41,7 +41,7 @@ def die_within(node: LabNode, gate: CriGate, number: int) -> None:
             node.kill_agent()
 
     gate.after = kill
-    wait_until(lambda: bool(died), f"call {number}", timeout_s=60)
+    wait_until(lambda: bool(died), f"call {number}")
     gate.reset()
 
 
@@ -65,7 +65,7 @@ def meddle(node: LabNode, dice: random.Random) -> list[str]:
 
 
 @pytest.mark.parametrize("binaries", ["2.x"], indirect=True, scope="session")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_whatever_is_there_the_end_is_the_same(node: LabNode, gate: CriGate) -> None:
     dice = random.Random(5)  # noqa: S311 - a sample that is the same each time
     node.agent_flags.append(f"--node-ip={NODE_IP}")
@@ -75,7 +75,7 @@ def test_whatever_is_there_the_end_is_the_same(node: LabNode, gate: CriGate) -> 
         die_within(node, gate, dice.randint(1, 5))
         done = meddle(node, dice)
         node.start_agent()
-        node.wait(lambda: is_whole(node), f"sample {sample}: the pod to be whole again after {done}", 90)
+        node.wait(lambda: is_whole(node), f"sample {sample}: the pod to be whole again after {done}", 240)
         node.kill_agent()
         gate.reset()
         node.start_agent()
@@ -85,6 +85,6 @@ def test_whatever_is_there_the_end_is_the_same(node: LabNode, gate: CriGate) -> 
         die_within(node, gate, dice.randint(1, 4))
         done = meddle(node, dice)
         node.start_agent()
-        node.wait(lambda: not node.left_behind(), f"sample {sample}: nothing to be left after {done}", 90)
+        node.wait(lambda: not node.left_behind(), f"sample {sample}: nothing to be left after {done}", 240)
         node.wait(lambda: not list((node.root_dir / "records").iterdir()), "the records to be gone")
         node.kill_agent()

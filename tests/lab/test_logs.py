@@ -54,13 +54,13 @@ def test_a_full_log_is_rotated_and_no_line_is_lost_when_the_agent_is_killed_mean
         text=True,
     )
     try:
-        node.wait(lambda: rotations(directory) >= 1, "the first rotation", timeout_s=90)
+        node.wait(lambda: rotations(directory) >= 1, "the first rotation", timeout_s=240)
         for delay_s in (2.8, 3.0, 3.1):
             time.sleep(delay_s)
             node.kill_agent()
             node.start_agent()
         seen = rotations(directory)
-        node.wait(lambda: rotations(directory) > seen, "a rotation after the last kill", timeout_s=90)
+        node.wait(lambda: rotations(directory) > seen, "a rotation after the last kill", timeout_s=240)
         assert list(directory.glob("*.gz"))
         node.wait(lambda: node.agent_api("/v1/pods")["complete"], "every pod to be looked at")
         whole = node.longshore("logs", "count").split("\n")[:-1]
@@ -85,7 +85,7 @@ def test_a_log_is_followed_over_restarts_of_its_container(node: LabNode) -> None
         assert follower.stdout is not None
         try:
             assert next(follower.stdout) == "line 1\n"
-            node.wait(lambda: rotations(directory) >= 1, "a rotation", timeout_s=90)
+            node.wait(lambda: rotations(directory) >= 1, "a rotation", timeout_s=240)
             node.kill_container(first)
             node.wait(lambda: node.container_id("count") not in ("", first), "the next run")
             log = directory / "1.log"

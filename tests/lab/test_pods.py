@@ -249,7 +249,7 @@ def test_a_second_agent_on_the_same_directory_is_refused_with_the_pid_of_the_fir
     assert agent.agent is not None
     argv = [daemon("longshore-agent"), f"--root-dir={agent.root_dir}", f"--node-ip={NODE_IP}"]
     second: LabProcess = agent.machine.start(argv, log=agent.base / "second.log")
-    assert second.wait(30) == 1
+    assert second.wait(120) == 1
     pid = (agent.root_dir / "agent.lock").read_text().strip()
     assert f"process {pid} has it" in second.log_text()
     assert agent.agent.alive
@@ -423,7 +423,7 @@ def test_pods_go_on_when_the_state_directory_is_full(node: LabNode) -> None:
         node.wait(
             lambda: [one for one in waiting_of(node, "later") if "No space left" in one["message"]], "it to be told"
         )
-        assert "going on without, trying again" in node.logs()
+        assert "going on without, trying again" in node.logs(1_000_000)
         node.kill_agent()
         node.start_agent()
         node.wait_ready("web")

@@ -134,7 +134,7 @@ def test_an_agent_killed_in_the_middle_goes_on_and_starts_nothing(agent: LabNode
     )
     wait_said(agent, "low", "TERM")
     agent.kill_agent()
-    assert command.wait(20) != 0
+    assert command.wait(120) != 0
     agent.start_agent()
     assert shutdown_of(agent)["state"] in ("stopping", "down")
     agent.wait(lambda: shutdown_of(agent)["state"] == "down", "the shutdown to be done")

@@ -56,6 +56,11 @@ def log(notes: Path) -> list[str]:
     return (notes / "log").read_text().split() if (notes / "log").exists() else []
 
 
+def await_noted(node: LabNode, notes: Path, *words: str) -> None:
+    """A container runs before its first command has done anything."""
+    node.wait(lambda: log(notes) == list(words), lambda: f"{words}, noted is {log(notes)}")
+
+
 def init_status(node: LabNode, name: str) -> Json:
     found = node.pod("web").get("status", {}).get("initContainerStatuses", [])
     return next((one for one in found if one["name"] == name), {})
@@ -66,11 +71,12 @@ def test_sidecars_start_in_order_and_end_last(node: LabNode, notes: Path) -> Non
     inits = [sidecar("first", startupProbe=probe), container("setup", "exit 0"), sidecar("last")]
     path = node.put_pod(pod(notes, inits, lasting("main")))
     node.wait(lambda: init_status(node, "first").get("state", {}).get("running"), "the first sidecar to run")
-    assert (init_status(node, "first")["started"], log(notes)) == (False, ["first-up"])
+    await_noted(node, notes, "first-up")
+    assert init_status(node, "first")["started"] is False
     assert node.pod("web")["status"]["phase"] == "Pending"
     (notes / "go").touch()
     node.wait_ready("web")
-    assert log(notes) == ["first-up", "setup-up", "last-up", "main-up"]
+    await_noted(node, notes, "first-up", "setup-up", "last-up", "main-up")
     path.unlink()
     node.wait_gone("web")
     assert log(notes)[4:] == ["main-term", "last-term", "first-term"]

@@ -44,7 +44,7 @@ def machine() -> Iterator[VirtualMachine]:
         with VirtualMachine(host, image, host.base / "node-1") as machine:
             host.run(["ip", "route", "add", SERVICE_NETWORK, "via", machine.address])
             yield machine
-    assert inventory.diff(before, inventory.take(marks)) == []
+    assert inventory.left_since(before, marks) == []
 
 
 @pytest.fixture(scope="module")
