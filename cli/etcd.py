@@ -36,6 +36,8 @@ from daemonkit.files import LockHeldError, locked_directory
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _EVERY_S = 0.5
+_CLEAR_S = 60.0
+"""So long a pod of a restore that has failed may take to end."""
 Pods: TypeAlias = dict[str, dict[str, Any]]
 _OURS = {None: "unknown", False: "no", True: "yes"}
 HEADER = ("REVISION", "KEYS", "SIZE", "ETCD", "THIS CLUSTER", "SHA-256")
@@ -122,9 +124,7 @@ def restore(options: ClusterOptions, file: Path, force: bool, timeout_s: int) ->
         try:
             kept = _make_data(cluster, work, file, wait)
         finally:
-            work.end()
-            work.put_manifests_back()
-        wait("the pod of the restore to be gone", lambda pods: POD not in pods)
+            _clear(work, wait)
     if kept is not None:
         click.echo(f"what etcd had is kept in {kept}")
     click.echo(f"restored {file}; next: longshore up --control-plane")
@@ -145,6 +145,21 @@ def _make_data(cluster: Cluster, work: Restore, file: Path, wait: Waiter) -> Pat
     kept = work.put_in_place()
     cluster.remember(any_release=True)  # not before: they may not be the cluster's
     return kept
+
+
+def _clear(work: Restore, wait: Waiter) -> None:
+    """What is half made goes, once nobody writes it any more, and the manifests come back.
+
+    Raises ControlPlaneError.
+    """
+    try:
+        work.end_pod()
+        wait.for_s(_CLEAR_S)("the pod of the restore to be gone", lambda pods: POD not in pods)
+    except Failure as failure:
+        click.echo(failure.message, err=True)
+    finally:
+        work.end()
+        work.put_manifests_back()
 
 
 @contextlib.contextmanager
@@ -205,8 +220,13 @@ class Waiter:
 
     def __init__(self, target: Target, node_name: str, deadline_s: float) -> None:
         self._target = target
+        self._node_name = node_name
         self._names = {f"{name}-{node_name}": name for name in (*COMPONENTS, POD)}
         self._deadline_s = deadline_s
+
+    def for_s(self, longest_s: float) -> Waiter:
+        """The same, which has so long from now on."""
+        return Waiter(self._target, self._node_name, time.monotonic() + longest_s)
 
     def __call__(self, what: str, condition: Callable[[Pods], bool]) -> None:
         """`condition` gets the status of each of these pods that is there. Raises Failure."""

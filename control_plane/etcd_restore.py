@@ -111,12 +111,18 @@ class Restore:
         self._files.write({self.manifest: Content(render_manifest(pod))})
 
     def end(self) -> None:
-        """The pod goes, and what it has made and nobody has put in place: a full disk is not to stay so."""
+        """The pod goes, and what it has made and nobody has put in place: a full disk is not to stay so.  What still
+        writes makes more of it.
+        """
+        self.end_pod()
+        shutil.rmtree(made_data(self._places), ignore_errors=True)
+
+    def end_pod(self) -> None:
+        """The agent ends it."""
         with _errors(f"remove {self.manifest}"):
             if self.manifest in self._files.record.made:
                 remove_durably(self.manifest)
                 self._forget(self.manifest)
-        shutil.rmtree(made_data(self._places), ignore_errors=True)
 
     def _forget(self, path: Path) -> None:
         """A record that names too much does no harm, so a full disk is nothing to stop for."""

@@ -94,7 +94,7 @@ def test_without_data_the_manifests_wait_and_nobody_writes_others(machine: Machi
     assert machine.places.manifests_aside in removed
 
 
-@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("steps", range(7))
 def test_a_run_that_was_cut_off_is_completed_by_the_next(machine: Machine, steps: int) -> None:
     first = machine.restore()
     each = (
@@ -103,6 +103,7 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(machine: Machine, steps
         lambda: first.begin(SETTINGS, Path("/snapshots/today")),
         machine.etcdutl,
         first.put_in_place,
+        first.end_pod,
         first.end,
     )
     for step in each[:steps]:
