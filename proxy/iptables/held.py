@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from proxy.iptables import model
 from proxy.iptables.model import Rule, Ruleset
-from proxy.iptables.render import RenderedRoute
+from proxy.iptables.route_rules import RenderedRoute
 from proxy.routes import ServiceRoute
 
 

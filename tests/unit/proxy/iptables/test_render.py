@@ -10,7 +10,8 @@ from proxy.iptables import model
 from proxy.iptables.diff import diff, diff_chains
 from proxy.iptables.frame import RenderConfig
 from proxy.iptables.names import affinity_list, comment, port_hash
-from proxy.iptables.render import Renderer, probability, render
+from proxy.iptables.render import Renderer, render
+from proxy.iptables.route_rules import probability
 from proxy.routes import Endpoint, PortName, ServiceRoute
 
 NAME = PortName("default", "kubernetes", "https", "TCP")
