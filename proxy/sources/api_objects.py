@@ -25,8 +25,10 @@ from proxy.sources.service_manifest import DISTRIBUTIONS, service_facts
 from proxy.sources.slice_manifest import SERVICE_LABEL, slice_facts
 
 SOURCE = "API server"
-NOT_FOR_PROXIES = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name"
-"""Label selector of Services and EndpointSlices that are none of our business."""
+OUR_SERVICES = "!service.kubernetes.io/service-proxy-name"
+OUR_SLICES = "!service.kubernetes.io/headless"
+"""Label selectors, each of one kind: a slice is its Service's whatever proxy it names, and a Service is headless by its
+cluster IP alone."""
 _ZONE_LABEL = "topology.kubernetes.io/zone"
 _TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 T = TypeVar("T")

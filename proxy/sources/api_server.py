@@ -22,7 +22,8 @@ from kube_objects.manifest import ManifestError
 from proxy.endpoints import SliceFacts
 from proxy.services import ServiceFacts
 from proxy.sources.api_objects import (
-    NOT_FOR_PROXIES,
+    OUR_SERVICES,
+    OUR_SLICES,
     SOURCE,
     Known,
     NodeObject,
@@ -34,8 +35,8 @@ from proxy.sources.api_objects import (
 T = TypeVar("T")
 Problem = tuple[ManifestError, bool]
 """What is wrong with an object, and whether some version of it is in force."""
-_SERVICES = Resource("/api/v1/services", NOT_FOR_PROXIES)
-_SLICES = Resource("/apis/discovery.k8s.io/v1/endpointslices", NOT_FOR_PROXIES)
+_SERVICES = Resource("/api/v1/services", OUR_SERVICES)
+_SLICES = Resource("/apis/discovery.k8s.io/v1/endpointslices", OUR_SLICES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,10 @@ async def test_the_node_is_waited_for_until_it_has_what_is_needed() -> None:
         await source.until(lambda view: view.waiting_for == ())
         await source.until(lambda view: view.connected)
     assert objects.queries["nodes"]["fieldSelector"] == "metadata.name=node-a"
-    assert "!service.kubernetes.io/service-proxy-name" in objects.queries["services"]["labelSelector"]
+    selectors = {kind: objects.queries[kind]["labelSelector"] for kind in ("services", "slices")}
+    assert selectors == {
+        "services": "!service.kubernetes.io/service-proxy-name", "slices": "!service.kubernetes.io/headless"
+    }, "each of its own kind, as kube-proxy asks"  # fmt: skip
 
 
 async def test_a_deleted_node_leaves_and_keeps_what_it_said() -> None:
