@@ -126,6 +126,15 @@ def leave(cluster: Cluster, *, only_look: bool = False) -> str:
     return ""
 
 
+def is_shared(cluster: Cluster) -> bool:
+    """Whether others have joined the etcd of this machine, as it says itself; where it does not, as is remembered."""
+    try:
+        started = [one for one in _known(cluster, _own_client(cluster)) if one.name]
+    except ControlPlaneError:
+        started = []
+    return len(started) > 1 or cluster.settings.etcd_shared
+
+
 def working_others(cluster: Cluster) -> list[str]:
     """Members of etcd on other machines that answer, as far as anybody knows of them: the etcd of this machine, what it
     remembers, or, where it was the first and has lost its data, another API server behind the endpoint.

@@ -19,7 +19,7 @@ from cli.backups.places import DEFAULT_CONFIG_DIR, read_raw_config
 from cli.bring_up import Watcher
 from cli.cluster import Cluster, cluster_options, open_cluster, shows_failures
 from cli.control_plane_output import print_made, print_manifests
-from cli.etcd_members import announce, promote, working_others
+from cli.etcd_members import announce, is_shared, promote, working_others
 from cli.failure import Failure
 from cli.preflight_cluster import obstacles
 from cli.target import Target, pass_target
@@ -90,6 +90,7 @@ def up(
     if lacks_certificates(cluster):
         raise Failure("cannot bring the control plane up: longshore join --control-plane was cut off; give it again")
     refuse_second_cluster(cluster)
+    cluster = cluster.with_settings(etcd_shared=has_others(cluster))
     deadline_s = time.monotonic() + timeout_s
     cluster.remember()
     bring_up(cluster, target, config_dir, unit_dir, cni_conf_dir, deadline_s)
@@ -134,6 +135,11 @@ def refuse_second_cluster(cluster: Cluster) -> None:
         fix = "longshore down, and longshore join --control-plane, as another machine does"
         names = ", ".join(others)
         raise Failure(f"cannot begin a cluster: etcd has no data here, and members that work on {names}; {fix}")
+
+
+def has_others(cluster: Cluster) -> bool:
+    """Whether others have joined the first of a cluster, this machine: without data it is one that begins."""
+    return not cluster.settings.etcd_cluster and cluster.places.etcd_data.exists() and is_shared(cluster)
 
 
 def lacks_certificates(cluster: Cluster) -> bool:

@@ -129,7 +129,7 @@ def _probe(component: _Component, path: str, *, delay_s: int, period_s: int, fai
 def _etcd(settings: ClusterSettings, places: Places) -> _Component:
     client = url("https", settings.advertise_address, ETCD_CLIENT_PORT)
     peer = settings.etcd_peer
-    joins = {"initial-cluster-state": "existing"} if settings.etcd_cluster else {}
+    joins = {"initial-cluster-state": "existing"} if settings.etcd_cluster or settings.etcd_shared else {}
     pki = places.pki / "etcd"
     return _Component(
         name=ETCD,

@@ -105,7 +105,7 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """The choices of a cluster; but for the last a field is an option of that name."""
+    """The choices of a cluster; but for the last two a field is an option of that name."""
 
     node_name: str
     advertise_address: str
@@ -120,6 +120,10 @@ class ClusterSettings:
     node_ip: str = ""
     etcd_cluster: str = ""
     """As in --initial-cluster, where etcd has joined others; no option, but found."""
+    etcd_shared: bool = False
+    """Whether others have joined the etcd that began here; found, too.  Then it never begins again: an empty directory
+    has lost its data.
+    """
 
     @property
     def loopback(self) -> str:

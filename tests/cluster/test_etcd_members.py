@@ -133,3 +133,20 @@ def test_a_member_that_is_gone_for_good_is_taken_out_and_comes_again_without_dat
         one.process.kill()
     said = str(last.remove("plane-2").exception)
     assert "cannot take plane-2 out of etcd: etcd would lose its quorum: of its 2 other members 2 must work" in said
+
+
+def test_a_first_one_that_others_have_joined_never_begins_again_without_its_data(machines: list[Machine]) -> None:
+    first, second, _ = machines
+    shared = first.cluster.with_settings(etcd_cluster="", etcd_shared=True)
+    assert first.process is not None
+    first.process.kill()
+    first.start(shared)
+    wait_until(first.works, "plane-1 to work with the data that it has", timeout_s=_LONG_S)
+
+    first.process.kill()
+    shutil.rmtree(shared.places.etcd_dir)
+    first.start(shared)
+    process = first.process
+    wait_until(lambda: process.returncode is not None, "an etcd without data to end", timeout_s=_LONG_S)
+    assert "cannot fetch cluster info from peer urls" in shared.places.etcd_dir.with_suffix(".log").read_text()
+    assert second.works()

@@ -17,11 +17,11 @@ from cli import api
 from cli.cluster import Cluster, open_cluster
 from cli.failure import Failure
 from cli.target import Target
-from cli.up import refuse_second_cluster
+from cli.up import has_others, refuse_second_cluster
 from control_plane.errors import ControlPlaneError
 from control_plane.etcd_cluster import Member
 from control_plane.etcd_members import EtcdRefusedError
-from control_plane.settings import JOINING
+from control_plane.settings import JOINING, Places
 from tests.unit.cli.conftest import Node
 
 PEERS = {f"plane-{number}": f"https://192.0.2.{number}:2380" for number in (1, 2, 3)}
@@ -208,6 +208,29 @@ def test_the_first_that_has_lost_its_data_begins_no_second_cluster(
     monkeypatch.setattr(api, "get", lambda *_: b'{"items": []}')
     refuse_second_cluster(first)
     refuse_second_cluster(plane(node, JOINING))
+
+
+def test_that_others_have_joined_the_first_is_remembered_until_it_begins_anew(
+    node: Node, etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plane(node, "").with_settings(etcd_shared=True)
+    assert not has_others(first), "it has no data, and is let begin"
+    monkeypatch.setattr(Places, "etcd_data", node.base)
+    etcd.found = [member("plane-3"), member("plane-2", learner=True, started=False)]
+    assert not has_others(plane(node, ""))
+    etcd.found = [member("plane-3"), member("plane-2")]
+    assert has_others(plane(node, ""))
+    assert not has_others(plane(node, CLUSTER)), "it has joined others itself"
+    etcd.found = [member("plane-3")]
+    assert has_others(first)
+
+    def nobody(*_: Any) -> Any:
+        raise ControlPlaneError("cannot MemberList at etcd 127.0.0.1:2379: refused")
+
+    monkeypatch.setattr(module, "first_answer", nobody)
+    assert has_others(first)
+    first.remember()
+    assert plane(node, None).settings.etcd_shared
 
 
 def test_the_only_member_stays_until_its_data_go(node: Node, etcd: Etcd) -> None:

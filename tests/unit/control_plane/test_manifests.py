@@ -105,8 +105,10 @@ def test_one_more_control_plane_joins_etcd_and_asks_its_own() -> None:
     assert (etcd["initial-cluster"], etcd["initial-cluster-state"]) == (members, "existing")
     assert api["etcd-servers"] == "https://127.0.0.1:2379"
     assert api["advertise-address"] == "192.0.2.10"
-    first = _flags(_pods()["etcd"])
-    assert (first["initial-cluster"], first.get("initial-cluster-state")) == ("node-1=https://192.0.2.10:2380", None)
+    for shared, state in ((False, None), (True, "existing")):
+        first = _flags(_pods(dataclasses.replace(SETTINGS, etcd_shared=shared))["etcd"])
+        found = (first["initial-cluster"], first.get("initial-cluster-state"))
+        assert found == ("node-1=https://192.0.2.10:2380", state)
 
 
 @pytest.mark.parametrize("endpoint", ["api.example.com:6443", "192.0.2.1:443", "[2001:db8::1]:6443"])
