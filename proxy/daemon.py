@@ -269,7 +269,8 @@ class ProxyDaemon:
 
     def _explain(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         question = parse_question(parameters, is_own_address)
-        found = explain(self._synchronizer.table, self._settings, question, namer_of_rules(self._mode))
+        names, guards_empty = namer_of_rules(self._mode), self._mode == "nftables"
+        found = explain(self._synchronizer.table, self._settings, question, names, guards_empty=guards_empty)
         return explanation_report(question, found)
 
     def _limits(self, config: ProxyConfig) -> SyncLimits:

@@ -73,9 +73,17 @@ class Explanation:
 
 
 def explain(
-    table: RoutingTable, settings: TrafficSettings, question: Question, rule_names: RuleNames | None = None
+    table: RoutingTable,
+    settings: TrafficSettings,
+    question: Question,
+    rule_names: RuleNames | None = None,
+    *,
+    guards_empty: bool = False,
 ) -> Explanation:
-    """Walk the model as a new connection would."""
+    """Walk the model as a new connection would.
+
+    `guards_empty`: loadBalancerSourceRanges count for a service without endpoints too, as in mode nftables.
+    """
     found = _find(table.routes, question)
     asked = f"{question.address}:{question.port}/{question.protocol}"
     if found is None:
@@ -86,7 +94,8 @@ def explain(
     reasons = [f"{asked} is the {door} of service {route.name}"]
     if rule_names is not None:
         reasons.append(f"its rules: {rule_names(route, door)}")
-    if door == LOAD_BALANCER and route.endpoints and (outside := _outside_ranges(route, question.client)):
+    guarded = door == LOAD_BALANCER and bool(route.endpoints or guards_empty)
+    if guarded and (outside := _outside_ranges(route, question.client)):
         return Explanation("DROP", str(route.name), (), False, (*reasons, outside))
     if door == NODE_PORT and not _answers_node_ports(settings, question.address):
         # Refusals of node ports stand for all of the node's addresses, as with kube-proxy.

@@ -163,8 +163,8 @@ def render_part(route: ServiceRoute, before: Orders, names: Identifiers) -> Part
     build.cluster_ip()
     for address in route.external_addresses:
         build.external(Front(VIP, address, build.protocol, route.port))
-    if route.endpoints and route.allowed_sources and not any(each.endswith("/0") for each in route.allowed_sources):
-        build.restrict()  # without an endpoint everybody is refused, as by kube-proxy
+    if route.allowed_sources and not any(each.endswith("/0") for each in route.allowed_sources):
+        build.restrict()  # with endpoints or without, as by kube-proxy in this mode
     if route.node_port:
         build.external(Front(NODE, "", build.protocol, route.node_port))
     return Part(route, tuple(dict.fromkeys(build.elements)), tuple(dict.fromkeys(build.chains)), identities)

@@ -67,6 +67,15 @@ def test_verdicts_are_those_that_packets_meet(
     assert answer.reasons
 
 
+def test_source_ranges_of_a_service_without_endpoints_count_in_mode_nftables_only() -> None:
+    empty = replace(ROUTE, endpoints=(), local_endpoints=(), allowed_sources=("10.0.0.0/8",))
+    question = Question(
+        client=OUTSIDER, address="203.0.113.1", port=80, protocol="TCP", client_is_node=False, address_is_node=False
+    )
+    verdicts = [explain(RoutingTable((empty,)), PODS, question, guards_empty=each).verdict for each in (False, True)]
+    assert verdicts == ["REJECT", "DROP"]
+
+
 def test_settings_decide_who_is_a_pod_and_where_node_ports_answer() -> None:
     assert not ask(OUTSIDER, "10.96.0.10", settings=TrafficSettings()).masquerade
     assert ask(POD, "10.96.0.10", settings=TrafficSettings(masquerade_all=True)).masquerade

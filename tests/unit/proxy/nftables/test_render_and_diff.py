@@ -82,6 +82,9 @@ def test_source_ranges_guard_load_balancers_only_and_do_not_overlap() -> None:
     found = elements(route(load_balancer_ips=("192.0.2.1",), external_ips=("192.0.2.2",), allowed_sources=ranges))
     assert found["restricted"] == {"192.0.2.1 . 6 . 80": ""}
     assert set(found["allowed-sources"]) == {"192.0.2.1 . 6 . 80 . 10.0.0.0/8", "192.0.2.1 . 6 . 80 . 192.0.2.7"}
+    empty = elements(route(endpoints=0, load_balancer_ips=("192.0.2.1",), allowed_sources=ranges))
+    assert empty["restricted"] == found["restricted"], "outsiders are dropped, and who may come is refused"
+    assert empty["refused"]["192.0.2.1 . 6 . 80"] == "goto refuse"
     open_to_all = elements(route(load_balancer_ips=("192.0.2.1",), allowed_sources=("0.0.0.0/0",)))
     assert "restricted" not in open_to_all
 
