@@ -33,7 +33,7 @@ def run_playbook(
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0",
     }
-    return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=home, timeout=240)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=home, timeout=500)
 
 
 def failures(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ def validate(home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     }  # fmt: skip
     argv = ["vagrant", "validate", "--ignore-provider"]
     return subprocess.run(
-        argv, capture_output=True, text=True, check=False, cwd=ROOT / "vagrant", env=environment, timeout=120
+        argv, capture_output=True, text=True, check=False, cwd=ROOT / "vagrant", env=environment, timeout=500
     )
 
 

@@ -29,7 +29,7 @@ from lab.containerd import PrivateContainerd, binaries_in, distribution_binaries
 from lab.containerd_config import PAUSE_IMAGE
 from lab.host import LabHost
 from lab.images import WEB_IMAGE, load_images
-from tests.contract.programs import teach
+from tests.contract.programs import POLITE, teach
 
 TARGETS = ("fake", "containerd-debian", "containerd-2")
 
@@ -177,7 +177,19 @@ class Target:
         """Create and start a container; its id."""
         container = await self.create(sandbox, command, name, attempt)
         await self.runtime.start_container(container)
+        if command == POLITE:
+            await self.listens(container)
         return container
+
+    async def listens(self, container: str) -> None:
+        """Wait until a polite program has set its trap, as it says in its log: it is deaf to SIGTERM before."""
+        if self.fake is not None:
+            return
+        log = Path((await self.status(container)).log_path)
+        async with asyncio.timeout(120):
+            async for _ in ticks(0.02):
+                if log.exists() and "up" in log.read_text():  # noqa: ASYNC240 - a test may wait for its disk
+                    return
 
     async def status(self, container: str) -> cri.ContainerStatus:
         """Status of a container."""
@@ -193,7 +205,7 @@ class Target:
 
     async def ended(self, container: str) -> cri.ContainerStatus:
         """Wait for the end of a container; its status."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             async for _ in ticks(0.02):
                 status = await self.status(container)
                 if status.state == cri.ContainerState.CONTAINER_EXITED:
@@ -249,7 +261,7 @@ async def target(containerd: tuple[LabHost, PrivateContainerd] | None, tmp_path:
 
 async def clear_when_back(target: Target) -> None:
     """Remove what a test left, as soon as the runtime answers."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             try:
                 await target.clear()

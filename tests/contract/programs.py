@@ -7,7 +7,7 @@ def shell(script: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script)
 
 
-POLITE = shell("trap 'exit 3' TERM; while :; do sleep 0.05; done")
+POLITE = shell("trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done")
 STUBBORN = shell("trap '' TERM; while :; do sleep 0.05; done")
 FAILS = shell("exit 7")
 SUCCEEDS = shell("exit 0")

@@ -22,7 +22,7 @@ Events = AsyncGenerator[AnyEvent, None]
 
 async def until(events: Events, wanted: RuntimeEvent | type[Reconnected]) -> None:
     """Read on to an event of this container and kind, or to the next connection."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async for event in events:
             if isinstance(event, Disconnected):
                 assert wanted is Reconnected, "the connection was lost"
@@ -39,7 +39,7 @@ async def until(events: Events, wanted: RuntimeEvent | type[Reconnected]) -> Non
 
 async def eventually(attempt: Callable[[], Awaitable[T]]) -> T:
     """Try again while nobody answers."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             try:
                 return await attempt()
@@ -76,7 +76,7 @@ async def test_commands_run_in_a_container_are_no_events_of_it(target: Target) -
         assert isinstance(await anext(events), Reconnected)
         await target.runtime.exec_sync(container, ("/bin/true",), 30)
         await target.runtime.stop_container(container, 30)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             # containerd 2 also delivers what happened in the minutes before the subscription.
             async for event in events:
                 if isinstance(event, RuntimeEvent) and event.container_id == container and event.kind not in BEFORE:
@@ -93,7 +93,7 @@ async def test_get_container_events_is_there_from_1_7_on(target: Target) -> None
             with pytest.raises(Unimplemented):
                 await anext(stream)
         else:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 async for event in stream:
                     if event.container_id == sandbox:
                         break
@@ -124,7 +124,7 @@ async def test_a_restart_of_the_runtime(target: Target) -> None:
 
 
 async def test_a_runtime_that_does_not_answer(target: Target) -> None:
-    async with connect(target.channel.endpoint, timeout_s=2) as hasty:
+    async with connect(target.channel.endpoint, timeout_s=5) as hasty:
         runtime = RuntimeClient(hasty)
         await runtime.list_containers()
         await target.world.freeze()

@@ -67,6 +67,7 @@ async def test_life_of_a_container(target: Target) -> None:
     await runtime.start_container(container)
     status = await target.status(container)
     assert status.state == RUNNING
+    await target.listens(container)
     assert status.created_at <= status.started_at
     assert (status.labels, status.annotations, status.metadata) == (config.labels, config.annotations, config.metadata)
     assert status.log_path == f"{target.sandbox_config().log_directory}/{config.log_path}"
@@ -158,7 +159,7 @@ async def cut_off(target: Target, sandbox: str, attempt: int) -> str:
 
 async def removed(target: Target, container: str) -> None:
     """Remove a container whose start may still be under way, although nobody waits for it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async for _ in ticks(0.1):
             try:
                 await target.runtime.remove_container(container)

@@ -82,7 +82,7 @@ class Namespace:
         """A socket of this namespace."""
         with self.entered():
             made = socket.socket(family, kind)
-        made.settimeout(5)
+        made.settimeout(15)
         return made
 
     def ip(self, *lines: str) -> None:
@@ -95,7 +95,7 @@ class Namespace:
         drops what is sent before.
         """
         with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            deadline_s = time.monotonic() + 60
+            deadline_s = time.monotonic() + 120
             for name in interfaces:
                 while not _flags(sock, name) & _IFF_RUNNING:
                     assert time.monotonic() < deadline_s, f"{name} does not run"

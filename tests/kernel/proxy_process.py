@@ -25,7 +25,7 @@ VIP = "10.96.0.10"
 one_variant = pytest.mark.parametrize("node", ["nft"], indirect=True)
 REPOSITORY = Path(__file__).parents[2]
 _PYTHON_PATH = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-_DEADLINE_S = 60.0
+_DEADLINE_S = 120.0
 
 
 async def eventually(check: Callable[[], bool], what: str) -> None:
@@ -181,7 +181,7 @@ class ProxyProcess:
         """Run it to its end; exit status and what it said."""
         environment = self.environment() if path is None else {**self.environment(), "PATH": path}
         done = subprocess.run(
-            self.command(*flags), env=environment, capture_output=True, text=True, check=False, timeout=60
+            self.command(*flags), env=environment, capture_output=True, text=True, check=False, timeout=120
         )
         return done.returncode, done.stderr
 
@@ -193,7 +193,7 @@ class ProxyProcess:
 
     async def get(self, path: str) -> dict[str, Any]:
         """GET of its local API; raises OSError while it does not answer."""
-        async with unix_session(self.api_socket, timeout_s=5) as session, session.get(path) as response:
+        async with unix_session(self.api_socket, timeout_s=20) as session, session.get(path) as response:
             found: dict[str, Any] = await response.json()
             return found
 
@@ -222,7 +222,7 @@ class ProxyProcess:
         """Signal it and wait; the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
     def wrap(self, name: str, before: str, after: str = "") -> None:
         """From now on this program of its PATH runs shell commands before (and after) the real one.

@@ -18,7 +18,7 @@ def longshore(daemon: ProxyProcess, *arguments: str) -> tuple[int, str, str]:
     command = [sys.executable, "-m", "cli.main", *options, f"--service-dir={daemon.services}", *arguments]
     environment = {**os.environ, **daemon.environment()}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=30
+        command, env=environment, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=120
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -317,7 +317,7 @@ async def test_systemd_is_told_and_a_hangup_reads_the_configuration_again(node: 
                 except BlockingIOError:
                     return any(word in message for message in heard)
 
-        daemon.start(f"--config={config}", NOTIFY_SOCKET=str(daemon.base / "notify"), WATCHDOG_USEC="1000000")
+        daemon.start(f"--config={config}", NOTIFY_SOCKET=str(daemon.base / "notify"), WATCHDOG_USEC="20000000")
         await eventually(lambda: told("READY=1"), "READY")
         assert answers(node) == {pod.name}, "READY means that the services work"
         await eventually(lambda: told("WATCHDOG=1"), "WATCHDOG")

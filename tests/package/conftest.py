@@ -32,7 +32,7 @@ class Chroot:
             "LC_ALL": "C.UTF-8",
         }
         done = subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment, timeout=240
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment, timeout=800
         )
         assert not check or done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}"
         return done

@@ -100,7 +100,7 @@ def test_remove_takes_the_rules_and_leaves_the_data(installed: Chroot) -> None:
         iptables -t nat -N SOMEBODYS
         ip link set lo up
         longshore-proxy --agent-socket= --healthz-bind-address= --metrics-bind-address= >/tmp/proxy.log 2>&1 & proxy=$!
-        for _ in $(seq 300); do iptables-save | grep -q 10.96.0.10 && break; sleep 0.1; done
+        for _ in $(seq 1200); do iptables-save | grep -q 10.96.0.10 && break; sleep 0.1; done
         kill $proxy; wait $proxy || true
         echo before; iptables-save
         mkdir -p /run/systemd/system
