@@ -46,7 +46,7 @@ async def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
         assert state.load_manifests() == {}
         state.full = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not state.load_manifests():  # noqa: ASYNC110 - what is waited for is on disk
                 await asyncio.sleep(0.02)
         keeper.cancel()

@@ -18,5 +18,5 @@ def fake() -> FakeRuntime:
 
 @pytest.fixture
 async def channel(fake: FakeRuntime, tmp_path: Path) -> AsyncIterator[Channel]:
-    async with serve_fake(fake, tmp_path / "fake.sock") as endpoint, connect(endpoint, timeout_s=10) as made:
+    async with serve_fake(fake, tmp_path / "fake.sock") as endpoint, connect(endpoint, timeout_s=60) as made:
         yield made

@@ -16,7 +16,7 @@ from daemonkit import dir_changes
 from daemonkit.dir_changes import DirectoryChange, DirectoryChanges
 from daemonkit.tasks import spawn
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from daemonkit.watch_dir import (
     watch_directory,
 )
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Watch:

@@ -68,7 +68,7 @@ class Followed:
 
 
 @contextlib.asynccontextmanager
-async def followed(*servers: ScriptedServer, answer_s: float = 0.2) -> AsyncIterator[Followed]:
+async def followed(*servers: ScriptedServer, answer_s: float = 1.0) -> AsyncIterator[Followed]:
     made = Followed(*servers)
     async with made.client, asyncio.TaskGroup() as group:
         tasks = [spawn(group, made.run(), name="follow")]

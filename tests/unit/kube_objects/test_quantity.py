@@ -59,7 +59,7 @@ def test_milli_is_exact(milli: int) -> None:
     assert parse_quantity(f"{milli}m").milli() == milli
 
 
-@settings(max_examples=200, deadline=1000, database=None)
+@settings(max_examples=200, deadline=60_000, database=None)
 @given(
     st.text(max_size=30)
     | st.text("0123456789.eE+-KMGTPinumk", max_size=30)

@@ -48,8 +48,8 @@ def free_port() -> int:
 
 
 async def ask(port: int, path: str = "/") -> tuple[int, dict[str, object], str]:
-    """(status, body, weight header); waits up to 5 s for somebody to listen."""
-    for _ in range(100):
+    """(status, body, weight header); waits up to a minute for somebody to listen."""
+    for _ in range(1200):
         try:
             async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
                 weight = response.headers.get("X-Load-Balancing-Endpoint-Weight", "")
@@ -60,8 +60,8 @@ async def ask(port: int, path: str = "/") -> tuple[int, dict[str, object], str]:
 
 
 async def closed(port: int) -> bool:
-    """Within 5 s nobody listens there any more."""
-    for _ in range(100):
+    """Within a minute nobody listens there any more."""
+    for _ in range(1200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except ConnectionRefusedError:
@@ -116,7 +116,7 @@ async def test_a_port_that_is_taken_is_named_and_got_later(
         port = int(owner.getsockname()[1])
         async with serving(Verdict()) as server:
             server.put([HealthCheck("default", "web", port, 4, 1)])
-            for _ in range(100):
+            for _ in range(1200):
                 if caplog.records:
                     break
                 await asyncio.sleep(0.05)

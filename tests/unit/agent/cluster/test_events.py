@@ -154,7 +154,7 @@ async def recording(server: Server) -> AsyncIterator[EventRecorder]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for is in the fake, which tells nobody
             await asyncio.sleep(0.01)
 

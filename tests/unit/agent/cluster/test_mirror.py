@@ -118,7 +118,7 @@ class Kept:
             task.cancel()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self.api.tell(self.source)
                 await asyncio.sleep(0.01)

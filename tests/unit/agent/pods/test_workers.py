@@ -178,7 +178,7 @@ class Node:
         return [one.id for one in self.runtime.sandboxes.values() if one.state == PodSandboxState.SANDBOX_READY]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - what is waited for is in the fake, which tells nobody
                 await asyncio.sleep(0.01)
 

@@ -71,7 +71,7 @@ async def served(health: Health | None) -> AsyncIterator[int]:
 async def test_a_service_by_name(service: str, outcome: Outcome, message: str) -> None:
     health = Health()
     async with served(health) as port:
-        result = await run_grpc(GrpcAsk(port, service), "127.0.0.1", 10)
+        result = await run_grpc(GrpcAsk(port, service), "127.0.0.1", 60)
     assert (result.outcome, result.message) == (outcome, message)
     ((asked, agent),) = health.seen
     assert asked == service
@@ -80,16 +80,16 @@ async def test_a_service_by_name(service: str, outcome: Outcome, message: str) -
 
 async def test_a_server_without_health_says_so() -> None:
     async with served(None) as port:
-        result = await run_grpc(GrpcAsk(port), "127.0.0.1", 10)
+        result = await run_grpc(GrpcAsk(port), "127.0.0.1", 60)
     assert result.outcome is Outcome.FAILURE
     assert result.message.startswith("error: this server does not implement the grpc health protocol")
 
 
 async def test_a_slow_answer_and_nobody_at_all_are_time_outs() -> None:
-    async with served(Health(delay_s=5)) as port:
-        slow = await run_grpc(GrpcAsk(port), "127.0.0.1", 0.5)
+    async with served(Health(delay_s=60)) as port:
+        slow = await run_grpc(GrpcAsk(port), "127.0.0.1", 2.5)
     assert (slow.outcome, slow.timed_out) == (Outcome.FAILURE, True)
-    assert slow.message == "timeout: health rpc did not complete within 0.5s"
+    assert slow.message == "timeout: health rpc did not complete within 2.5s"
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = await run_grpc(GrpcAsk(closed.getsockname()[1]), "127.0.0.1", 0.3)

@@ -45,7 +45,7 @@ def answer(head: str, body: bytes = b"") -> Reply:
     return reply
 
 
-async def ask(port: int, path: str = "/", timeout_s: float = 5, **fields: object) -> ProbeResult:
+async def ask(port: int, path: str = "/", timeout_s: float = 60, **fields: object) -> ProbeResult:
     prober = HttpProber()
     try:
         return await prober.run(HttpAsk("http", "", port, path, **fields), "127.0.0.1", timeout_s)  # type: ignore[arg-type] # headers only
@@ -142,7 +142,7 @@ async def test_a_head_without_its_body_is_no_answer_either_way(ending: str) -> N
         await asyncio.sleep(60 if ending == "stalls" else 0)
 
     async with served(reply) as port:
-        result = await ask(port, timeout_s=1.0 if ending == "stalls" else 10)
+        result = await ask(port, timeout_s=3.0 if ending == "stalls" else 60)
     assert result.outcome is Outcome.UNKNOWN
     assert "cannot read the body" in result.message
 
@@ -184,7 +184,7 @@ async def test_nobody_listens(unused_port: int) -> None:
     assert http.outcome is Outcome.FAILURE
     where = f"127.0.0.1:{unused_port}"
     assert http.message == f'Get "http://{where}/": dial tcp {where}: connect: connection refused'
-    tcp = await run_tcp("127.0.0.1", unused_port, 5)
+    tcp = await run_tcp("127.0.0.1", unused_port, 60)
     assert (tcp.outcome, tcp.message) == (Outcome.FAILURE, f"dial tcp {where}: connect: connection refused")
 
 
@@ -199,7 +199,7 @@ async def test_https_that_meets_plain_http_is_told_as_by_the_kubelet() -> None:
     server = await asyncio.start_server(on_connect, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        result = await prober.run(HttpAsk("https", "", port, "/"), "127.0.0.1", 5)
+        result = await prober.run(HttpAsk("https", "", port, "/"), "127.0.0.1", 60)
     await prober.close()
     assert result.not_tls
     assert result.message == f'Get "https://127.0.0.1:{port}/": http: server gave HTTP response to HTTPS client'
@@ -208,14 +208,14 @@ async def test_https_that_meets_plain_http_is_told_as_by_the_kubelet() -> None:
 async def test_https_is_asked_without_verification(tls: ssl.SSLContext) -> None:
     async with served(answer("204 None"), tls) as port:
         prober = HttpProber()
-        result = await prober.run(HttpAsk("https", "", port, "/"), "127.0.0.1", 5)
+        result = await prober.run(HttpAsk("https", "", port, "/"), "127.0.0.1", 60)
         await prober.close()
     assert result.outcome is Outcome.SUCCESS
 
 
 async def test_tcp_success() -> None:
     async with served(answer("200 OK")) as port:
-        assert (await run_tcp("127.0.0.1", port, 5)).outcome is Outcome.SUCCESS
+        assert (await run_tcp("127.0.0.1", port, 60)).outcome is Outcome.SUCCESS
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ async def test_a_watch_hears_nothing_until_every_expected_pod_has_spoken() -> No
     assert not first.done()
     assert json.loads(board.pods_json())["complete"] is False
     board.put_pod("u3", ENTRY)
-    picture = json.loads(await asyncio.wait_for(first, 5))
+    picture = json.loads(await asyncio.wait_for(first, 60))
     assert (len(picture["pods"]), picture["complete"]) == (2, True)
 
 

@@ -310,7 +310,7 @@ async def test_hundreds_of_streams_one_after_the_other_leave_nothing(tmp_path: P
 
 
 async def test_a_stream_in_which_nothing_moves_ends_and_there_are_only_so_many(tmp_path: Path) -> None:
-    async with served(tmp_path, "--streaming-connection-idle-timeout=3s") as api:
+    async with served(tmp_path, "--streaming-connection-idle-timeout=6s") as api:
         api.api.streams.at_once.limit = 1
         reader, _writer = await opened(api)
         assert await status_of(api, EXEC, SPDY) == 429
@@ -566,6 +566,6 @@ async def test_without_debugging_handlers(tmp_path: Path) -> None:
 
 async def until(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.01)

@@ -81,7 +81,7 @@ async def test_what_failed_or_was_left_leaves_no_file(tmp_path: Path) -> None:
         assert list((tmp_path / "checkpoints").iterdir()) == []
         api.runtime.checkpoint_fails, api.runtime.checkpoint_waits = None, asyncio.Event()
         asked = spawn(group, post(api), name="client")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not list((tmp_path / "checkpoints").iterdir()):  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
             asked.cancel()

@@ -64,9 +64,9 @@ async def running(scene: Scene) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < give_up, f"not so after 15 s: {what}"
+        assert time.monotonic() < give_up, f"not so after 60 s: {what}"
         await asyncio.sleep(0.01)
 
 

@@ -22,9 +22,9 @@ TEXT = "*nat\n:KUBE-SVC-A - [0:0]\n-A KUBE-SVC-A -p sctp -j RETURN\nCOMMIT\n"
 async def test_a_program_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     with pytest.raises(BackendBusyError, match="not finished after"):
-        await execute("/bin/sh", "-c", f"sleep 1000 & echo $! > {told}; wait", deadline_s=1.0)
+        await execute("/bin/sh", "-c", f"sleep 1000 & echo $! > {told}; wait", deadline_s=3.0)
     grandchild = int(told.read_text())
-    for _ in range(200):
+    for _ in range(1200):
         if not _runs(grandchild):
             return
         await asyncio.sleep(0.05)
@@ -36,7 +36,7 @@ async def test_a_program_may_end_in_order_when_the_proxy_is_stopped_but_not_for_
 ) -> None:
     begun, done = tmp_path / "begun", tmp_path / "done"
     run = asyncio.get_running_loop().create_task(execute("/bin/sh", "-c", f"touch {begun}; sleep 0.3; touch {done}"))
-    for _ in range(1000):
+    for _ in range(6000):
         if begun.exists():
             break
         await asyncio.sleep(0.01)
@@ -46,13 +46,13 @@ async def test_a_program_may_end_in_order_when_the_proxy_is_stopped_but_not_for_
     monkeypatch.setattr("proxy.programs._FINISH_S", 0.1)
     told = tmp_path / "pid"
     run = asyncio.get_running_loop().create_task(execute("/bin/sh", "-c", f"echo $$ > {told}; sleep 1000"))
-    for _ in range(1000):
+    for _ in range(6000):
         if told.exists() and told.read_text():
             break
         await asyncio.sleep(0.01)
     run.cancel()
     await asyncio.wait({run})
-    for _ in range(200):
+    for _ in range(1200):
         if not _runs(int(told.read_text())):
             return
         await asyncio.sleep(0.05)

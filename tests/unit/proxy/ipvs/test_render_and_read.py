@@ -79,7 +79,7 @@ def test_ticks_are_learnt_of_a_server_with_an_address_and_not_of_one_by_firewall
 async def test_whoever_awaits_the_thread_hears_of_an_iterator_that_ended_too_early() -> None:
     engine = Engine(TrafficSettings(), IpvsSettings(), (4,), None)
     with pytest.raises(RuntimeError, match="ended too early"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await engine._in_thread(next, iter(()))
     await engine.close()
 
