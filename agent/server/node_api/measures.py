@@ -23,6 +23,8 @@ from agent.container_spec.labels import uid_of
 from agent.node.facts import cgroup_version, read_machine_identity
 from agent.server.node_api.agent_metrics import agent_metrics
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics
+from agent.server.node_api.cgroup_text import Cgroups
+from agent.server.node_api.cgroup_use import open_reader
 from agent.server.node_api.cluster_metrics import cluster_metrics
 from agent.server.node_api.families import name_counters
 from agent.server.node_api.node_use import NodeUse, read_node_use
@@ -73,6 +75,8 @@ class Measures:
         self._images = images
         self._use = Recent[tuple[PodUse, ...]]()
         self._storage = Recent[StorageUse]()
+        self._cgroups = Recent[Cgroups]()
+        self._cgroup_settings = config
         self._file_systems = file_systems
         period_s = config.cluster.server.volume_stats_s
         self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
@@ -123,8 +127,15 @@ class Measures:
             if one.seen is not None
             for run in one.seen.all_containers()
         }
+        sandboxes = {
+            uid: one.seen.current_sandbox.id
+            for uid, one in self._workers().items()
+            if one.seen is not None and one.seen.current_sandbox is not None
+        }
         node, pods = await self._node(), await self._pods()
-        return _text(cadvisor_metrics(node, pods, self._made_s(), images, self._identity))
+        cgroups = await self._cgroups.get(lambda: self._read_cgroups(pods))
+        body = cadvisor_metrics(node, pods, self._made_s(), images, self._identity, cgroups, sandboxes)
+        return web.Response(body=body, headers={"Content-Type": TEXT})
 
     async def summary(self, request: web.BaseRequest) -> web.Response:
         """/stats/summary."""
@@ -143,6 +154,10 @@ class Measures:
         if last is None or found.time_s - last.time_s >= _BETWEEN_S:
             self._last = found
         return found
+
+    async def _read_cgroups(self, pods: Iterable[PodUse]) -> Cgroups:
+        wanted = {pod.uid: [one.id for one in pod.containers] for pod in pods}
+        return await asyncio.to_thread(lambda: open_reader(cgroup_version()).read(self._cgroup_settings, wanted))
 
     async def _pods(self) -> tuple[PodUse, ...]:
         try:

@@ -86,7 +86,17 @@ def read_interfaces() -> tuple[Interface, ...]:
     """Those of the node itself, without the pods' ends and loopback, as cAdvisor takes them."""
     found = psutil.net_io_counters(pernic=True, nowrap=False)
     return tuple(
-        Interface(name, one.bytes_recv, one.errin, one.bytes_sent, one.errout)
+        Interface(
+            name,
+            one.bytes_recv,
+            one.errin,
+            one.bytes_sent,
+            one.errout,
+            one.packets_recv,
+            one.dropin,
+            one.packets_sent,
+            one.dropout,
+        )
         for name, one in found.items()
         if not name.startswith(_NOT_THE_NODES)
     )

@@ -58,13 +58,17 @@ def total_swap(amounts: Iterable[Amounts]) -> Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """Counters of one network interface."""
+    """Counters of one network interface; None is what nobody said."""
 
     name: str
     rx_bytes: int
     rx_errors: int
     tx_bytes: int
     tx_errors: int
+    rx_packets: int | None = None
+    rx_dropped: int | None = None
+    tx_packets: int | None = None
+    tx_dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

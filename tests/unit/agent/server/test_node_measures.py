@@ -91,16 +91,31 @@ async def test_cadvisors_names(tmp_path: Path) -> None:
     main = {**POD, "container": "main", "id": "c1", "name": "c1", "image": "busybox"}
     assert ({**main, "cpu": "total"}, 1.5, 2.0) in found["container_cpu_usage_seconds_total"]
     assert ({**main, "device": ""}, 8192.0, 2.0) in found["container_fs_usage_bytes"]
-    assert found["container_memory_swap"] == [(main, 2.0, 2.0)]
-    assert found["container_pressure_io_waiting_seconds_total"] == [(main, 2.0, 2.0)]
-    assert found["container_pressure_io_stalled_seconds_total"] == [(main, 1e-6, 2.0)]
+    assert (main, 2.0, 2.0) in found["container_memory_swap"]
+    assert (main, 2.0, 2.0) in found["container_pressure_io_waiting_seconds_total"]
+    assert (main, 1e-6, 2.0) in found["container_pressure_io_stalled_seconds_total"]
+    assert ({**main, "container": "", "id": "uid-1", "name": "", "image": ""}, 5.0, 0.0) in found[
+        "container_start_time_seconds"
+    ]
     assert found["machine_swap_bytes"][0][1] == psutil.swap_memory().total
-    (received,) = found["container_network_receive_bytes_total"]
-    assert (received[0]["interface"], received[1]) == ("eth0", 11.0)
+    sandbox = {**POD, "container": "", "id": "uid-1", "name": "s1", "image": "", "interface": "eth0"}
+    assert (sandbox, 11.0, 2.0) in found["container_network_receive_bytes_total"]
     ((machine, cores, _),) = found["machine_cpu_cores"]
     assert cores >= 1
     assert machine["boot_id"] == read_machine_identity().boot_id
     assert machine.keys() == {"boot_id", "machine_id", "system_uuid"}
+
+
+async def test_the_machine_is_a_cgroup_too(tmp_path: Path) -> None:
+    async with served(tmp_path, f"--root-dir={tmp_path}") as api:
+        found = await samples(api, "/metrics/cadvisor")
+    machine = {"container": "", "id": "/", "image": "", "name": "", "namespace": "", "pod": ""}
+    rows = {name: [value for labels, value, _ in rows if labels.get("id") == "/"] for name, rows in found.items()}
+    assert ({**machine, "cpu": "total"}) in [labels for labels, _, _ in found["container_cpu_usage_seconds_total"]]
+    (total,) = (value for labels, value, _ in found["machine_memory_bytes"])
+    assert 0 < rows["container_memory_working_set_bytes"][0] < rows["container_memory_usage_bytes"][0] < total
+    assert rows["container_start_time_seconds"][0] > 0
+    assert rows["container_cpu_user_seconds_total"][0] > 0
 
 
 async def test_the_agents_own(tmp_path: Path) -> None:
