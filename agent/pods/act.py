@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from agent.container_spec.dns import wants_cluster_dns
-from agent.pods.failure import StepFailed
+from agent.pods.failure import PENDING, StepFailed
 from agent.pods.happenings import Happening, begun, failed, no_cluster_dns
 from agent.pods.memory import PodMemory
 from agent.pods.plan import Plan
@@ -216,7 +216,8 @@ class StepTaker:
     def _log_failure(self, step: Step, failure: StepFailed) -> None:
         before = self._memory.held.get(step.key)
         known = before is not None and before.message == failure.message
-        level = logging.DEBUG if known else logging.WARNING
+        # What only waits for the first list of an API server is well, and one that is away is told of by others.
+        level = logging.DEBUG if known or failure.reason == PENDING else logging.WARNING
         _log.log(level, "cannot %s: %s", step.key, failure, extra=self._memory.log_fields(step.scope))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
-from lightkube.models.core_v1 import Pod
+from lightkube.models.core_v1 import ConfigMapVolumeSource, Pod, Volume
 
 from agent.sources.manifest import parse_static_pod
 from cri_client.fake import FakeExec, FakeProgram, FakeRuntime
+from kube_objects.config_data import CONFIG_MAP, ConfigData, ConfigObjects
 from tests.unit.agent.pods.test_workers import Node
 
 
@@ -74,3 +76,25 @@ def waiting(node: Node) -> dict[str, str]:
             found: dict[str, str] = one["state"].get("waiting", {})
             return found
     return {}
+
+
+async def test_a_new_agent_warns_of_no_pod_that_waits_for_the_first_list(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod, held = manifest(), ConfigData(CONFIG_MAP, "default", "settings", {"key": b"value"})
+    assert pod.spec is not None
+    pod.spec.volumes = [Volume(name="files", configMap=ConfigMapVolumeSource(name=held.name))]
+    async with node.running():
+        node.workers.learn_objects(ConfigObjects([held]))
+        node.want(pod)
+        await node.until(node.running_containers)
+        await node.until(lambda: list(node.state.records_dir.iterdir()))
+    caplog.clear()
+    caplog.set_level(logging.DEBUG)
+    async with node.running(pod):
+        node.workers.learn_objects(ConfigObjects(pending=[held.key]))
+        await node.until(lambda: "WaitingForObjects" in caplog.text)
+        assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+        node.workers.learn_objects(ConfigObjects())
+        await node.until(lambda: "FailedMount" in [one.reason for _, one in node.told])
+        assert [one for one in caplog.records if one.levelno >= logging.WARNING], "now it is missing"
