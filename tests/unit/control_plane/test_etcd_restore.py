@@ -66,6 +66,7 @@ def test_a_restore_from_beginning_to_end(machine: Machine) -> None:
     work = machine.restore()
     work.put_manifests_aside(COMPONENTS)
     assert machine.names() == {"other.yaml"}
+    assert machine.places.manifests_aside.stat().st_mode & 0o777 == 0o700
     work.begin(SETTINGS, Path("/snapshots/today"))
     assert machine.names() == {"other.yaml", f"{POD}.yaml"}
     machine.etcdutl()
@@ -175,19 +176,29 @@ def test_manifests_are_put_aside_on_another_file_system(machine: Machine, monkey
 
 def test_nothing_is_put_in_place_that_etcdutl_has_not_made(machine: Machine) -> None:
     work = machine.restore()
+    machine.etcdutl()  # in a run that was cut off
     work.begin(SETTINGS, Path("/snapshots/today"))
     with pytest.raises(ControlPlaneError, match="etcdutl has made no member there"):
         work.put_in_place()
     assert machine.data() == ["old"]
 
 
+def test_a_pod_of_that_name_that_is_somebody_elses_stays(machine: Machine) -> None:
+    machine.places.manifest(POD).write_text("# somebody's")
+    machine.restore().end()
+    assert machine.places.manifest(POD).read_text() == "# somebody's"
+
+
 def test_our_own_agent_takes_the_pod(machine: Machine) -> None:
     text = yaml.safe_dump(restore_pod(SETTINGS, machine.places, Path("/snapshots/today"))).encode()
     pod = parse_static_pod(text, "/manifests/etcd-restore.yaml", "plane-1")
     assert pod.spec is not None
-    command = pod.spec.containers[0].command or []
+    (container,) = pod.spec.containers
+    command = container.command or []
     assert "--initial-cluster=plane-1=https://192.0.2.1:2380" in command
-    assert "--bump-revision=1000000000" in command
+    assert {"--bump-revision=1000000000", "--mark-compacted"} <= set(command)
+    read_only = {mount.name for mount in container.volumeMounts or () if mount.readOnly}
+    assert read_only == {"snapshot"}
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def test_everything_is_made_once(plane: Plane) -> None:
         *(f"{one.file}.{kind}" for one in certificates(SETTINGS) for kind in ("crt", "key")),
         "sa.key", "sa.pub",
     }  # fmt: skip
-    modes = {path.suffix: path.stat().st_mode & 0o777 for path in files}
-    assert modes == {".key": 0o600, ".crt": 0o644, ".pub": 0o644}
+    modes = {(path.suffix, path.stat().st_mode & 0o777) for path in files}
+    assert modes == {(".key", 0o600), (".crt", 0o644), (".pub", 0o644)}
     assert len(plane.kubeconfigs.ensure(SETTINGS)) == len(users(SETTINGS))
     before = plane.contents()
     plane.again()

@@ -27,8 +27,8 @@ def test_what_a_snapshot_holds() -> None:
 
 def test_the_newer_meta_page_counts_and_one_that_is_damaged_does_not() -> None:
     assert [key for key, _ in Bolt(DATA).items(Bolt(DATA).bucket(b"key") or 0)] == KEYS
-    torn = meta(1, 99, 3)[:-1] + b"x"
-    Bolt(DATA[:SIZE] + torn.ljust(SIZE, b"\0") + DATA[2 * SIZE :]).bucket(b"key")
+    torn = meta(1, 99, 8)[:-1] + b"x"
+    assert Bolt(DATA[:SIZE] + torn.ljust(SIZE, b"\0") + DATA[2 * SIZE :]).bucket(b"key") is not None
     with pytest.raises(BoltError, match=r"ends too early|neither branch nor leaf|says that it is page"):
         Bolt(DATA[:SIZE] + meta(1, 99, 8).ljust(SIZE, b"\0") + DATA[2 * SIZE :]).bucket(b"key")
 
@@ -50,12 +50,34 @@ def test_a_byte_that_has_changed_is_noticed(place: int) -> None:
 def test_what_is_no_database_of_etcd_is_refused() -> None:
     with pytest.raises(ControlPlaneError, match="does not begin as an etcd database does"):
         read_snapshot(with_digest(b"x" * 4096), AUTHORITY)
-    with pytest.raises(ControlPlaneError, match="no bucket key"):
-        read_snapshot(with_digest(DATA.replace(b"key", b"kex")), AUTHORITY)
+    with pytest.raises(ControlPlaneError, match="its length is not that of a database"):
+        read_snapshot(with_digest(DATA + b"x"), AUTHORITY)
+    for bucket in (b"key", b"meta"):
+        with pytest.raises(ControlPlaneError, match="no bucket key or no bucket meta"):
+            read_snapshot(with_digest(DATA.replace(bucket, bucket.upper())), AUTHORITY)
+    entry = with_page(3, page(3, LEAF, [(0, b"key", struct.pack("<QQ", 4, 0))]))
+    assert Bolt(entry).bucket(b"key") is None, "an entry of that name is no bucket"
     fields = struct.pack("<IIIIQQQQQ", 0xED0CDAED, 2, 3, 0, 3, 0, 2, 9, 7)
     small = struct.pack("<QHHI", 0, 4, 0, 0) + fields + struct.pack("<Q", fnv1a(fields))
     with pytest.raises(ControlPlaneError, match="pages of 3 bytes"):
         read_snapshot(with_digest(small.ljust(SIZE, b"\0")), AUTHORITY)
+
+
+def with_page(number: int, made: bytes) -> bytes:
+    """DATA with another page in the place of this one."""
+    return DATA[: number * SIZE] + made.ljust(SIZE, b"\0") + DATA[(number + 1) * SIZE :]
+
+
+def test_what_a_page_names_must_lie_in_the_file_and_be_what_it_says() -> None:
+    over = len(DATA) - 5 * SIZE - 16 - 16 - len(KEYS[0]) + 1  # ends one byte behind the file
+    leaf = page(5, LEAF, [(0, KEYS[0], b"")])
+    long = leaf[:28] + struct.pack("<I", over) + leaf[32:]
+    bolt = Bolt(with_page(5, long))
+    with pytest.raises(BoltError, match="what is beyond the end of the file"):
+        list(bolt.items(bolt.bucket(b"key") or 0))
+    bolt = Bolt(with_page(5, page(6, LEAF, [(0, KEYS[0], b"")])))
+    with pytest.raises(BoltError, match="page 5 says that it is page 6"):
+        bolt.count(bolt.bucket(b"key") or 0)
 
 
 def test_a_page_that_names_itself_is_no_endless_loop() -> None:
@@ -81,6 +103,7 @@ def test_branches_that_share_their_children_are_not_walked_for_ever() -> None:
     [
         ("3.6.0", "registry.k8s.io/etcd:3.6.8-0", ""),
         ("", "registry.k8s.io/etcd:3.6.8-0", ""),
+        ("3.4.0", "registry.k8s.io/etcd:3.6.8-0", "it is of etcd 3.4, and registry.k8s.io/etcd:3.6.8-0 runs 3.6"),
         ("3.7.0", "registry.k8s.io/etcd:3.6.8-0", "it is of etcd 3.7, and registry.k8s.io/etcd:3.6.8-0 runs 3.6"),
         ("3.6.0", "a.test:5000/etcd:v3.5.21", "it is of etcd 3.6, and a.test:5000/etcd:v3.5.21 runs 3.5"),
         ("3.6.0", f"registry.k8s.io/etcd@sha256:{'0' * 64}", ""),
