@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cli.down import _delete_rules
 from cli.failure import Failure
 from cli.sandboxes import Sandboxes, api_pods, lease_holders, names
 from cli.target import Target
+from control_plane.errors import ControlPlaneError
 from control_plane.record import Record
 from control_plane.removal import remove_all
 from cri_client.errors import CriError
@@ -175,3 +177,20 @@ def test_rules_are_deleted_where_there_is_a_table_of_ours(
             _delete_rules("delete table ip longshore-pods", "longshore-pods")
     else:
         _delete_rules("delete table ip longshore-pods", "longshore-pods")
+
+
+@pytest.mark.parametrize("where", ["member", "member/wal"])
+def test_what_is_mounted_in_a_directory_that_goes_is_not_emptied(node: Node, root: None, where: str) -> None:
+    phases(node, "certs", "kubeconfigs", "manifests")
+    place = node.base / "etcd" / where
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "foreign", place], check=True)
+    try:
+        (place / "foreign").touch()
+        with pytest.raises(ControlPlaneError, match=f"a file system is mounted at {place}; unmount it first"):
+            remove_all(Record(node.base / "kubernetes"), frozenset())
+        assert (place / "foreign").exists()
+    finally:
+        subprocess.run(["umount", place], check=True)
+    remove_all(Record(node.base / "kubernetes"), frozenset())
+    assert not (node.base / "etcd").exists()

@@ -166,6 +166,26 @@ def test_files_are_ours_or_left_alone(plane: Plane) -> None:
     assert write_manifests(newer, plane.places, plane.files).files == (scheduler,)
 
 
+def test_manifests_and_data_are_for_their_owner_only(plane: Plane) -> None:
+    write_manifests(SETTINGS, plane.places, plane.files)
+    assert plane.places.etcd_dir.stat().st_mode & 0o777 == 0o700
+    scheduler = plane.places.manifest("kube-scheduler")
+    scheduler.chmod(0o644)
+    assert write_manifests(SETTINGS, plane.places, plane.files).files == (scheduler,)
+    assert {path.stat().st_mode & 0o777 for path in plane.places.manifest_dir.iterdir()} == {0o600}
+
+
+def test_a_change_that_was_cut_off_before_the_file_leaves_it_ours(plane: Plane) -> None:
+    write_manifests(SETTINGS, plane.places, plane.files)
+    etcd = plane.places.manifest("etcd")
+    plane.files.record.note({etcd: b"# what was to be written"})
+    plane.again()
+    newer = dataclasses.replace(SETTINGS, etcd_image="registry.k8s.io/etcd:3.6.9-0")
+    written = write_manifests(newer, plane.places, plane.files)
+    assert (written.files, written.edited) == ((etcd,), ())
+    assert plane.files.record.path.stat().st_mode & 0o777 == 0o600
+
+
 def test_somebody_elses_manifest_is_not_touched(plane: Plane) -> None:
     path = plane.places.manifest("etcd")
     path.parent.mkdir(parents=True)

@@ -32,7 +32,7 @@ def test_one_minor_release_at_a_time_and_never_back(current: str, wanted: str, s
 
 
 def test_nodes_may_be_three_minor_releases_older_and_should_not_be_newer() -> None:
-    nodes = {"old": "v1.33.9", "too-old": "v1.32.1+k3s", "same": "v1.36.0", "new": "v1.37.0", "odd": "unknown"}
+    nodes = {"old": "v1.33.9", "too-old": "v1.32.1+k3s", "same": "v1.36.9", "new": "v1.37.0", "odd": "unknown"}
     found = plan("v1.35.2", "v1.36.3", "v1.35.2", nodes)
     assert [problem.split()[1] for problem in found.problems] == ["too-old"]
     assert [note.split()[1] for note in found.notes] == ["new", "odd"]
