@@ -9,6 +9,7 @@ NodeRestriction are on.
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import ssl
 import urllib.request
@@ -238,9 +239,15 @@ def _ask(url: str, body: bytes | None = None) -> bytes:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses now."""
+    """Ports of loopback that nobody uses now, and none that the kernel gives to whoever asks for any: the last of them
+    is listened on minutes later.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+        return found

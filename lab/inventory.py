@@ -104,12 +104,14 @@ def take(marks: Iterable[str] = (), machine: Machine | None = None) -> Inventory
 
 def diff(before: Inventory, after: Inventory) -> list[str]:
     """One line for each thing that appeared ("left: ...") or vanished ("gone: ..."), sorted; empty when nothing
-    changed.
+    changed. A kernel setting that was not there before came with a module, which stays loaded: it is nothing left.
     """
     lines: list[str] = []
     for kind in sorted({*before.kinds, *after.kinds}):
         old, new = before.kinds.get(kind, frozenset()), after.kinds.get(kind, frozenset())
-        lines += [f"left: {kind} {line}" for line in sorted(new - old)]
+        known = {line.partition(" = ")[0] for line in old}
+        left = (line for line in new - old if kind != "sysctl" or line.partition(" = ")[0] in known)
+        lines += [f"left: {kind} {line}" for line in sorted(left)]
         lines += [f"gone: {kind} {line}" for line in sorted(old - new)]
     return lines
 

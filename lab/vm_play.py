@@ -54,6 +54,8 @@ def play(
     program = Path(sys.executable).with_name("ansible-playbook")
     env = [f"ANSIBLE_CONFIG={ROOT / 'ansible' / 'ansible.cfg'}", "ANSIBLE_NOCOLOR=1", f"PATH={os.environ['PATH']}"]
     env += [f"ANSIBLE_HOME={root / 'ansible'}", "LC_ALL=C.UTF-8"]
+    # These machines share their processors with others, and may be slow to answer a new connection.
+    env += ["ANSIBLE_TIMEOUT=60", "ANSIBLE_SSH_RETRIES=2"]
     argv = ["env", *env, str(program), "-i", str(inventory), f"{ROOT}/ansible/playbooks/{playbook}.yml"]
     done = host.run([*argv, *arguments], check=False, timeout_s=2000)
     text = done.stdout + done.stderr

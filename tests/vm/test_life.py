@@ -152,9 +152,16 @@ def test_an_nfs_server_that_falls_silent_holds_up_only_its_own_pods(node: VmNode
     timing("pods of a silent NFS server come, wait and go", time.monotonic() - began_s)
     left = "findmnt -rn -t nfs,nfs4; pgrep -x mount.nfs; pgrep -x mount.nfs4; pgrep -af '[v]olumes/worker.py'"
     wait_until(lambda: machine.shell(left, check=False) == "", "every mount and helper to be gone")
-    uids = {pod["metadata"]["uid"] for pod in node.pods().values()}
-    assert set(machine.shell("ls /var/lib/longshore/pods").split()) == uids
+    wait_until(lambda: pod_directories(node) == pod_uids(node), lambda: f"{pod_directories(node)} to be those of pods")
     assert_same_containers(node, before)
+
+
+def pod_directories(node: VmNode) -> set[str]:
+    return set(node.machine.shell("ls /var/lib/longshore/pods").split())
+
+
+def pod_uids(node: VmNode) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in node.pods().values()}
 
 
 def test_restarts_crashes_and_reloads_cost_no_request_and_no_container(node: VmNode) -> None:
@@ -213,8 +220,10 @@ def test_a_reboot_ends_pods_in_order_and_brings_every_pod_back_once(node: VmNode
     """By logind, which waits for the agent."""
     before = node.containers()
     put_noting_pods(node)
-    status = node.machine.shell("longshore status")
-    assert "logind waits for the pods" in status, status
+    wait_until(
+        lambda: "logind waits for the pods" in node.machine.shell("longshore status", check=False),
+        lambda: f"the lock of logind, not {node.machine.shell('longshore status', check=False)}",
+    )
     timing("reboot to ssh", node.machine.reboot())
     node.wait_ready(*WEB)
     timing("boot to every pod Ready", float(node.machine.shell("cut -d' ' -f1 /proc/uptime")))

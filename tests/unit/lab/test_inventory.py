@@ -76,3 +76,12 @@ def test_difference_names_what_is_left_and_what_is_gone() -> None:
     ]
     assert diff(before, before) == []
     assert diff(Inventory({}), before)[0] == "left: mount /a"
+
+
+def test_a_setting_that_comes_with_a_kernel_module_is_not_left_and_one_that_changes_is() -> None:
+    before = Inventory({"sysctl": frozenset({"net/ipv4/ip_forward = 0"})})
+    after = {"net/ipv4/ip_forward = 1", "net/netfilter/nf_conntrack_max = 65536"}
+    assert diff(before, Inventory({"sysctl": frozenset(after)})) == [
+        "left: sysctl net/ipv4/ip_forward = 1",
+        "gone: sysctl net/ipv4/ip_forward = 0",
+    ]
