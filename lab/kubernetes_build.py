@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.build import find_go, run
+from lab.build import TRIES, find_go, run
 from lab.cache import cached
 from lab.machine import LabError
 
@@ -58,11 +58,12 @@ class GoModule:
         """Compile into `place`: a file for one package, an existing directory for several. LabError when it fails."""
         flags = ["-trimpath", "-ldflags", f"-s -w {linker_flags}", "-o", str(place)]
         command = ["nice", "-n", "19", self._go, "build", "-C", str(self._directory), *flags, *packages]
-        run(command, self._environment)
+        run(command, self._environment, tries=TRIES)
 
     def _download(self, wanted: str) -> str:
         """The go.mod of a module."""
         argv = [self._go, "mod", "download", "-json", wanted]
+        run(argv, self._environment, tries=TRIES)
         done = subprocess.run(
             argv, env=self._environment, cwd=self._directory, capture_output=True, text=True, check=False
         )

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.build import codename, run
+from lab.build import TRIES, codename, run
 from lab.cache import cached
 from lab.machine import LabError
 
@@ -54,8 +54,14 @@ def debian_root() -> Path:
 
 def _build_root(place: Path, _scratch: Path) -> None:
     print(f"making a root file system of {codename()}: about half a minute, once", flush=True)
-    options = ["--quiet", "--variant=minbase", "--format=tar", f"--include={_root_packages()}"]
-    run(["mmdebstrap", *options, codename(), str(place)])
+    options = [
+        "--quiet",
+        '--aptopt=Acquire::Retries "5"',
+        "--variant=minbase",
+        "--format=tar",
+        f"--include={_root_packages()}",
+    ]
+    run(["mmdebstrap", *options, codename(), str(place)], tries=TRIES)
 
 
 def _root_packages() -> str:

@@ -137,23 +137,30 @@ def _build(entry: Path, scratch: Path) -> None:
     build_archives(root / IMAGES_IN_MACHINE.lstrip("/"))
     disk = entry / "disk.ext4"
     argv = ["mke2fs", "-q", "-t", "ext4", "-L", "lab", "-E", "root_owner=0:0", "-d", str(root), str(disk), _SIZE]
-    run_captured(argv, timeout_s=300)
+    run_captured(argv, timeout_s=900)
 
 
 def _bootstrap(root: Path) -> None:
     """Debian itself, and the packages on offer with all they need on top of it, unpacked nowhere."""
     repository = f'"$1"{REPOSITORY}'
-    download = "apt-get install -y -qq --download-only --no-install-recommends"
+    download = "apt-get -o Acquire::Retries=5 install -y -qq --download-only --no-install-recommends"
     hooks = [
         'chroot "$1" apt-get clean',
         f'chroot "$1" {download} {" ".join(_OFFERED.split())}',
         f'mkdir -p {repository} && mv "$1"/var/cache/apt/archives/*.deb {repository}/',
     ]
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
+    argv = [
+        "mmdebstrap",
+        "--quiet",
+        '--aptopt=Acquire::Retries "5"',
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+    ]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_UNPACKED]
     argv += [f"--include={','.join(_BASE.split())}", *(f"--customize-hook={hook}" for hook in hooks)]
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    run_captured([*argv, release, str(root), str(_apt_sources())], timeout_s=900)
+    run_captured([*argv, release, str(root), str(_apt_sources())], timeout_s=1800)
 
 
 def _apt_sources() -> Path:
@@ -166,12 +173,12 @@ def _apt_sources() -> Path:
 
 def _make_repository(root: Path) -> None:
     place = root / REPOSITORY.lstrip("/")
-    index = run_captured(["sh", "-c", f"cd {place} && dpkg-scanpackages --multiversion . 2>/dev/null"], timeout_s=120)
+    index = run_captured(["sh", "-c", f"cd {place} && dpkg-scanpackages --multiversion . 2>/dev/null"], timeout_s=600)
     (place / "Packages").write_text(index.stdout)
     for old in (root / "etc/apt").rglob("*.sources"):
         old.unlink()
     (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{REPOSITORY} ./\n")
-    run_captured(["chroot", str(root), "apt-get", "update", "-qq"], timeout_s=120)
+    run_captured(["chroot", str(root), "apt-get", "update", "-qq"], timeout_s=600)
 
 
 def _furnish(root: Path, public_key: str) -> None:
