@@ -12,6 +12,7 @@ from importlib.metadata import version
 from itertools import chain
 
 import msgspec
+import psutil
 from aiohttp import web
 from lightkube.models.core_v1 import Pod
 from prometheus_client import generate_latest
@@ -37,6 +38,7 @@ from agent.server.node_api.resource_metrics import resource_metrics
 from agent.server.node_api.start_metrics import start_metrics
 from agent.server.node_api.storage_use import StorageUse, read_storage_use
 from agent.server.node_api.summary import summary
+from agent.server.node_api.system_use import SystemReader
 from agent.server.node_api.targets import VerbError, Workers
 from agent.server.node_api.usage import PodUse, read_pod_use
 from agent.server.node_api.volume_metrics import volume_metrics
@@ -77,6 +79,7 @@ class Measures:
         self._storage = Recent[StorageUse]()
         self._cgroups = Recent[Cgroups]()
         self._cgroup_settings = config
+        self._system = SystemReader(cgroup_version(), config, psutil.Process().create_time())
         self._file_systems = file_systems
         period_s = config.cluster.server.volume_stats_s
         self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
@@ -142,7 +145,8 @@ class Measures:
         only = request.query.get("only_cpu_and_memory", "").lower() in ("1", "true")
         node, pods = await self._node(), await self._pods()
         storage, volumes = (None, {}) if only else await self._stored(pods)
-        found = summary(self._node_name, node, self._nano_cores, pods, self._made_s(), storage, volumes)
+        system = await asyncio.to_thread(self._system.read)
+        found = summary(self._node_name, node, self._nano_cores, pods, self._made_s(), storage, volumes, system)
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _node(self) -> NodeUse:

@@ -1,7 +1,7 @@
 """/stats/summary: node, pods and containers in one object.  Pure.
 
-Before: `usage`, `node_use`, `storage_use` and `volume_use` have measured.  Next: `measures` sends it.  What nobody
-measured is left out.  Source: k8s.io/kubelet/pkg/apis/stats/v1alpha1 (Summary).
+Before: `usage`, `node_use`, `system_use`, `storage_use` and `volume_use` have measured.  Next: `measures` sends it.
+What nobody measured is left out.  Source: k8s.io/kubelet/pkg/apis/stats/v1alpha1 (Summary).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from agent.server.node_api import summary_storage
 from agent.server.node_api.node_use import NodeUse
 from agent.server.node_api.storage_use import StorageUse
 from agent.server.node_api.summary_storage import file_system, set_only, stamp
+from agent.server.node_api.system_use import SystemUse
 from agent.server.node_api.usage import Amounts, ContainerUse, Interface, PodUse, total_swap
 from agent.server.node_api.volume_use import VolumeUse
 from cri_client.messages.stats import PsiData, PsiStats
@@ -30,6 +31,7 @@ def summary(
     made_s: Mapping[str, float],
     storage: StorageUse | None = None,
     volumes: Mapping[str, Sequence[VolumeUse]] | None = None,
+    system: Iterable[SystemUse] = (),
 ) -> Json:
     """`nano_cores` is what the node has used lately, `made_s` by ids of containers and uids of pods,
     `volumes` by uids of pods.
@@ -65,6 +67,9 @@ def summary(
         images = summary_storage.images(storage)
         if images is not None:
             found["runtime"] = {"imageFs": images, "containerFs": images}
+    containers = [_system_container(one) for one in system]
+    if containers:
+        found["systemContainers"] = containers
     every = volumes or {}
     return {"node": found, "pods": [_pod(one, made_s, node, storage, every.get(one.uid, ())) for one in pods]}
 
@@ -102,6 +107,11 @@ def _pod(
 def _container(one: ContainerUse, made_s: Mapping[str, float]) -> Json:
     found: Json = {"name": one.name, **_cpu_and_memory(one.amounts), **_swap(one.amounts)}
     return found | ({"startTime": stamp(made_s[one.id])} if one.id in made_s else {})
+
+
+def _system_container(one: SystemUse) -> Json:
+    found: Json = {"name": one.name, **_cpu_and_memory(one.amounts), **_swap(one.amounts)}
+    return found | ({"startTime": stamp(one.start_s)} if one.start_s else {})
 
 
 def _swap(amounts: Amounts) -> Json:
