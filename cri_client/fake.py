@@ -43,6 +43,8 @@ class FakeRuntime(FakeRest):
         """Create a ready sandbox with an address, unless it uses the host's network."""
         if config.metadata is None:
             raise CriError("RunPodSandbox", "sandbox config must include metadata")
+        if not self.conditions["NetworkReady"] and not _on_host_network(config):
+            raise CriError("RunPodSandbox", "failed to setup network for sandbox: cni plugin not initialized")
         number = self.made + 2
         ip = "" if _on_host_network(config) else f"10.88.{number // 250}.{number % 250}"
         made = SandboxRecord(self.new_id(), config, config.metadata, runtime_handler, self.clock_ns(), ip)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.cluster.pressure import DISK, MEMORY, PIDS
-from cri_client.types import RuntimeCondition, StatusResponse
+from agent.node.runtime_facts import not_ready
+from cri_client.types import StatusResponse
 
 READY = "Ready"
 RUNTIME_SILENCE_S = 30.0
@@ -57,12 +58,7 @@ def runtime_problems(answer: StatusResponse | None, silent_s: float) -> list[str
     if answer is None:
         return ["container runtime status check may not have completed yet"]
     problems = ["container runtime is down"] if silent_s >= RUNTIME_SILENCE_S else []
-    known = {one.type: one for one in answer.status.conditions} if answer.status is not None else {}
-    for name, what in (("RuntimeReady", "container runtime"), ("NetworkReady", "container runtime network")):
-        one = known.get(name)
-        if one is None or not one.status:
-            problems.append(f"{what} not ready: {_told(one)}")
-    return problems
+    return [*problems, *not_ready(answer).values()]
 
 
 def condition_entries(
@@ -85,9 +81,3 @@ def _entry(before: Mapping[str, Any] | None, wanted: Condition, now: str) -> dic
     if before is None or before.get("status") != status:
         return {**entry, **told, "lastTransitionTime": now}
     return {**entry, **{name: text for name, text in told.items() if before.get(name) != text}}
-
-
-def _told(one: RuntimeCondition | None) -> str:
-    if one is None:
-        return "nothing is said of it"
-    return f"{one.type}={str(one.status).lower()} reason:{one.reason} message:{one.message}"

@@ -11,7 +11,7 @@ from collections import Counter
 
 from lightkube.models.core_v1 import Pod
 
-from agent.pods.failure import PENDING, StepFailed, failure_reason
+from agent.pods.failure import NETWORK, PENDING, StepFailed, failure_reason
 from agent.pods.start_latency import START_BOUNDS_S, StartLatency
 from agent.pods.steps import CreateSandbox, PullImage, RunPostStart, StartContainer, Step
 from daemonkit.tally import Tallies, Tally
@@ -51,8 +51,8 @@ class PodCounts:
         """When the newest full look at the runtime began that it answered (Unix seconds), 0 before."""
 
     def take(self, step: Step, pod: Pod | None, failure: StepFailed | None, *, ending: bool) -> None:
-        """A step is over. One that only waits for what the API server has not told of yet was no attempt."""
-        if failure is not None and failure.reason == PENDING:
+        """A step is over. One that only waits for the API server or for the runtime's network was no attempt."""
+        if failure is not None and failure.reason in (PENDING, NETWORK):
             return
         if isinstance(step, CreateSandbox):
             self.pods_started += 1

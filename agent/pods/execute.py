@@ -31,6 +31,7 @@ from agent.pods.failure import PENDING, StepFailed, cri_failure, failure_reason
 from agent.pods.happenings import Happening
 from agent.pods.hook import post_start_of
 from agent.pods.host_steps import HostSteps, PodCgroups
+from agent.pods.pod_network import PodNetwork
 from agent.pods.resize_container import resize_container
 from agent.pods.run_hook import HookRunner
 from agent.pods.seccomp_file import check_seccomp_files
@@ -83,6 +84,7 @@ class Executor:
         self.sources = SpecSources(config, node)
         self.host = HostSteps(self.sources, cgroups)
         self._runtime = runtime
+        self._network = PodNetwork(runtime)
         self._images = images
         self._puller = puller
         self._hooks = hooks
@@ -150,6 +152,7 @@ class Executor:
         if pod.spec is not None and pod.spec.hostUsers is False and not self.sources.handler_facts(pod).user_namespaces:
             text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
             raise StepFailed("FailedCreatePodSandBox", text)
+        await self._network.check(pod)
         os.makedirs(self.host.log_dir(target), 0o755, exist_ok=True)
         facts = self.sources.facts(pod)
         try:
@@ -159,7 +162,8 @@ class Executor:
         with timed(lambda seconds: self._counts.sandboxes.add(seconds, handler)):
             try:
                 return await self._runtime.run_pod_sandbox(sandbox_config(pod, step.attempt, facts), handler)
-            except CriError:
+            except CriError as error:
+                await self._network.blame(pod, step, error)
                 self._counts.sandboxes_failed[handler] += 1
                 raise
 

@@ -17,6 +17,7 @@ from agent.pods.steps import (
 from cri_client.errors import AlreadyExists, CriError, NotFound, Unavailable
 
 PENDING = "WaitingForObjects"
+NETWORK = "NetworkNotReady"
 
 
 class StepFailed(Exception):  # noqa: N818 - what happened to a step, not a fault of the program

@@ -15,7 +15,7 @@ from lightkube.models.core_v1 import Pod
 
 from agent.container_spec.labels import generation_of
 from agent.pods import deadline
-from agent.pods.failure import PENDING, StepFailed
+from agent.pods.failure import NETWORK, PENDING, StepFailed
 from agent.pods.steps import (
     CreateSandbox,
     PrepareVolumes,
@@ -83,6 +83,8 @@ def failed(step: Step, failure: StepFailed) -> tuple[Happening, ...]:
     if failure.reason == PENDING or failure.runtime_away or isinstance(step, (ResizeContainer, ResizePodCgroup)):
         return ()
     text = failure.message
+    if failure.reason == NETWORK:
+        return (Happening(NETWORK, text, warning=True),)
     if isinstance(step, CreateSandbox):
         return (Happening("FailedCreatePodSandBox", f"Failed to create pod sandbox: {text}", warning=True),)
     if isinstance(step, (PrepareVolumes, UpdateVolumes)):

@@ -216,3 +216,32 @@ def shown(node: Node) -> dict[str, str]:
         for one in (*entry["waiting"], *waits):
             found[one["reason"]] = found.get(one["reason"], "") + one.get("message", "")
     return found
+
+
+async def test_a_network_that_is_not_ready_is_said_in_the_kubelets_words_and_waited_for(node: Node) -> None:
+    text = MANIFEST.replace(b"name: web,", b"name: host,").replace(b"spec:", b"spec:\n  hostNetwork: true")
+    on_host = parse_static_pod(text, "/manifests/host.yaml", "node1")
+    node.runtime.conditions["NetworkReady"] = False
+    calls = node.runtime.faults.calls
+    async with node.running():
+        node.want(pod(), on_host)
+        await until(node, lambda: "NetworkNotReady" in shown(node))
+        said = "network is not ready: container runtime network not ready: NetworkReady=false reason: message:"
+        assert shown(node)["NetworkNotReady"] == said
+        uid = on_host.metadata and on_host.metadata.uid
+        await until(node, lambda: phase_of(node, uid) == "Running")
+        await until(node, lambda: len(told_of_network(node)) > 5)
+        assert set(told_of_network(node)) == {said}
+        assert [one.method for one in calls].count("run_pod_sandbox") == 2, "it is not tried meanwhile"
+        assert not node.counts.pods.sandboxes_failed
+        assert (node.counts.pods.pods_started, node.counts.pods.pods_failed) == (1, 0)
+        node.runtime.conditions["NetworkReady"] = True
+        await until(node, lambda: len(node.ready_sandboxes()) == 2 and "NetworkNotReady" not in shown(node))
+
+
+def phase_of(node: Node, uid: str | None) -> str:
+    return str(node.entries().get(uid or "", {"pod": {"status": {}}})["pod"]["status"].get("phase", ""))
+
+
+def told_of_network(node: Node) -> list[str]:
+    return [one.message for _, one in node.told if one.reason == "NetworkNotReady"]
