@@ -110,10 +110,20 @@ def stale(flows: Iterable[Flow], suspects: Frontends, is_own_address: Callable[[
     return found
 
 
+def _drop(suspects: Frontends, family: int) -> FlowsLook:
+    began_s = time.monotonic()
+    with conntrack_netlink.Connection() as connection:
+        wrong = stale(connection.flows(family), suspects, is_own_address)
+        deleted = sum(connection.delete(flow) for flow in wrong)
+    return FlowsLook(time.monotonic() - began_s, deleted)
+
+
 class StaleFlows:
     """Remembers the frontends of the last call, so that nothing is read unless a service of UDP or SCTP changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[Frontends, int], FlowsLook] = _drop) -> None:
+        """`look` deletes the stale flows to these frontends of one IP family; it runs in a thread."""
+        self._look = look
         self._before: Frontends | None = None
         self._routes: Sequence[ServiceRoute] = ()
         """Those that `_before` was made of, or others that differ from them in routes of TCP only."""
@@ -122,36 +132,37 @@ class StaleFlows:
         """Look at all flows at the next call."""
         self._before = None
 
-    async def drop_stale(self, routes: Sequence[ServiceRoute]) -> Mapping[int, FlowsLook]:
-        """Delete what is stale; what was looked at, by IP family.  A failure is logged, the next call tries again."""
+    async def drop_stale(
+        self, routes: Sequence[ServiceRoute], families: Sequence[int] | None = None
+    ) -> Mapping[int, FlowsLook]:
+        """Delete what is stale; what was looked at, by IP family.  A failure is logged, the next call tries again.
+
+        `families`: the rules of these alone were written, of all others everything is as it was.
+        """
+        partly = families is not None
+        if families is not None:
+            others = tuple(route for route in self._routes if route.family not in families)
+            routes = (*(route for route in routes if route.family in families), *others)
         changes = delta(self._routes, routes)
         if self._before is not None and all(each.name.protocol == "TCP" for side in changes for each in side):
             self._routes = routes
             return {}
-        now = frontends(routes)
-        suspects = worth_looking(self._before, now)
-        if suspects is None:
-            self._before, self._routes = now, routes
-            return {}
+        now, known = frontends(routes), not (partly and self._before is None)
+        suspects = worth_looking(self._before, now) or _NOWHERE
         looks: dict[int, FlowsLook] = {}
         try:
-            for family in (4, 6):
+            for family in (4, 6) if families is None else families:
                 mine = suspects.of_family(family)
-                if mine.addresses or mine.node_ports:
-                    looks[family] = await asyncio.to_thread(_drop, mine, family)
+                if mine != _NOWHERE:
+                    looks[family] = await asyncio.to_thread(self._look, mine, family)
         except OSError as cause:
             _log.warning("cannot delete stale flows: %s", cause.strerror or cause)
             self._before = None
             return looks
-        self._before, self._routes = now, routes
+        self._before, self._routes = now if known else None, routes
         if dropped := sum(look.deleted for look in looks.values()):
             _log.info("deleted %d stale flows", dropped)
         return looks
 
 
-def _drop(suspects: Frontends, family: int) -> FlowsLook:
-    began_s = time.monotonic()
-    with conntrack_netlink.Connection() as connection:
-        wrong = stale(connection.flows(family), suspects, is_own_address)
-        deleted = sum(connection.delete(flow) for flow in wrong)
-    return FlowsLook(time.monotonic() - began_s, deleted)
+_NOWHERE = Frontends({}, {})

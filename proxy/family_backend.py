@@ -65,10 +65,15 @@ class FamilyEngine(Protocol):
 class FamilyBackend:
     """Satisfies `proxy.backend.Backend`; `remove_all` takes every trace of the mode out of the kernel."""
 
-    def __init__(self, engines: Sequence[FamilyEngine], remove_all: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        engines: Sequence[FamilyEngine],
+        remove_all: Callable[[], Awaitable[None]],
+        flows: StaleFlows | None = None,
+    ) -> None:
         self._engines = engines
         self._remove_all = remove_all
-        self._flows = StaleFlows()
+        self._flows = flows or StaleFlows()
 
     async def apply(self, table: RoutingTable) -> SyncReport:
         """Make the kernel hold `table`; raises BackendError."""
@@ -87,10 +92,12 @@ class FamilyBackend:
             writes += outcome.writes
             refused += outcome.refused
             syncs.append(sync)
+        routes = routes_without(table.routes, refused)
         if failure is not None:
             failure.syncs = tuple(syncs)
+            await self._flows.drop_stale(routes, tuple(one.family for one in syncs if not one.failed))
             raise failure
-        flows = await self._flows.drop_stale(routes_without(table.routes, refused))
+        flows = await self._flows.drop_stale(routes)
         took_s, full = time.monotonic() - started_s, any(one.full for one in syncs)
         return SyncReport(writes, full, took_s, tuple(refused), tuple(syncs), flows)
 

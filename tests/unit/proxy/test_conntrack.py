@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proxy.conntrack import Frontends, frontends, stale, worth_looking
+from proxy.backend import FlowsLook
+from proxy.conntrack import Frontends, StaleFlows, frontends, stale, worth_looking
 from proxy.conntrack_netlink import Flow
 from proxy.routes import Endpoint, PortName, ServiceRoute
 
@@ -71,6 +72,36 @@ def test_each_family_is_looked_at_on_its_own() -> None:
     both = frontends([dns(A), six])
     assert both.of_family(4) == frontends([dns(A)])
     assert both.of_family(6) == frontends([six])
+
+
+async def test_where_one_family_failed_the_other_is_looked_at_and_nothing_is_taken_for_gone() -> None:
+    looks: list[tuple[int, Frontends]] = []
+
+    def look(suspects: Frontends, family: int) -> FlowsLook:
+        looks.append((family, suspects))
+        return FlowsLook(0.1, 2)
+
+    def told() -> list[tuple[int, Frontends]]:
+        found, looks[:] = looks.copy(), []
+        return found
+
+    one, two = (
+        replace(dns(Endpoint(f"fd00::{n}", 53, True)), family=6, cluster_ip="fd96::a", node_port=0) for n in (1, 2)
+    )
+    flows = StaleFlows(look)
+    assert await flows.drop_stale((dns(A, B), one)) == {4: FlowsLook(0.1, 2), 6: FlowsLook(0.1, 2)}
+    told()
+    await flows.drop_stale((dns(B), two), families=())
+    assert told() == []
+    assert await flows.drop_stale((dns(B), two), families=(4,)) == {4: FlowsLook(0.1, 2)}
+    assert told() == [(4, frontends([dns(B)]))]
+    await flows.drop_stale((dns(B), two))
+    assert told() == [(6, frontends([two]))], "what the other family has missed is not forgotten"
+    flows.forget()
+    await flows.drop_stale((dns(B), two), families=(6,))
+    assert told() == [(6, frontends([two]))]
+    await flows.drop_stale((dns(B), two))
+    assert [family for family, _ in told()] == [4, 6], "nor that all flows of it are to be looked at"
 
 
 def test_when_to_look() -> None:
