@@ -7,6 +7,7 @@ compares and says what is missing. Pure but for `main` and `read_proofs`.
 
 from __future__ import annotations
 
+import functools
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,9 +115,15 @@ def proofs_of(name: str, proofs: Mapping[str, tuple[str, ...]]) -> tuple[str, ..
         (len(line), candidate == name, tests)
         for candidate in {name, as_plain}
         for line, tests in proofs.items()
-        if re.match(rf"{re.escape(line).replace(chr(92) + '*', '[A-Za-z]*')}(\Z|\.|\[\])", candidate)
+        if _pattern_of(line).match(candidate)
     ]
     return max(found)[2] if found else ()
+
+
+@functools.cache
+def _pattern_of(line: str) -> re.Pattern[str]:
+    """The names that a line is good for: the field itself and all that is below it."""
+    return re.compile(rf"{re.escape(line).replace(chr(92) + '*', '[A-Za-z]*')}(\Z|\.|\[\])")
 
 
 def document(rows: Sequence[Row], proofs: Mapping[str, tuple[str, ...]]) -> str:

@@ -17,13 +17,14 @@ from lab.pod_support import proofs_of, read_proofs, support_rows
 from tests.unit.agent.pods.mutations import ONLY_WORD, places, said_otherwise, without
 from tests.unit.agent.pods.pod_story import CASES, HAPPENINGS, Story, read_case
 
-PROOFS = read_proofs()
 ROWS = {row.name: row.rule.verdict for row in support_rows()}
+PROOFS = read_proofs()
+TESTS = {row: proofs_of(row, PROOFS) for row in ROWS}
 
 
 def rows_shown(case: Path) -> list[str]:
     """The fields that a case is to show."""
-    return [row for row in ROWS if f"cases/pods/{case.name}" in proofs_of(row, PROOFS)]
+    return [row for row, tests in TESTS.items() if f"cases/pods/{case.name}" in tests]
 
 
 def outcome(manifest: Any, events: list[dict[str, Any]], name: str) -> str:
