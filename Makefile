@@ -12,7 +12,7 @@ KEEP ?=
 MODE ?= iptables
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster demo-ha test test-vm test-cluster unit lint docs bench bench-kubelet bench-cluster bench-node-api bench-kube-proxy deb clean venv deps lock
+.PHONY: help demo demo-cluster demo-ha test test-vm test-cluster unit loopback lint docs bench bench-kubelet bench-cluster bench-node-api bench-kube-proxy deb clean venv deps lock
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: deps venv ## Every test, as root: real containerd (1.x and 2.x), real kern
 
 unit: venv ## The fast tests, which need no root.
 	@$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
+
+loopback: venv ## The tests with real processes, sockets and time that need no root.
+	@$(BIN)/pytest tests/loopback --numprocesses auto $(ARGS)
 
 test-vm: deps venv ## A node's life on four machines at a time: systemd, reboot, upgrade, reset; the end of make test.
 	@$(TEST_VM) $(ARGS)

@@ -23,8 +23,8 @@ METADATA = (("containerd-namespace", "k8s.io"),)
 _TOPICS = ("/tasks/start", "/tasks/exit", "/tasks/oom", "/containers/create", "/containers/delete")
 
 # The messages as a serialized FileDescriptorProto, as generated stubs hold them: writing them out with descriptor_pb2
-# would cost 3 MB of resident memory. tests/unit/cri_client/test_events.py spells them and compares. Every event of our
-# topics has the container's id as field 1.
+# would cost 3 MB of resident memory. tests/loopback/cri_client/test_events.py spells them and compares. Every event of
+# our topics has the container's id as field 1.
 FILE = (
     b"\n\x1elongshore/containerd_api.proto\x12\tlongshore"
     b'"#\n\x10SubscribeRequest\x12\x0f\n\x07filters\x18\x01 \x03(\t'

@@ -32,7 +32,7 @@ def pytest_configure() -> None:
 
 
 # In this order, so that nobody is left with one of the long ones while the others have nothing to do.
-_DIRECTORIES = ("lab", "vm", "cluster", "kernel", "package", "contract", "ipvs", "ansible", "unit")
+_DIRECTORIES = ("lab", "vm", "cluster", "kernel", "package", "contract", "ipvs", "ansible", "loopback", "unit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,8 +15,8 @@ PROLOGUE = """
         import ctypes
         from agent.volumes import nfs, sub_paths
         from agent.volumes.mount_journal import read_mounts
-        from tests.unit.agent.volumes.fake_mount import FakeMount
-        from tests.unit.agent.volumes.test_nfs import export
+        from tests.loopback.agent.volumes.fake_mount import FakeMount
+        from tests.loopback.agent.volumes.test_nfs import export
         mount = FakeMount(top / "bin")
         mount.does('while [ $# -gt 2 ]; do shift; done; exec /bin/mount -t tmpfs "$1" "$2"')
         os.environ["PATH"] = f"{top}/bin:{os.environ['PATH']}"

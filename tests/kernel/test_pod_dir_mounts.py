@@ -25,7 +25,7 @@ def in_mount_namespace(tmp_path: Path, body: str) -> dict[str, object]:
         [
             "import asyncio, json, os, subprocess, sys",
             "from pathlib import Path",
-            "from tests.unit.agent.volumes.test_pod_dir import *",
+            "from tests.loopback.agent.volumes.test_pod_dir import *",
             "async def main():",
             "    seen, top = {}, Path(sys.argv[1])",
             textwrap.indent(textwrap.dedent(body), "    "),

@@ -25,8 +25,9 @@ def test_every_cited_test_exists(page: str) -> None:
 
 def test_every_test_of_the_nodes_api_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "api-10250.md").read_text()))
-    places = [*(ROOT / "tests/unit/agent/server").glob("test_*.py"), ROOT / "tests/unit/agent/cluster/test_serving.py"]
-    places.append(ROOT / "tests/unit/agent/volumes/test_file_systems.py")
+    loopback = ROOT / "tests/loopback/agent"
+    places = [*(ROOT / "tests/unit/agent/server").glob("test_*.py"), *(loopback / "server").glob("test_*.py")]
+    places += [loopback / name for name in ("cluster/test_serving.py", "volumes/test_file_systems.py")]
     places += [ROOT / "tests/cluster" / name for name in ("test_node_api.py", "test_node_verbs.py", "test_serving.py")]
     text = "".join(path.read_text() for path in places)
     assert named

@@ -15,7 +15,7 @@ from tests.conftest import group_of
         ("tests/lab/test_demo.py::test_c", "tests/lab/test_demo.py"),
         ("tests/contract/test_events.py::test_d[containerd-2-x]", "contract containerd-2"),
         ("tests/kernel/test_sctp.py::test_e[IPv4-nft]", "kernel"),
-        ("tests/unit/cli/test_logs.py::test_f[2.x]", "tests/unit/cli/test_logs.py"),
+        ("tests/loopback/cli/test_logs.py::test_f[2.x]", "tests/loopback/cli/test_logs.py"),
     ],
 )
 def test_groups(test: str, group: str) -> None:

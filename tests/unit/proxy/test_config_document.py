@@ -6,14 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.config import ProxyConfig, load_config
 from proxy.config_document import config_document, flag_values
 from proxy.config_fields import BY_FLAG, BY_PATH, Use
 from proxy.daemon import run
-from proxy.metrics import ProxyMetrics
-from proxy.metrics_api import metrics_app
 
 HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 FILES = (
@@ -88,18 +85,3 @@ def test_flags_have_the_values_that_count_as_go_writes_them(tmp_path: Path) -> N
     file.write_text(f"{head}mode: nftables\nclientConnection: {{qps: 7}}\n")
     flags = flag_values(load_config([f"--config={file}"]))
     assert (flags["config"], flags["proxy-mode"], flags["kube-api-qps"]) == (str(file), "nftables", "7")
-
-
-async def test_configz_answers_with_the_configuration_under_upstreams_key() -> None:
-    config = load_config(["--proxy-mode=nftables", "--hostname-override=node-a"])
-    app = metrics_app(ProxyMetrics(), config.mode, lambda: config_document(config))
-    async with TestClient(TestServer(app)) as client:
-        found = await (await client.get("/configz")).json()
-    (document,) = found.values()
-    assert list(found) == ["kubeproxy.config.k8s.io"]
-    assert (document["kind"], document["mode"], document["hostnameOverride"]) == (
-        "KubeProxyConfiguration",
-        "nftables",
-        "node-a",
-    )
-    assert (document["conntrack"]["tcpEstablishedTimeout"], document["ipvs"]["syncPeriod"]) == ("24h0m0s", "30s")

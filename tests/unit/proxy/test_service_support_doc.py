@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[3]
 TEXT = (REPOSITORY / "docs" / "service-support.md").read_text()
 KERNEL, IPVS = REPOSITORY / "tests" / "kernel", REPOSITORY / "tests" / "ipvs"
 CLUSTER = REPOSITORY / "tests" / "cluster"
-UNIT = REPOSITORY / "tests" / "unit" / "proxy"
+UNIT, LOOPBACK = REPOSITORY / "tests" / "unit" / "proxy", REPOSITORY / "tests" / "loopback" / "proxy"
 CASES = REPOSITORY / "tests" / "cases" / "services"
 _CLAIM = re.compile(r"(4 6|4|6) `(test_\w+)::(test_\w+)`")
 
@@ -65,12 +65,12 @@ def test_what_is_decided_before_any_backend_is_shown_too() -> None:
     table = rows("## Decided before any backend\n\n")
     assert len(table) > 5
     for feature, shown in table[1:]:
-        named = re.findall(r"(?:(kernel|cluster|unit|cases) )?`([\w:-]+)`", shown)
+        named = re.findall(r"(?:(kernel|cluster|loopback|unit|cases) )?`([\w:-]+)`", shown)
         assert named, feature
         for place, what in named:
             if place == "cases":
                 assert (CASES / f"{what}.yaml").is_file(), f"{feature}: {what}"
                 continue
             file, _, name = what.partition("::")
-            folder = {"kernel": KERNEL, "cluster": CLUSTER}.get(place, UNIT)
+            folder = {"kernel": KERNEL, "cluster": CLUSTER, "loopback": LOOPBACK}.get(place, UNIT)
             assert name in functions_of(folder / f"{file}.py"), f"{feature}: {what}"
