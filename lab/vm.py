@@ -32,15 +32,20 @@ BRIDGE = "vms"
 _FIRST_ADDRESS = 10
 BOOT_TIMEOUT_S = 480.0
 # What the guest's processes hold of disk and tap ends with the first process of their pid namespace, a shell. A kernel
-# that has said it restarts begins anew, however its process ended: it may die on its last steps.
-_KEEPER = """restarts() { grep -c 'reboot: Restarting system' "$0"; }
-before=$(restarts)
+# that has said it restarts begins anew, however its process ended: it may die on its last steps, or never end.
+KEEPER = """times_said() { grep -cE "reboot: ($1)" "$0"; }
+again='Restarting system' end="$again|Power down|System halted"
 while :; do
-    unshare --pid --fork --kill-child sh -c '"$@"; exit $?' kernel "$@"
+    restarts=$(times_said "$again") last_words=$(times_said "$end") late_s=0
+    unshare --pid --fork --kill-child sh -c '"$@"; exit $?' kernel "$@" &
+    while kill -0 $! 2>/dev/null; do
+        [ $late_s -lt "${LAST_STEPS_S:-60}" ] || kill -KILL $!
+        sleep 1
+        [ "$(times_said "$end")" -eq "$last_words" ] || late_s=$((late_s + 1))
+    done
+    wait $!
     echo "the kernel's process ended with $?"
-    now=$(restarts)
-    [ "$now" -gt "$before" ] || exit
-    before=$now
+    [ "$(times_said "$again")" -gt "$restarts" ] || exit 0
 done"""
 
 
@@ -109,7 +114,7 @@ class VirtualMachine:
             self.host.run(copy, timeout_s=600)
         # A shared connection of the time before would be waited for until it is known to be dead.
         self.host.run([*self.ssh_command(), "-O", "exit", f"root@{self.address}"], check=False)
-        argv = ["sh", "-c", _KEEPER, str(self.console)]
+        argv = ["sh", "-c", KEEPER, str(self.console)]
         argv += ["env", f"LD_PRELOAD={self.image.preload}", "linux.uml"]
         argv += [f"mem={self._memory}", "root=/dev/ubda", "rw", "con=null"]
         argv += ["con0=null,fd:1", "quiet", f"ubd0d={self.disk}"]

@@ -41,7 +41,7 @@ _SECTIONS = {
 
 def take(machine: VirtualMachine) -> dict[str, str]:
     """Section -> text, once the machine has booted to the end: ssh answers before."""
-    machine.run(["systemctl", "is-system-running", "--wait"], check=False)
+    machine.run(["timeout", "240", "systemctl", "is-system-running", "--wait"], check=False)
     return {name: machine.shell(f"export LC_ALL=C; {script}", check=False) for name, script in _SECTIONS.items()}
 
 

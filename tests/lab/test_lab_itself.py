@@ -19,6 +19,7 @@ from lab.cri_gate import CriGate
 from lab.host import CLIENT_IP, LabHost
 from lab.images import ALL_IMAGES, WEB_IMAGE
 from lab.machine import LabError, wait_until
+from lab.vm import KEEPER
 from tests.lab.conftest import Lab, changes_since
 
 
@@ -99,6 +100,22 @@ def test_process_of_a_host_is_killed_itself_not_only_its_launcher() -> None:
         process.kill()
         assert process.returncode not in (None, 0)
         assert not Path(f"/proc/{process.pid}").exists()
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("ending", ["exit 0", "kill -SEGV $$", "exec sleep 1000"], ids=["ends", "dies", "hangs"])
+def test_a_virtual_machine_boots_again_however_its_kernel_ends_and_not_once_it_is_off(
+    tmp_path: Path, ending: str
+) -> None:
+    """A script stands for the kernel: two times it restarts, then it powers off."""
+    boots, console = tmp_path / "boots", tmp_path / "console.log"
+    script = f"""echo boot >> {boots}
+        case $(wc -l < {boots}) in 1 | 2) echo 'reboot: Restarting system' ;; *) echo 'reboot: Power down' ;; esac
+        {ending}"""
+    with LabHost("keeper") as host:
+        argv = ["env", "LAST_STEPS_S=2", "sh", "-c", KEEPER, str(console), "sh", "-c", script]
+        assert host.start(argv, log=console).wait(120) == 0
+    assert boots.read_text() == "boot\n" * 3
 
 
 def test_containerd_runs_a_pod_and_survives_its_own_death(empty_lab: Lab) -> None:
