@@ -1,6 +1,6 @@
 """Where the API server is, if there is one: kubeconfig, --master or the pod this proxy runs in.  Reads files.
 
-Before: `proxy.config`.  Next: `proxy.daemon` makes a client of the answer for `proxy.sources.api_server`.
+Before: `proxy.config`.  Next: `proxy.followers` makes a client of the answer for `proxy.sources.api_server`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,14 @@ def check_local_mode(config: ProxyConfig, api: ApiConfig | None) -> None:
 def reads_directory(config: ProxyConfig, api: ApiConfig | None) -> bool:
     """Whether Services come from the manifest directory (too)."""
     return api is None or config.manifest_dir_given
+
+
+def check_directories(config: ProxyConfig) -> None:
+    """Raises ConfigError for a directory that must be there and is not."""
+    if not config.manifest_dir.is_dir():
+        raise ConfigError(
+            f"flag --manifest-dir: {config.manifest_dir} is not a directory; create it (mkdir -p {config.manifest_dir})"
+        )
 
 
 def _find(config: ProxyConfig, environment: Mapping[str, str]) -> ApiConfig | None:

@@ -1,6 +1,6 @@
 """Flags and KubeProxyConfiguration file -> `ProxyConfig`.
 
-Before: the command line.  Next: `proxy.daemon` builds everything from the value.  SIGHUP calls `load_config` again with
+Before: the command line.  Next: `proxy.assembly` builds all from the value.  SIGHUP calls `load_config` again with
 the same arguments.  Reads one file, otherwise pure.
 """
 

@@ -1,6 +1,6 @@
 """Says each problem once when it appears and once when it is gone, not at every rescan.
 
-Before: `proxy.daemon` passes what is wrong now.  Next: the journal.  Remembers the last picture, writes log records.
+Before: `proxy.assembly` passes what is wrong now.  Next: the journal.  Remembers the last picture, writes log records.
 """
 
 from __future__ import annotations

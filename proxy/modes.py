@@ -1,6 +1,6 @@
 """The modes of the proxy: which backend programs the kernel, and what the other ones left there.
 
-Before: `proxy.config` says which mode.  Next: `proxy.daemon` gives the backend to `proxy.sync`; once its rules are in
+Before: `proxy.config` says which mode.  Next: `proxy.assembly` gives the backend to `proxy.sync`; once its rules are in
 place, those of the other modes go, so that a change of mode has no moment without rules.  Backends are imported when
 they are needed: each costs memory.
 """

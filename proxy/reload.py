@@ -1,6 +1,6 @@
 """A configuration that was read again: what of it counts from the start only.  Pure.
 
-Before: `proxy.daemon` has read it after SIGHUP.  Next: it is in force, and `/configz` shows what is.
+Before: `proxy.assembly` has read it after SIGHUP.  Next: it is in force, and `/configz` shows what is.
 """
 
 from __future__ import annotations

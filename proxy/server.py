@@ -1,6 +1,6 @@
 """HTTP on TCP for health checks and metrics: listens, and keeps trying where the address is taken.
 
-Before: `proxy.daemon` with the applications of `proxy.health` and `proxy.metrics_api`.  Next: who asks.  I/O.
+Before: `proxy.assembly` with the applications of `proxy.health` and `proxy.metrics_api`.  Next: who asks.  I/O.
 Paths are exact and methods do not matter, as with the multiplexer that kube-proxy uses.
 """
 

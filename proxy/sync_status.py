@@ -1,6 +1,6 @@
 """What the synchronising loop obeys, and what it tells of itself.  Pure.
 
-Before: `proxy.daemon` says the limits; `proxy.sync` makes a new status at each change.  Next: `proxy.health`,
+Before: `proxy.assembly` says the limits; `proxy.sync` makes a new status at each change.  Next: `proxy.health`,
 `proxy.metrics` and `proxy.report` tell it to people and programs.
 """
 
