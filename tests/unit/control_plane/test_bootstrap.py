@@ -97,6 +97,9 @@ def test_what_anybody_may_know_of_the_cluster() -> None:
     assert objects[CLUSTER_INFO]["data"] == {"kubeconfig": text.decode()}
     for path, value in objects.items():
         assert path.endswith(f"/{value['metadata']['name']}")
+    (role,) = (one for one in objects.values() if one["kind"] == "Role")
+    (rule,) = role["rules"]
+    assert (rule["resources"], rule["resourceNames"], rule["verbs"]) == (["configmaps"], ["cluster-info"], ["get"])
     for wrong in (b"", b"clusters: []", b"clusters: [{cluster: {server: x, certificate-authority-data: '%'}}]"):
         with pytest.raises(MaterialError):
             read_cluster(wrong)
