@@ -12,6 +12,7 @@ from cli.backups.archive import Entry, digest, parse_archive, render_archive
 from control_plane.settings import COMPONENTS
 from tests.loopback.cli.test_cluster import options, phase
 from tests.unit.cli.conftest import Node
+from tests.unit.control_plane.bolt_files import database, revision, with_digest
 
 
 @pytest.fixture
@@ -95,6 +96,30 @@ def test_where_etcd_has_its_data_the_manifests_are_put_in_place(plane: Node) -> 
     assert "wait" not in restore(plane).output
     assert contents(plane.manifests) == before
     assert phase(plane, "manifests").output == ""
+
+
+def test_while_a_restore_of_etcd_is_not_through_the_manifests_go_on_waiting(plane: Node) -> None:
+    backup(plane)
+    wipe(plane)
+    restore(plane)
+    (plane.base / "etcd" / "member").mkdir(parents=True)
+    assert "manifests wait in" in restore(plane).output
+    assert not plane.manifests.exists() or contents(plane.manifests) == {}
+
+
+@pytest.mark.parametrize("of_cluster", [True, False])
+def test_a_snapshot_is_in_the_backup_if_a_restore_would_take_it(
+    plane: Node, monkeypatch: pytest.MonkeyPatch, of_cluster: bool
+) -> None:
+    authority = (plane.base / "kubernetes" / "pki" / "ca.crt").read_bytes()
+    key = revision(1)
+    data = with_digest(database([key, revision(2)], values={key: authority if of_cluster else b""}))
+    monkeypatch.setattr("cli.backups.control_plane.snapshot_parts", lambda *_: iter((data[:100], data[100:])))
+    said = backup(plane).stderr
+    inventory, held = parse_archive((plane.base.parent / "node.tgz").read_bytes())
+    assert inventory.control_plane is not None
+    assert held.get(inventory.control_plane.snapshot) == (data if of_cluster else None)
+    assert ("etcd does not hold the cluster's authority yet" in said) is not of_cluster
 
 
 def test_another_root_is_looked_at_for_data(plane: Node, tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import tarfile
 from typing import Any
 
 import msgspec
 import pytest
 
 from cli.backups.archive import ArchiveError, Inventory, digest, is_within, parse_archive, render_archive
-from tests.unit.cli.test_backup import packed
 
 ABOUT = {
     "format": 1, "longshore": "0.1.0", "layout": 1, "node": "n", "created": "2026-01-01T00:00:00Z",
@@ -26,6 +28,16 @@ def entry(path: str, **more: object) -> dict[str, object]:
 def parsed(*entries: dict[str, object], **about: object) -> tuple[Inventory, dict[str, bytes]]:
     inventory = msgspec.convert({**ABOUT, **about, "entries": entries}, Inventory)
     return parse_archive(render_archive(inventory, {one.path: DATA for one in inventory.entries}))
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 def test_a_sound_one_is_taken() -> None:

@@ -184,6 +184,8 @@ def test_what_each_path_needs() -> None:
     assert need_of("GET", split_path("/statusz")) == Need("get", ("statusz",))
     assert need_of("GET", split_path("/statsfoo")) == Need("get", ("proxy",))
     assert need_of("BREW", split_path("/pods")) == Need("", ("pods", "proxy"))
+    assert need_of("POST", split_path("/checkpoint/a/b/c")) == Need("create", ("checkpoint",))
+    assert set(EXEC_CLASS) == {"exec", "attach", "portForward", "run", "cri", "debug"}
     for first in EXEC_CLASS:
         for method in ("GET", "POST", "PUT"):
             assert need_of(method, (first, "a")) == Need("create", ("proxy",))
@@ -557,9 +559,22 @@ async def test_pods_and_running_pods(tmp_path: Path) -> None:
 
 async def test_without_debugging_handlers(tmp_path: Path) -> None:
     async with served(tmp_path, "--enable-debugging-handlers=false") as api, api.session(ADMIN) as session:
-        for path in ("/containerLogs/default/web/main", "/runningpods", "/logs/"):
+        names = "default/web/main"
+        for path in ("/runningpods", "/logs/", "/portForward/default/web", f"/containerLogs/{names}",
+                     f"/exec/{names}?command=id&output=1", f"/attach/{names}?output=1"):  # fmt: skip
             async with session.get(path) as answer:
                 assert (answer.status, await answer.text()) == (405, "Debug endpoints are disabled.\n")
+        async with session.post(f"/run/{names}?cmd=id") as answer:
+            assert answer.status == 405
+        for method, path in (
+            ("POST", f"/checkpoint/{names}"),
+            ("GET", "/configz"),
+            ("GET", "/statusz"),
+            ("GET", "/flagz"),
+        ):
+            async with session.request(method, path) as answer:
+                assert answer.status == 404, path
+        assert api.runtime.calls == []
         async with session.get("/pods") as answer:
             assert answer.status == 200
 

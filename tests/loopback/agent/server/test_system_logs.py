@@ -27,6 +27,9 @@ def log_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "secret").write_text("not a log")
     (found / "out").symlink_to(tmp_path / "secret")
     (found / "up").symlink_to("..")
+    (tmp_path / "log-private").mkdir()
+    (tmp_path / "log-private" / "secret").write_text("not a log")
+    (found / "beside").symlink_to("../log-private")
     (found / "in").symlink_to("apt/history.log")
     os.mkfifo(found / "pipe")
     monkeypatch.setattr(server, "_SYSTEM_LOGS", found)
@@ -44,6 +47,7 @@ def log_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("/logs/out", 403, "a link that leads out"),
         ("/logs/up", 403, "a link that leads out"),
         ("/logs/up/secret", 403, "a link that leads out"),
+        ("/logs/beside/secret", 403, "a link that leads out"),
         ("/logs/pipe", 403, "neither a file nor a directory"),
         ("/logs/../secret", 400, "dot segments"),
         ("/logs/%2e%2e/secret", 400, "dot segments"),
