@@ -159,6 +159,20 @@ async def test_cve_2020_8551_who_drips_is_cut_off(tmp_path: Path, monkeypatch: p
             assert await reader.read() == b"", "without an answer"
 
 
+@pytest.mark.parametrize(
+    ("line", "token", "status"),
+    [("GET /pods", "", 401), ("GET /pods/../x", ADMIN, 400), ("GET /metrics", READER, 403)],
+)
+async def test_whoever_is_refused_does_not_stay(tmp_path: Path, line: str, token: str, status: int) -> None:
+    async with served(tmp_path) as api:
+        let_read(api, "pods")
+        reader, writer, head = await api.raw(token)
+        writer.write(f"{line} HTTP/1.1\r\n".encode() + head + b"\r\n")
+        async with asyncio.timeout(30):
+            assert int((await reader.read()).split()[1]) == status
+        writer.close()
+
+
 @pytest.mark.parametrize("path", ["/run/default/web/main?cmd=ls", "/healthz"])
 async def test_a_body_without_end_is_not_read(tmp_path: Path, path: str) -> None:
     piece = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
