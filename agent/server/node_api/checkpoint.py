@@ -1,13 +1,15 @@
 """/checkpoint/NAMESPACE/POD/CONTAINER: a running container as it is now, in a file of this node.  I/O: the runtime.
 
 Before: `server`.  Next: the runtime writes the file, which has its name only when it is whole: the memory of the
-container is in it, so it is root's alone.  What failed, or was asked for by somebody who has left, leaves none.
+container is in it, so it is root's alone.  What failed, or was asked for by somebody who has left, leaves none, also
+where the runtime goes on for a while.
 Sources: kubelet checkpoint API (KEP-2008), its CheckpointContainer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import os
 import secrets
@@ -28,6 +30,8 @@ MAX_CHECKPOINTS = 4
 _MAX_INT64 = (1 << 63) - 1
 _MAX_TIMEOUT_S = 24 * 3600
 """The runtime is asked for no longer, whatever the request says."""
+_LOOK_AGAIN_S = (1.0, 4.0, 15.0, 60.0, 240.0, 900.0)
+"""A runtime that was told to stop, or has taken too long, may make its file later; nobody says when it will not."""
 
 
 class CheckpointRuntime(Protocol):
@@ -79,6 +83,11 @@ class Checkpoints:
             await finish_first(asyncio.to_thread(_finish, part, location))
         except asyncio.CancelledError:
             location.unlink(missing_ok=True)
+            _unlink_again(part, _LOOK_AGAIN_S)
+            raise
+        except CriError as error:
+            if error.outcome_unknown:
+                _unlink_again(part, _LOOK_AGAIN_S)
             raise
         finally:
             part.unlink(missing_ok=True)
@@ -94,6 +103,13 @@ def parse_timeout(values: Sequence[str]) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and abs(int(text)) <= _MAX_INT64):
         raise VerbError(404, "cannot parse value of timeout parameter")
     return int(text)
+
+
+def _unlink_again(part: Path, pauses_s: Sequence[float]) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink()
+    if pauses_s:
+        asyncio.get_running_loop().call_later(pauses_s[0], _unlink_again, part, pauses_s[1:])
 
 
 def _now() -> str:

@@ -85,6 +85,7 @@ async def test_what_failed_or_was_left_leaves_no_file(tmp_path: Path) -> None:
             while not list((tmp_path / "checkpoints").iterdir()):  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
             asked.cancel()
+            await api.runtime.checkpoint_went_on.wait()
             while list((tmp_path / "checkpoints").iterdir()):  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
 
