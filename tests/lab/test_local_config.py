@@ -38,7 +38,7 @@ def long_back_off(node: LabNode) -> float:
         waits = node.pods().get(f"web-{node.name}", {}).get("waiting", [])
         tries = [datetime.datetime.fromisoformat(one["until"]).timestamp() for one in waits if one["until"]]
         left_s = max(tries, default=0.0) - time.time() - 0.5
-        return left_s if left_s > 6 else 0.0
+        return left_s if left_s > 7 else 0.0
 
     found: float = node.wait(left, "the back-off to be long")
     return found
@@ -127,7 +127,7 @@ def test_volumes_follow_their_objects(lab: Lab, running: LabNode) -> None:
     assert refused.count("Read-only file system") == 3
 
     running.put_pod(config_map("settings", color="blue", fresh="new"))
-    running.wait(lambda: (read("/cfg/color"), read("/all/c/color")) == ("blue", "blue"), "the change", timeout_s=20)
+    running.wait(lambda: (read("/cfg/color"), read("/all/c/color")) == ("blue", "blue"), "the change", timeout_s=45)
     assert inside(lab, running, "web", "ls", "/cfg").split() == ["color", "fresh"]
 
     running.kill_agent()

@@ -136,7 +136,7 @@ def test_a_failed_liveness_probe_restarts_the_container_and_only_it(lab: Lab, ru
     first, other = running.container_id("live", "main"), running.container_id("live", "other")
     inside(lab, running, "live", "touch", "/tmp/sick")
     running.wait(
-        lambda: running.container_id("live", "main") not in ("", first), "the container to run again", timeout_s=90
+        lambda: running.container_id("live", "main") not in ("", first), "the container to run again", timeout_s=240
     )
     assert status_of(running, "live")["restartCount"] == 1
     assert "terminated" in status_of(running, "live")["lastState"]
