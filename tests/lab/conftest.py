@@ -98,6 +98,16 @@ def gate(node: LabNode) -> Iterator[CriGate]:
         yield gate
 
 
+def await_probes_on_disk(node: LabNode, pods: int) -> None:
+    """Until what the probes of so many pods have found is on disk, where the next agent finds it: it is written
+    gathered, some time after it has been told.
+    """
+    records = node.root_dir / "records"
+    node.wait(
+        lambda: sum("success" in one.read_text() for one in records.glob("*.json")) >= pods, "the probes to be on disk"
+    )
+
+
 def restore_containerd(containerd: PrivateContainerd) -> None:
     """Bring containerd back after a test that killed or froze it."""
     containerd.thaw()

@@ -18,7 +18,7 @@ from lab.images import WEB_IMAGE, WEB_IMAGE_2
 from lab.machine import LabProcess
 from lab.manifests import web_pod
 from lab.node import LabNode, daemon
-from tests.lab.conftest import ONE_VERSION
+from tests.lab.conftest import ONE_VERSION, await_probes_on_disk
 
 Json = dict[str, Any]
 
@@ -167,6 +167,7 @@ def test_a_restarted_agent_adopts_everything_and_changes_nothing(node: LabNode, 
     node.put_pod(web_pod("one"))
     node.put_pod(web_pod("two"))
     node.wait_ready("one", "two")
+    await_probes_on_disk(node, 2)
     before = node.processes()
     if how == "kill":
         node.kill_agent()

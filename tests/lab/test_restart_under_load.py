@@ -15,7 +15,7 @@ from lab.machine import LabProcess
 from lab.manifests import is_ready, web_pod, web_service
 from lab.node import LabNode
 from tests.lab import steady_load
-from tests.lab.conftest import ONE_VERSION, Lab
+from tests.lab.conftest import ONE_VERSION, Lab, await_probes_on_disk
 
 VIP = "10.96.0.77"
 RESTARTS = 5
@@ -55,6 +55,7 @@ def test_restarts_of_the_agent_lose_no_request_and_change_no_rule(lab: Lab, node
     node.put_service(web_service("web", VIP))
     node.wait_ready(*names)
     node.wait(lambda: len(set(lab.host.fetch(f"http://{VIP}/", 20))) == 3, "the Service to reach every pod")
+    await_probes_on_disk(node, len(names))
     before = node.processes()
     gate.reset()
 
