@@ -184,8 +184,7 @@ class ProxyDaemon:
     def _on_sync_status(self, status: SyncStatus) -> None:
         table = self._synchronizer.table
         self._herald.tell(status, table, time.time())
-        if status.synced_once:
-            self._service_health.put(table.health_checks)
+        self._service_health.put(status.answered(table.health_checks))
 
     def _health(self) -> Health:
         now_s = asyncio.get_running_loop().time()

@@ -265,6 +265,7 @@ class Synchronizer:
             synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
             written=self.status.seen, drift=self.status.drift + drifted, syncs=report.families,
             freshness=self.status.freshness.updated(self._limits.node.families, now),
+            held=self.status.held.union(self._limits.node.families),
         )  # fmt: skip
 
     def _failed(self, error: BackendError) -> None:
@@ -276,8 +277,9 @@ class Synchronizer:
         if str(error) != self.status.last_error:
             _log.error("%s; trying again", error)
         self._queue()
-        fresh = self.status.freshness.updated((one.family for one in error.syncs if not one.failed), _now())
-        self._report(failures=failures, last_error=str(error), syncs=error.syncs, freshness=fresh)
+        good = tuple(one.family for one in error.syncs if not one.failed)
+        fresh, held = self.status.freshness.updated(good, _now()), self.status.held.union(good)
+        self._report(failures=failures, last_error=str(error), syncs=error.syncs, freshness=fresh, held=held)
 
     def _report(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type] # names and types are SyncStatus's own

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from proxy.backend import FamilySync, SyncReport
 from proxy.delta import delta
 from proxy.resolve import Resolution
-from proxy.routes import NodeFacts, ServiceRoute
+from proxy.routes import HealthCheck, NodeFacts, ServiceRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ class SyncStatus:
     syncs: tuple[FamilySync, ...] = ()
     """What the last sync did in each IP family, whether or not it failed; () where that is not known."""
     freshness: Freshness = Freshness()
+    held: frozenset[int] = frozenset()
+    """The IP families whose rules have been written since the start; `synced_once` is all of them."""
     repairs: int = 0
     """How often rules were found changed by somebody else."""
     programmed: tuple[tuple[int, float], ...] = ()
@@ -111,3 +113,7 @@ class SyncStatus:
     """That of it which the kernel holds already, or has nothing to do with."""
     drift: int = 0
     """How often the slow resync had to write what no event and no verification had told."""
+
+    def answered(self, checks: Iterable[HealthCheck]) -> tuple[HealthCheck, ...]:
+        """Those that load balancers are answered: nobody is to be sent here before there are rules of the family."""
+        return tuple(check for check in checks if check.family in self.held)

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, FamilySync, RefusedRoute, SyncReport
 from proxy.endpoints import PodFacts
-from proxy.routes import NodeFacts, PortName, RoutingTable
+from proxy.routes import HealthCheck, NodeFacts, PortName, RoutingTable
 from proxy.services import ServiceFacts, ServicePortFacts
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
@@ -204,6 +204,21 @@ async def test_a_family_that_is_written_does_not_wait_for_one_that_fails() -> No
         await asyncio.sleep(0.5)
         assert sync.status.freshness.waits_since_s == {6: 5.0}
         assert sync.status.freshness.updated_s[4] > 5.0 > sync.status.freshness.updated_s[6]
+
+
+async def test_load_balancers_are_answered_for_a_family_that_is_written_while_the_other_one_fails() -> None:
+    backend = FakeBackend()
+    checks = tuple(HealthCheck("default", "web", 30000, family, 1) for family in (4, 6))
+    failure = BackendError("cannot write: locked")
+    failure.syncs = (FamilySync(4, full=False, duration_s=0.1), FamilySync(6, False, 0.1, failed=True))
+    backend.failures = [failure]
+    async with running(backend, replace(LIMITS, has_agent=False)) as sync:
+        assert sync.status.answered(checks) == ()
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(0.5)
+        assert (sync.status.synced_once, sync.status.answered(checks)) == (False, checks[:1])
+        await asyncio.sleep(5)
+        assert (sync.status.synced_once, sync.status.answered(checks)) == (True, checks)
 
 
 async def test_what_changes_nothing_writes_nothing() -> None:
