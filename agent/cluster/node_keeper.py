@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import logging
 import random
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from agent.cluster.node_happenings import STARTING, happenings, scheduling
 from agent.cluster.node_object import NodeView, new_node
 from agent.cluster.node_patch import status_patch, takeover_patch
+from agent.cluster.node_startup import NodeStartup
 from agent.cluster.own_node import Json, OwnNode
 from agent.cluster.protocols import Api, Look
 from agent.cluster.requests import JSON, STRATEGIC
@@ -45,8 +47,13 @@ class NodeKeeper:
         config: ClusterConfig,
         tell: Tell = tell_nobody,
         pod_cidrs: Callable[[], tuple[str, ...]] = tuple,
+        startup: NodeStartup | None = None,
     ) -> None:
-        """`pod_cidrs`: what a Node that is made again has to keep, as its pods have addresses of them."""
+        """`pod_cidrs`: what a Node that is made again has to keep, as its pods have addresses of them.
+
+        `startup` hears how far it is.
+        """
+        self._startup = startup or NodeStartup()
         self._pod_cidrs = pod_cidrs
         self._kept: tuple[str, ...] = ()
         self._client = client
@@ -94,8 +101,10 @@ class NodeKeeper:
         # Once: a cluster that does not take them gives others.
         self._kept = self._pod_cidrs() if not self._kept else ()
         body = msgspec.json.encode(new_node(view, _now(), self._kept))
+        self._startup.tries(time.time())
         try:
             self._node.put(await self._client.send("POST", "/api/v1/nodes", body, JSON))
+            self._startup.is_registered(time.time())
             self._kept = ()
             _log.info("node %s is registered", self._node.name)
             self._report_at_s = self._began_s + self._spread_s()
@@ -141,6 +150,8 @@ class NodeKeeper:
         self._report_at_s = now_s + (self._config.status_report_s if due and self._report_at_s else self._spread_s())
 
     def _tell_what_happened(self, before: Json | None, view: NodeView) -> None:
+        if view.conditions[-1].status:
+            self._startup.is_ready(time.time())
         for happening in happenings(before, view):
             self._tell_of(happening)
 

@@ -33,6 +33,7 @@ from agent.container_spec.trust_bundles import TrustBundles
 from agent.pods.happenings import Happening
 from agent.pods.surroundings import Surroundings
 from agent.pods.workers import PodWorkers
+from daemonkit.tally import Tally
 from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.record import Record, stream_of
@@ -69,7 +70,9 @@ class ClusterPods:
         workers: PodWorkers,
         shared: Surroundings,
         record: Record | None = None,
+        syncs: Tally | None = None,
     ) -> None:
+        """`syncs` counts how long it took until the server knew a pod's status (seconds)."""
         self._client = client
         self._node = node
         self._began = False
@@ -90,7 +93,7 @@ class ClusterPods:
         shared.tell = self._take_happening
         latency = shared.counts.pods.latency
         self._source = PodSource(node.name, self._take_pods, self._take_state, stream_of(record, "pods"), latency)
-        self._writer = StatusWriter(client, self._source.find, self._source.learn)
+        self._writer = StatusWriter(client, self._source.find, self._source.learn, syncs)
         self._mirrors = MirrorKeeper(client, node.name, lambda: node.uid, self._originals, self._seen_mirrors)
         for uid, entry in shared.board.entries():
             self._writer.see(uid, entry)

@@ -111,9 +111,19 @@ class ClusterSide:
         own_info = {"machineID": identity.machine_id, "systemUUID": identity.system_uuid, "bootID": identity.boot_id}
         heartbeat = clients.heartbeat
         lease = LeaseKeeper(heartbeat, self.node, config.lease_duration_s, own_info, self._take_rival)
-        pods = ClusterPods(clients.api, clients.events, self.node, self._workers, self._shared, self._record)
+        pods = ClusterPods(
+            clients.api, clients.events, self.node, self._workers, self._shared, self._record, self._counts.syncs
+        )
         routes = RouteKeeper(clients.api, self._runtime, self._settings.config.node_name)
-        self._keeper = NodeKeeper(heartbeat, self.node, self._look, config, pods.tell_of_node, lambda: routes.own_cidrs)
+        self._keeper = NodeKeeper(
+            heartbeat,
+            self.node,
+            self._look,
+            config,
+            pods.tell_of_node,
+            lambda: routes.own_cidrs,
+            self._counts.startup,
+        )
         followed = self.node.follow(clients.api, stream_of(self._record, "node"))
         spawn_eternal(group, followed, name="api node")
         if self._record is not None:

@@ -23,6 +23,7 @@ from agent.cluster.requests import STRATEGIC, delete_pod, pod_path
 from agent.cluster.status_patch import is_urgent, status_patch
 from agent.container_spec.labels import CONFIG_SOURCE, FILE_SOURCE
 from daemonkit.pauses import growing_pause_s
+from daemonkit.tally import Tally
 from daemonkit.tasks import spawn_eternal
 from kube_client.errors import ApiError, StatusError, UnreachableError
 from kube_client.messages import Key
@@ -71,9 +72,15 @@ class Find(Protocol):
 
 
 class StatusWriter:
-    """`find` is what the server knows, `learn` takes an answer in and raises ApiError."""
+    """`find` is what the server knows, `learn` takes an answer in and raises ApiError; `syncs` counts how long it took
+    from when a status was new until the server knew it, or a newer one (seconds).
+    """
 
-    def __init__(self, client: Api, find: Find, learn: Callable[[bytes], ServerState]) -> None:
+    def __init__(
+        self, client: Api, find: Find, learn: Callable[[bytes], ServerState], syncs: Tally | None = None
+    ) -> None:
+        self._syncs = syncs or Tally()
+        self._new_since_s: dict[str, float] = {}
         self._client = client
         self._find = find
         self._learn = learn
@@ -98,6 +105,7 @@ class StatusWriter:
         else:
             self._over.discard(uid)
             self._entries[uid] = entry
+            self._new_since_s.setdefault(uid, asyncio.get_running_loop().time())
         self.poke(uid)
 
     def poke(self, uid: str) -> None:
@@ -153,21 +161,34 @@ class StatusWriter:
         patch = status_patch(status, state.status, ending=state.deleting, static=static)
         if not patch or patch == self._ignored.get(uid):
             self._since.pop(uid, None)
+            self._new_since_s.pop(uid, None)
             return True
         urgent = is_urgent(patch, state.status, deleting=state.deleting)
         hold_s = HOLD_AT_END_S if state.deleting else HOLD_S
         if not (urgent or uid in self._over or self._has_waited(uid, hold_s)):
             return False
         self._since.pop(uid, None)
-        body = {"metadata": {"uid": state.uid}, "status": patch}
-        path = pod_path(state.namespace, state.name, "status")
-        answer = self._learn(await self._client.send("PATCH", path, msgspec.json.encode(body), STRATEGIC))
+        answer = await self._patch(uid, state, patch)
         left = status_patch(status, answer.status, ending=state.deleting, static=static)
         if left:  # a field that this server does not keep: not to be sent again and again
             self._ignored[uid] = left
         else:
             self._ignored.pop(uid, None)
         return True
+
+    async def _patch(self, uid: str, state: ServerState, patch: dict[str, Any]) -> ServerState:
+        body = {"metadata": {"uid": state.uid}, "status": patch}
+        path = pod_path(state.namespace, state.name, "status")
+        since_s = self._new_since_s.pop(uid, None)  # what comes meanwhile is newer
+        try:
+            answer = self._learn(await self._client.send("PATCH", path, msgspec.json.encode(body), STRATEGIC))
+        except ApiError:
+            if since_s is not None:
+                self._new_since_s[uid] = since_s
+            raise
+        if since_s is not None:
+            self._syncs.add(asyncio.get_running_loop().time() - since_s)
+        return answer
 
     def _has_waited(self, uid: str, hold_s: float) -> bool:
         """Whether it is time to tell what nobody waits for; else it will be, soon."""
@@ -185,6 +206,7 @@ class StatusWriter:
             self._over.discard(uid)
         self._deleted.discard(uid)
         self._since.pop(uid, None)
+        self._new_since_s.pop(uid, None)
         self._ignored.pop(uid, None)
 
     def _resume(self, uid: str) -> None:

@@ -8,8 +8,9 @@ Source: kubelet metrics, and where kuberuntime_manager, pod_workers and pleg obs
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
-from lightkube.models.core_v1 import Pod
+from lightkube.models.core_v1 import ContainerStateTerminated, ContainerStatus, Pod, PodStatus
 
 from agent.pods.failure import NETWORK, PENDING, StepFailed, failure_reason
 from agent.pods.start_latency import START_BOUNDS_S, StartLatency
@@ -26,14 +27,16 @@ _CONTAINERS = (1.0, 2.0, 4.0, 8.0, 16.0)
 class PodCounts:
     """Of all pods since the agent began. Seconds, but for `containers`: how many a pod has.
 
-    `waits` end when a pod's worker begins, `starts` when the pod runs, both begin when the pod is seen. `work` is by
-    the kubelet's operation_type, `sandboxes` by the handler of the RuntimeClass.
+    `waits` end when a pod's worker begins, `starts` when the pod runs, both begin when the pod is seen.
+    `containers_ended` are by type, exit code and reason, `work` is by the kubelet's operation_type, `sandboxes` by the
+    handler of the RuntimeClass.
     """
 
     def __init__(self) -> None:
         self.pods_started = 0
         self.pods_failed = 0
         self.containers_started: Counter[str] = Counter()
+        self.containers_ended: Counter[tuple[str, str, str]] = Counter()
         self.containers_failed: Counter[tuple[str, str]] = Counter()
         self.containers = Tally(_CONTAINERS)
         self.waits = Tally()
@@ -64,6 +67,33 @@ class PodCounts:
             if failure is not None:
                 code = failure_reason(step) if failure.runtime_away else failure.reason
                 self.containers_failed[kind, code] += 1
+
+    def note_status(self, before: PodStatus | None, now: PodStatus) -> None:
+        """The pod's status is another; what had ended when this agent saw the pod first may have been counted before.
+
+        A run that is over may be seen first as the one before the present state: it crashed, and waits.
+        """
+        if before is None:
+            return
+        for kind, old, new in (
+            ("init_container", before.initContainerStatuses, now.initContainerStatuses),
+            ("container", before.containerStatuses, now.containerStatuses),
+            ("ephemeral_container", before.ephemeralContainerStatuses, now.ephemeralContainerStatuses),
+        ):
+            known = _ends(old or ())
+            for key, end in _ends(new or ()).items():
+                if key not in known:
+                    self.containers_ended[kind, str(end.exitCode), end.reason or ""] += 1
+
+
+def _ends(statuses: Iterable[ContainerStatus]) -> dict[tuple[str, str], ContainerStateTerminated]:
+    """By the names and ids of containers."""
+    return {
+        (one.name, state.terminated.containerID or ""): state.terminated
+        for one in statuses
+        for state in (one.lastState, one.state)
+        if state is not None and state.terminated is not None
+    }
 
 
 def rejection(reason: str) -> str:

@@ -147,7 +147,8 @@ def _status(
         resize=resize,
         recursive_read_only=shared.executor.sources.handler_facts(wish.pod).recursive_read_only,
     )
-    memory.status = pod_status(wish.pod, seen, facts, memory.status, now_s)
+    before, memory.status = memory.status, pod_status(wish.pod, seen, facts, memory.status, now_s)
+    shared.counts.pods.note_status(before, memory.status)
     return status_to_json(memory.status)
 
 

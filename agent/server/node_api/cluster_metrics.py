@@ -1,4 +1,4 @@
-"""/metrics: requests to the API server and certificates, under the names of client-go and the kubelet.  No I/O.
+"""/metrics: what the API server is asked and told, and certificates, under client-go's and kubelet's names.  No I/O.
 
 Before: `agent/cluster/counts`.  Next: `agent_metrics` puts it beside the rest.  Source: component-base metrics, kubelet
 certificate.
@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 
 from agent.cluster.certificates import CLIENT, SERVER
 from agent.cluster.counts import ClusterCounts
-from daemonkit.families import number
+from daemonkit.families import histogram, number
 from kube_client.request_metrics import request_metrics
 
 
@@ -23,6 +23,8 @@ def cluster_metrics(counts: ClusterCounts, server_until_s: float | None, now_s: 
     metric, as in the kubelet.
     """
     yield from request_metrics(counts.requests)
+    text = "Duration in seconds from when a pod has another status until the API server knows it, or a newer one."
+    yield histogram("kubelet_pod_status_sync_duration_seconds", text, [((), counts.syncs)])
     text = "Counter of certificate renewal errors."
     if counts.client_until_s is not None:
         help_text = "Gauge of the TTL (time-to-live) of the Kubelet's client certificate, in seconds."

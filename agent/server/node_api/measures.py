@@ -79,7 +79,8 @@ class Measures:
         self._storage = Recent[StorageUse]()
         self._cgroups = Recent[Cgroups]()
         self._cgroup_settings = config
-        self._system = SystemReader(cgroup_version(), config, psutil.Process().create_time())
+        self._began_s = psutil.Process().create_time()
+        self._system = SystemReader(cgroup_version(), config, self._began_s)
         self._file_systems = file_systems
         period_s = config.cluster.server.volume_stats_s
         self._trees, self._mounts = (VolumesUse(kind, str(config.root_dir), period_s) for kind in (TREE, MOUNT))
@@ -102,7 +103,7 @@ class Measures:
                 [build_info(self._release, go_platform())],
                 agent_metrics(self._node_name, workers, operations, self._requests, cgroup_version()),
                 pod_metrics(told.counts.pods, pods, told.active(), told.mirrors()),
-                start_metrics(told.counts),
+                start_metrics(told.counts, told.cluster.startup.seconds(psutil.boot_time(), self._began_s)),
                 cluster_metrics(told.cluster, self._signed_until_s(), time.time()),
                 volume_metrics(claims),
             )

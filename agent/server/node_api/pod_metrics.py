@@ -38,6 +38,8 @@ def pod_metrics(counts: PodCounts, pods: Sequence[Pod], active: Sequence[Pod], m
         kind,
         _by_one(counts.containers_started),
     )
+    text, labels = "Cumulative number of container terminations.", (*kind, "exit_code", "reason")
+    yield totals("kubelet_terminated_containers", text, labels, counts.containers_ended)
     text = "Cumulative number of errors when starting containers"
     yield totals("kubelet_started_containers_errors", text, (*kind, "code"), counts.containers_failed)
     text = "Cumulative number of pod preemptions by preemption resource"

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
-from lightkube.models.core_v1 import Container, EphemeralContainer, Pod, PodSpec
+from lightkube.models.core_v1 import (
+    Container,
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStatus,
+    EphemeralContainer,
+    Pod,
+    PodSpec,
+    PodStatus,
+)
 
 from agent.pods.counts import PodCounts, container_type, rejection
 from agent.pods.failure import PENDING, StepFailed
 from agent.pods.steps import CreateSandbox, PullImage, RunPostStart, StartContainer
 from cri_client.errors import CriError, Unavailable
-from cri_client.fake import FakeRuntime
+from cri_client.fake import FakeProgram, FakeRuntime
 from tests.loopback.agent.pods.test_workers import Node, manifest
 
 POD = Pod(
@@ -85,3 +96,37 @@ def test_labels_have_few_values() -> None:
     assert container_type(None, "main") == "container"
     told = [rejection(reason) for reason in ("OutOfcpu", "OutOfexample.com/gpu", "NodeAffinity", "whatever")]
     assert told == ["OutOfcpu", "OutOfExtendedResources", "Other", "Other"]
+
+
+def ended(name: str, run: int, code: int | None = None, reason: str = "", *, waits: bool = False) -> ContainerStatus:
+    """A run that is over where there is a code: it is the present state, or the one before while the next waits."""
+    over = (
+        ContainerStateTerminated(exitCode=code, reason=reason, containerID=f"{name}{run}") if code is not None else None
+    )
+    now = ContainerState(terminated=None if waits else over, running=ContainerStateRunning() if over is None else None)
+    last = ContainerState(terminated=over) if waits else None
+    return ContainerStatus(name=name, image="", imageID="", ready=False, restartCount=run, state=now, lastState=last)
+
+
+def test_an_end_counts_when_it_is_seen_and_once() -> None:
+    counts = PodCounts()
+    steps = [
+        PodStatus(),
+        PodStatus(initContainerStatuses=[ended("first", 0)], containerStatuses=[ended("main", 0)]),
+        PodStatus(initContainerStatuses=[ended("first", 0, 0, "Completed")], containerStatuses=[ended("main", 0)]),
+        PodStatus(containerStatuses=[ended("main", 0, 137, "OOMKilled")]),
+        PodStatus(containerStatuses=[ended("main", 0, 137, "OOMKilled", waits=True)]),
+        PodStatus(containerStatuses=[ended("main", 1, 137, "OOMKilled", waits=True)]),
+        PodStatus(containerStatuses=[ended("main", 2, 137, "OOMKilled")]),
+    ]
+    counts.note_status(None, steps[-1])
+    assert not counts.containers_ended, "it may have been over before this agent began"
+    for before, now in itertools.pairwise(steps):
+        counts.note_status(before, now)
+    assert counts.containers_ended == {("init_container", "0", "Completed"): 1, ("container", "137", "OOMKilled"): 3}
+
+
+async def test_the_ends_of_a_container_that_crashes_are_counted(node: Node) -> None:
+    node.runtime.programs[()] = FakeProgram(runs_s=0.01, exit_code=3)
+    async with node.running(manifest("a")):
+        await node.until(lambda: node.counts.pods.containers_ended["container", "3", "Error"] >= 2)

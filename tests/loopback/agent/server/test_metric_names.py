@@ -24,6 +24,7 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 DEFAULT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 START = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 PULL = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
+SYNC = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 20, 30, 45, 60)
 REST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 RUNTIME = tuple(0.005 * 2.5**power for power in range(14))
 REQUEST = "method path server_type long_running"
@@ -47,12 +48,18 @@ UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_metrics_provider": (GAUGE, "provider", ()),
     "kubelet_mirror_pods": (GAUGE, "", ()),
     "kubelet_node_name": (GAUGE, "node", ()),
+    "kubelet_node_startup_duration_seconds": (GAUGE, "", ()),
+    "kubelet_node_startup_post_registration_duration_seconds": (GAUGE, "", ()),
+    "kubelet_node_startup_pre_kubelet_duration_seconds": (GAUGE, "", ()),
+    "kubelet_node_startup_pre_registration_duration_seconds": (GAUGE, "", ()),
+    "kubelet_node_startup_registration_duration_seconds": (GAUGE, "", ()),
     "kubelet_pleg_last_seen_seconds": (GAUGE, "", ()),
     "kubelet_pleg_relist_duration_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_pleg_relist_interval_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_pod_start_duration_seconds": (HISTOGRAM, "", START),
     "kubelet_pod_start_sli_duration_seconds": (HISTOGRAM, "", START),
     "kubelet_pod_start_total_duration_seconds": (HISTOGRAM, "", START),
+    "kubelet_pod_status_sync_duration_seconds": (HISTOGRAM, "", SYNC),
     "kubelet_pod_worker_duration_seconds": (HISTOGRAM, "operation_type", DEFAULT),
     "kubelet_pod_worker_start_duration_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_preemptions": (COUNTER, "preemption_signal", ()),
@@ -68,6 +75,7 @@ UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_started_containers_total": (COUNTER, "container_type", ()),
     "kubelet_started_pods_errors_total": (COUNTER, "", ()),
     "kubelet_started_pods_total": (COUNTER, "", ()),
+    "kubelet_terminated_containers_total": (COUNTER, "container_type exit_code reason", ()),
     "kubernetes_build_info": (GAUGE, BUILD, ()),
     "process_cpu_seconds_total": (COUNTER, "", ()),
     "process_max_fds": (GAUGE, "", ()),
@@ -95,6 +103,10 @@ def everything(numbers: Numbers) -> None:
     for counter in (pods.sandboxes_failed, pods.preempted, pods.rejected):
         counter["x"] += 1
     pods.latency.first_own_s = 1.0
+    pods.containers_ended["container", "0", "Completed"] += 1
+    numbers.cluster.startup.tries(1.0)
+    numbers.cluster.startup.is_registered(2.0)
+    numbers.cluster.startup.is_ready(3.0)
     numbers.operations.add("RunPodSandbox", 0.1, failed=True)
     numbers.cluster.client_until_s = math.inf
     numbers.cluster.requests.answered("GET", "https://10.0.0.1:6443", 200)

@@ -10,6 +10,7 @@ import pytest
 
 from agent.cluster.node_keeper import NodeKeeper
 from agent.cluster.node_object import NodeView
+from agent.cluster.node_startup import NodeStartup
 from agent.cluster.own_node import OwnNode, newest, read_node
 from kube_client.errors import MalformedError
 from kube_client.list_watch import Replaced
@@ -41,7 +42,8 @@ class Scene:
         settings = dataclasses.replace(CONFIG, **config)
         self.kept: tuple[str, ...] = ()
         tell = lambda one: self.told.append(one.reason)  # noqa: E731
-        self.keeper = NodeKeeper(self.api, self.node, self.eyes, settings, tell, lambda: self.kept)
+        self.startup = NodeStartup()
+        self.keeper = NodeKeeper(self.api, self.node, self.eyes, settings, tell, lambda: self.kept, self.startup)
         self.node.when_changed(lambda: self.keeper.wake() if self.node.object is None else None)
 
     async def __aenter__(self) -> Scene:
@@ -227,3 +229,38 @@ def test_a_node_of_the_wrong_shape_in_a_list_spoils_no_other() -> None:
     store = Store(lambda item: read_node(item.raw))
     list(store.apply(Replaced((Item(("", "a"), "u", "1", bad), Item(("", "b"), "u", "1", good)))))
     assert (list(store.objects), "labels" in store.problems["", "a"]) == ([("", "b")], True)
+
+
+async def test_how_long_the_node_took_is_known_part_by_part_where_this_agent_has_made_it() -> None:
+    registered = {"pre_kubelet", "pre_registration", "registration"}
+    async with Scene() as scene:
+        assert scene.startup.seconds(0.0, 0.0).keys() == registered | {"post_registration", ""}
+    scene = Scene()
+    scene.eyes.view = view(conditions=NOT_READY)
+    async with scene:
+        assert scene.startup.seconds(0.0, 0.0).keys() == registered
+        scene.eyes.view = view()
+        await asyncio.sleep(11)
+        assert scene.startup.seconds(0.0, 0.0).keys() == registered | {"post_registration", ""}
+        made = scene.startup.seconds(0.0, 0.0)
+    again = Scene()
+    again.api.objects |= scene.api.objects
+    async with again:
+        assert again.startup.seconds(0.0, 0.0) == {}, "nobody knows how long it took the one before"
+    assert made == scene.startup.seconds(0.0, 0.0)
+
+
+def test_the_parts_of_a_nodes_start() -> None:
+    startup = NodeStartup()
+    startup.is_ready(99.0)
+    for now_s in (100.0, 200.0):
+        startup.tries(now_s + 1)
+        startup.is_registered(now_s + 3)
+        startup.is_ready(now_s + 8)
+    assert startup.seconds(50.0, 70.0) == {
+        "pre_kubelet": 20.0,
+        "pre_registration": 31.0,
+        "registration": 2.0,
+        "post_registration": 5.0,
+        "": 58.0,
+    }

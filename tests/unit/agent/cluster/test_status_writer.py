@@ -14,6 +14,7 @@ from agent.cluster.pod_source import PodSource
 from agent.cluster.status_writer import HOLD_AT_END_S, HOLD_S, UNHURRIED, StatusWriter
 from agent.pods.entry import api_entry, pod_to_json
 from agent.sources.manifest import parse_static_pod
+from daemonkit.tally import Tally
 from daemonkit.tasks import spawn
 from kube_client.errors import ApiError, MalformedError, StatusError, UnreachableError
 from kube_client.list_watch import Replaced
@@ -34,9 +35,9 @@ def entry(phase: str, **status: Any) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def writing(api: FakeApi) -> AsyncIterator[StatusWriter]:
+async def writing(api: FakeApi, syncs: Tally | None = None) -> AsyncIterator[StatusWriter]:
     source = PodSource("node1", lambda: None, lambda uid: writer.poke(uid))
-    writer = StatusWriter(api, source.find, source.learn)
+    writer = StatusWriter(api, source.find, source.learn, syncs)
     api.put(api_pod("a"))
     api.list_to(source)
     async with asyncio.TaskGroup() as group:
@@ -250,3 +251,22 @@ async def test_a_pod_whose_name_is_anothers_in_a_list_that_is_being_read_gets_no
         assert source.find(UID) is None  # its entry is not to be written to the new pod
     source.take()
     assert source.find("uid-another") is not None
+
+
+@pytest.mark.looptime
+async def test_how_long_the_server_did_not_know_a_status_is_counted_from_its_first_change() -> None:
+    api, syncs = FakeApi(), Tally()
+    async with writing(api, syncs) as writer:
+        api.away = True
+        writer.see(UID, entry("Running"))
+        await asyncio.sleep(5)
+        writer.see(UID, entry("Running", podIP="10.0.0.1"))
+        await asyncio.sleep(5)
+        assert syncs.count == 0
+        api.away = False
+        await asyncio.sleep(60)
+        assert syncs.count == 1
+        assert 10 <= syncs.total < 30
+        writer.see(UID, entry("Running", podIP="10.0.0.1"))
+        await asyncio.sleep(60)
+        assert syncs.count == 1, "nothing was new"
