@@ -36,9 +36,10 @@ class FakeMount:
     @property
     def is_hanging(self) -> bool:
         """Whether the call that came last runs."""
-        if not self._pid.exists():
+        pid = self._pid.read_text().strip() if self._pid.exists() else ""
+        if not pid:  # who is killed before it could write is over, too
             return False
-        process = Path("/proc", self._pid.read_text().strip(), "stat")
+        process = Path("/proc", pid, "stat")
         return process.exists() and ") Z " not in process.read_text()
 
     async def ends(self) -> bool:
