@@ -1,6 +1,6 @@
 """Puts the parts around the pods together: one value of everything a worker needs, and the set of workers.
 
-Before: `daemon` has the lock, the runtime and the node's facts. Next: `manifest_feed` hands the pods to the workers.
+Before: `running` has the runtime and the node's facts. Next: `manifest_feed` hands the pods to the workers.
 Nothing is started here, and nothing decided but which part gets which.
 """
 
@@ -45,7 +45,7 @@ from daemonkit.tasks import spawn
 
 @dataclass(slots=True)
 class Settings:
-    """What is in force now: `daemon` replaces both when the configuration is read again."""
+    """What is in force now: `settings_keeper` replaces both when the configuration is read again."""
 
     config: AgentConfig
     node: NodeFacts

@@ -1,6 +1,6 @@
 """Waits at the start until the runtime answers, and says what is wrong as long as it does not.  I/O: calls.
 
-Before: `daemon` has the configuration.  Next: `daemon` builds everything else around the runtime that answered.
+Before: `running` has the configuration.  Next: `running` builds everything else around the runtime that answered.
 """
 
 from __future__ import annotations

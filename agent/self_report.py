@@ -1,7 +1,7 @@
 """What the agent says of itself in `GET /v1/status`: node, version, readiness, the directories it works
 with, the runtime behind it.
 
-Before: `daemon` and `pods/lookout` tell what changes. Next: agent/server/board. In memory only.
+Before: `running` and `pods/lookout` tell what changes. Next: agent/server/board. In memory only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keeps in force what was configured and what this machine is: SIGHUP, other addresses.  I/O: reads files, addresses.
 
-Before: `daemon` has started with `Settings`.  Next: `reload` (pure) says what of a new configuration counts at once,
+Before: `running` has started with `Settings`.  Next: `reload` (pure) says what of a new configuration counts at once,
 and the parts find it where they look each time.
 """
 

@@ -1,6 +1,6 @@
 """Builds ahead of time what Python builds on first use, so that the first pod after a start is not the slow one.
 
-Called once by `daemon`, after the pods that were there have been looked at. Decoders of the API types and of the CRI's
+Called once by `running`, after the pods that were there have been looked at. Decoders of the API types and of the CRI's
 messages take some 45 ms the first time and under one after that. Pure: the pod here goes nowhere.
 """
 

@@ -1,6 +1,6 @@
 """What a daemon tells systemd: READY, RELOADING, STOPPING, a status line, and that its loop still turns.
 
-Called by daemon.py of both daemons. Source: sd_notify(3), sd_watchdog_enabled(3). Without NOTIFY_SOCKET all is a no-op.
+Called by both daemons. Source: sd_notify(3), sd_watchdog_enabled(3). Without NOTIFY_SOCKET all is a no-op.
 """
 
 from __future__ import annotations

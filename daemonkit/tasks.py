@@ -1,6 +1,6 @@
 """Named tasks that belong to a group: the only place where a coroutine becomes a task.
 
-Used by daemon.py of both daemons. A task of an asyncio.TaskGroup cannot be lost by the garbage collector, and its
+Used by both daemons. A task of an asyncio.TaskGroup cannot be lost by the garbage collector, and its
 failure ends the group, so no part of a daemon dies unnoticed. A request that must not be taken back is the exception.
 """
 

@@ -1,6 +1,6 @@
 """Everything of the agent that speaks to an API server, put together; the only module of this package the daemon knows.
 
-Before: `daemon`, where the configuration names a kubeconfig, once the runtime has answered.  Next: its tasks, which
+Before: `running`, where the configuration names a kubeconfig, once the runtime has answered.  Next: its tasks, which
 wait for the API server as long as it takes; no static pod waits for any of them.
 """
 

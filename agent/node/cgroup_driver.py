@@ -1,6 +1,6 @@
 """Who makes the cgroups of pods, runc by itself or systemd: the runtime's answer counts before the configuration.
 
-Before: daemon.py has a runtime that answers.  Next: agent/cgroups and container_spec name cgroups for that driver.  One
+Before: `running` has a runtime that answers.  Next: agent/cgroups and container_spec name cgroups for that driver.  One
 call that changes nothing.  Source: KEP-4033; a runtime without RuntimeConfig (containerd 1.x) leaves it to the field
 cgroupDriver, which then has to be what the runtime is configured for.
 """

@@ -1,9 +1,9 @@
 """What the messages of a pod depend on besides the pod: the configuration, the node, the objects beside it, and an API
 server where there is one.
 
-Before: `daemon` replaces configuration and facts of the node when they are read again, `workers` and `agent/cluster`
-bring the objects. Next: `execute` and `host_steps` make the CRI's messages and the volumes with the `SpecFacts` of
-here. Effects: a pod with users of its own gets its range of them on disk, and tokens are asked for.
+Before: `settings_keeper` replaces configuration and facts of the node when they are read again, `workers` and
+`agent/cluster` bring the objects. Next: `execute` and `host_steps` make the CRI's messages and the volumes with the
+`SpecFacts` of here. Effects: a pod with users of its own gets its range of them on disk, and tokens are asked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What every pod's worker works with: the shared parts of the agent, handed over by `daemon` in one value.
+"""What every pod's worker works with: the shared parts of the agent, handed over by `running` in one value.
 
-Before: `daemon` builds it. Next: `worker`. No behaviour of its own.
+Before: `running` builds it. Next: `worker`. No behaviour of its own.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes logind wait for the pods, and hears from it that the machine goes down. I/O on the system's message bus.
 
-Before: `daemon` starts it where a grace period is configured; `logind_messages` knows what is said. Next:
+Before: `running` starts it where a grace period is configured; `logind_messages` knows what is said. Next:
 `node_shutdown` begins, and calls back when the pods are down. Without logind or without a bus the node goes on: the
 stop unit (systemd/longshore-shutdown.service) does not need either.
 """
