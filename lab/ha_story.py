@@ -57,9 +57,8 @@ class HaStory(Scenes):
         self.timed(f"{joining}, which knows three API servers", self.lab.join_others)
         self.quote(self.lab.kubectl("get", "nodes"))
         self.quote(first.control_plane("etcd", "members"))
-        states = Counter(self.lab.etcd(first).values())
-        if states != {"leader": 1, "follower": 2}:
-            raise LabError(f"cannot bring up three members of etcd: {dict(states)}")
+        wanted = {"leader": 1, "follower": 2}
+        self._until(f"{wanted} in etcd", lambda: Counter(self.lab.etcd(first).values()) == wanted)
 
     def service(self) -> None:
         """A Deployment on the node."""
