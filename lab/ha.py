@@ -126,10 +126,15 @@ class HaMachine:
     def kill(self) -> None:
         """SIGKILL to every program on it, at once, and no word to anybody: as where power fails, and the disk stays."""
         self.host.run(["ip", "link", "set", "lan0", "down"])
-        for pid in set(self.host.pids()) - {self.host.pid}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(self.host.pids()) <= 2, f"every program of {self.name} to be gone")
+
+        def all_gone() -> bool:
+            """One that was about to be started when the others were killed is killed too."""
+            for pid in set(self.host.pids()) - {self.host.pid}:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return len(self.host.pids()) <= 2
+
+        wait_until(all_gone, lambda: f"every program of {self.name} to be gone, there are {self.host.pids()}")
 
     def start_again(self) -> None:
         """What an init would start."""
