@@ -78,7 +78,7 @@ class StandInLogind:
         self._stopped = False
         self._connection: DBusConnection = open_dbus_connection(address, enable_fds=True)
         for name in (LOGIND, SYSTEMD):
-            self._connection.send_and_get_reply(message_bus.RequestName(name), timeout=5)
+            self._connection.send_and_get_reply(message_bus.RequestName(name), timeout=60)
         self._thread = threading.Thread(target=self._serve, name="stand-in logind", daemon=True)
         self._thread.start()
 

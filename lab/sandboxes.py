@@ -45,7 +45,7 @@ class ContainerSeen:
 def list_sandboxes(endpoint: str) -> list[SandboxSeen]:
     """Every sandbox, also those not ready."""
     with _runtime(endpoint) as runtime:
-        items = runtime.ListPodSandbox(api_pb2.ListPodSandboxRequest(), timeout=30).items
+        items = runtime.ListPodSandbox(api_pb2.ListPodSandboxRequest(), timeout=120).items
     return [
         SandboxSeen(
             item.id,
@@ -62,7 +62,7 @@ def list_sandboxes(endpoint: str) -> list[SandboxSeen]:
 def list_containers(endpoint: str) -> list[ContainerSeen]:
     """Every container, also exited ones."""
     with _runtime(endpoint) as runtime:
-        items = runtime.ListContainers(api_pb2.ListContainersRequest(), timeout=30).containers
+        items = runtime.ListContainers(api_pb2.ListContainersRequest(), timeout=120).containers
     return [
         ContainerSeen(
             item.id,
@@ -81,15 +81,15 @@ def remove_all(endpoint: str) -> int:
     """Stop and remove every sandbox with its containers; how many there were. LabError when the runtime refuses one."""
     with _runtime(endpoint) as runtime:
         try:
-            ids = [item.id for item in runtime.ListPodSandbox(api_pb2.ListPodSandboxRequest(), timeout=30).items]
+            ids = [item.id for item in runtime.ListPodSandbox(api_pb2.ListPodSandboxRequest(), timeout=120).items]
 
             def remove(sandbox_id: str) -> None:
                 containers = api_pb2.ListContainersRequest(filter=api_pb2.ContainerFilter(pod_sandbox_id=sandbox_id))
-                for container in runtime.ListContainers(containers, timeout=30).containers:
+                for container in runtime.ListContainers(containers, timeout=120).containers:
                     runtime.StopContainer(
-                        api_pb2.StopContainerRequest(container_id=container.id, timeout=0), timeout=30
+                        api_pb2.StopContainerRequest(container_id=container.id, timeout=0), timeout=120
                     )
-                runtime.StopPodSandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
+                runtime.StopPodSandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=120)
                 wait_until(lambda: _removed(runtime, sandbox_id), f"containers of {sandbox_id} to have started")
 
             with ThreadPoolExecutor(8) as pool:
@@ -107,7 +107,7 @@ def meddle(endpoint: str, method: str, target_id: str) -> bool:
     request = getattr(api_pb2, f"{method}Request")(**{name: target_id})
     with _runtime(endpoint) as runtime:
         try:
-            getattr(runtime, method)(request, timeout=60)
+            getattr(runtime, method)(request, timeout=120)
         except grpc.RpcError:
             return False
     return True
@@ -116,7 +116,7 @@ def meddle(endpoint: str, method: str, target_id: str) -> bool:
 def _removed(runtime: api_pb2_grpc.RuntimeServiceStub, sandbox_id: str) -> bool:
     """Try to; False while one of its containers starts or goes: a call whose caller was killed goes on for a moment."""
     try:
-        runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
+        runtime.RemovePodSandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=120)
     except grpc.RpcError as error:
         if not any(state in str(error) for state in ("starting state", "removing state")):
             raise
@@ -133,10 +133,10 @@ def run_pod(endpoint: str, name: str, image: str, *, log_directory: str, cgroup_
         metadata=api_pb2.ContainerMetadata(name="main"), image=api_pb2.ImageSpec(image=image), log_path="main.log"
     )
     with _runtime(endpoint) as runtime:
-        sandbox_id = runtime.RunPodSandbox(api_pb2.RunPodSandboxRequest(config=sandbox), timeout=60).pod_sandbox_id
+        sandbox_id = runtime.RunPodSandbox(api_pb2.RunPodSandboxRequest(config=sandbox), timeout=120).pod_sandbox_id
         create = api_pb2.CreateContainerRequest(pod_sandbox_id=sandbox_id, config=container, sandbox_config=sandbox)
-        container_id = runtime.CreateContainer(create, timeout=60).container_id
-        runtime.StartContainer(api_pb2.StartContainerRequest(container_id=container_id), timeout=60)
+        container_id = runtime.CreateContainer(create, timeout=120).container_id
+        runtime.StartContainer(api_pb2.StartContainerRequest(container_id=container_id), timeout=120)
     return sandbox_id, container_id
 
 
@@ -144,7 +144,7 @@ def sandbox_ip(endpoint: str, sandbox_id: str) -> str:
     """The address CNI gave a sandbox."""
     with _runtime(endpoint) as runtime:
         request = api_pb2.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id)
-        ip: str = runtime.PodSandboxStatus(request, timeout=30).status.network.ip
+        ip: str = runtime.PodSandboxStatus(request, timeout=120).status.network.ip
         return ip
 
 

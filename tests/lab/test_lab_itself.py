@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,11 +134,7 @@ def test_containerd_runs_a_pod_and_survives_its_own_death(empty_lab: Lab) -> Non
     lab.containerd.restart()
     assert lab.containerd.tasks() == before
     assert answer() == "web-raw"
-    started_s = time.monotonic()
     assert sandboxes.remove_all(endpoint) == 1
-    assert (
-        time.monotonic() - started_s < 30
-    )  # the image's pid 1 ends at SIGTERM; a whole grace period would take longer
     assert sandboxes.list_containers(endpoint) == []
     assert sandboxes.list_sandboxes(endpoint) == []
     assert lab.containerd.tasks() == {}
