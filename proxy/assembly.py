@@ -67,6 +67,7 @@ class ProxyDaemon:
         """`families` are those whose rules can be written here; `family_problem` says why one is missing."""
         self._api = api
         self._node = NodeObject()
+        self._service_cidrs: tuple[str, ...] = ()
         self._argv = argv
         self._families, self._family_problem = families, family_problem
         self._config = config
@@ -166,16 +167,17 @@ class ProxyDaemon:
         self._shape_anew(ipvs_changed=new.ipvs != old.ipvs)
         _log.info("configuration read again")
 
-    def _take_node(self, node: NodeObject) -> None:
-        before, self._node = self._node, node
-        if replace(before, leaving=node.leaving) != node:
+    def _take_node(self, node: NodeObject, service_cidrs: tuple[str, ...]) -> None:
+        before = replace(self._node, leaving=node.leaving), self._service_cidrs
+        self._node, self._service_cidrs = node, service_cidrs
+        if before != (node, service_cidrs):
             self._shape_anew()
 
     def _shape_anew(self, *, ipvs_changed: bool = False) -> None:
         """The configuration or the Node object is another one."""
         config = self._config
         self._synchronizer.set_limits(self._limits(config))
-        settings = traffic_settings(config, self._settings.node_port_addresses, self._node)
+        settings = traffic_settings(config, self._settings.node_port_addresses, self._node, self._service_cidrs)
         if settings != self._settings or ipvs_changed:  # also when "primary" is another address by now
             self._settings, self._backend = settings, make_backend(self._mode, settings, self._families, config.ipvs)
             self._synchronizer.replace_backend(self._backend)

@@ -89,7 +89,9 @@ def explain(
     if found is None:
         reasons = [f"no service of this node serves {asked}, so no rule of ours touches the packet"]
         reasons += [str(problem) for problem in table.errors if question.address in problem.message]
-        return Explanation("NONE", "", (), False, tuple(reasons))
+        nowhere = _is_nowhere(table.routes, settings, question.address)
+        reasons += ["it is in the cluster's range for Services, and no Service has it: dropped"] * nowhere
+        return Explanation("DROP" if nowhere else "NONE", "", (), False, tuple(reasons))
     route, door = found
     reasons = [f"{asked} is the {door} of service {route.name}"]
     if rule_names is not None:
@@ -138,6 +140,13 @@ def _find(routes: Iterable[ServiceRoute], question: Question) -> tuple[ServiceRo
     if at_node is not None and question.address_is_node:
         return at_node, NODE_PORT
     return None
+
+
+def _is_nowhere(routes: Iterable[ServiceRoute], settings: TrafficSettings, text: str) -> bool:
+    """A cluster IP that nobody has."""
+    if any(route.cluster_ip == text for route in routes):
+        return False
+    return any(ipaddress.ip_address(text) in ipaddress.ip_network(cidr) for cidr in settings.service_cidrs)
 
 
 def _answers_node_ports(settings: TrafficSettings, text: str) -> bool:

@@ -15,7 +15,7 @@ from daemonkit.tasks import spawn_eternal
 from kube_client.client import KubeClient
 from kube_client.config import ApiConfig
 from kube_client.counts import RequestCounts
-from kube_client.record import open_record
+from kube_client.record import Record, open_record
 from proxy.api_access import reads_directory
 from proxy.config import ProxyConfig
 from proxy.last_good import LastGood
@@ -36,11 +36,11 @@ class Followers:
         api: ApiConfig | None,
         synchronizer: Synchronizer,
         problems: ProblemLog,
-        on_node: Callable[[NodeObject], None],
+        on_node: Callable[[NodeObject, tuple[str, ...]], None],
         requests: RequestCounts,
     ) -> None:
-        """`on_node` hears of the Node object before the synchronizer hears of the view it came in; `requests` counts
-        what the API server is asked.
+        """`on_node` hears of the Node object and of the ranges of cluster IPs before the synchronizer hears of the view
+        they came in; `requests` counts what the API server is asked.
         """
         self._config = config
         self._api = api
@@ -75,17 +75,28 @@ class Followers:
 
     async def _follow_api(self, api: ApiConfig) -> None:
         async with make_client(api, self._config, self._requests) as client:
-            needs_pod_cidrs = self._config.detect_local_mode == "NodeCIDR"
             record = await asyncio.to_thread(open_record, self._config.api.offline_dir)
-            name, take = self._config.node_name, self._take_api
-            source = ApiSource(client, name, take, needs_pod_cidrs=needs_pod_cidrs, record=record)
-            await source.run()
+            await make_source(client, self._config, self._take_api, record).run()
 
     def _take_api(self, view: ApiView) -> None:
         self._problems.see_objects(view.problems)
         if view.node is not None:
-            self._on_node(view.node)
+            self._on_node(view.node, view.service_cidrs)
         self._synchronizer.put_api(view)
+
+
+def make_source(
+    client: KubeClient, config: ProxyConfig, take: Callable[[ApiView], None], record: Record | None = None
+) -> ApiSource:
+    """What the configuration wants to know of the API server."""
+    return ApiSource(
+        client,
+        config.node_name,
+        take,
+        needs_pod_cidrs=config.detect_local_mode == "NodeCIDR",
+        asks_service_cidrs=config.mode == "nftables",  # the only mode that drops what goes to an address of no service
+        record=record,
+    )
 
 
 def make_client(api: ApiConfig, config: ProxyConfig, requests: RequestCounts | None = None) -> KubeClient:

@@ -53,7 +53,10 @@ def node_facts(
 
 
 def traffic_settings(
-    config: ProxyConfig, before: tuple[str, ...] = (), node: NodeObject = _NO_OBJECT
+    config: ProxyConfig,
+    before: tuple[str, ...] = (),
+    node: NodeObject = _NO_OBJECT,
+    service_cidrs: tuple[str, ...] = (),
 ) -> TrafficSettings:
     """What of the configuration shapes rules.  `before` (CIDRs) stand in where the primary address is not to be had."""
     addresses = config.node_port_addresses
@@ -71,6 +74,7 @@ def traffic_settings(
         # Where no node port may answer on loopback, nothing needs the dangerous sysctl.
         localhost_node_ports=config.localhost_node_ports and _has_loopback(addresses),
         localnet_note=localnet_note(config),
+        service_cidrs=service_cidrs,
         conntrack_tcp_be_liberal=config.conntrack.tcp_be_liberal,
     )
 

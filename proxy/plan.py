@@ -16,14 +16,14 @@ from kube_client.config import ApiConfig
 from proxy.api_access import find_api, reads_directory
 from proxy.config import ProxyConfig
 from proxy.endpoints import PodFacts
-from proxy.followers import make_client
+from proxy.followers import make_client, make_source
 from proxy.modes import planned_writes, usable_families
 from proxy.node import node_facts, traffic_settings
 from proxy.resolve import resolve
 from proxy.routes import RoutingTable
 from proxy.sources.agent_pods import watch_agent
 from proxy.sources.api_objects import NodeObject
-from proxy.sources.api_server import ApiSource, ApiView
+from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState, watch_manifests
 
 _AGENT_WAIT_S = 3.0
@@ -57,7 +57,7 @@ async def make_plan(config: ProxyConfig) -> Plan:
     ).table
     notes += [problem for problem in (family_problem, agent_problem) if problem]
     notes += [str(problem) for problem in table.errors]
-    settings = traffic_settings(config, node=node)
+    settings = traffic_settings(config, node=node, service_cidrs=view.service_cidrs)
     restores: list[tuple[str, str]] = []
     for family in families:
         restores += await planned_writes(config.mode, settings, family, table.routes, config.ipvs)
@@ -75,9 +75,7 @@ async def _read_api(api: ApiConfig, config: ProxyConfig) -> ApiView:
             whole.set()
 
     async with make_client(api, config) as client, asyncio.TaskGroup() as group:
-        needs_pod_cidrs = config.detect_local_mode == "NodeCIDR"
-        source = ApiSource(client, config.node_name, take, needs_pod_cidrs=needs_pod_cidrs)
-        following = spawn(group, source.run(), name="api server")
+        following = spawn(group, make_source(client, config, take).run(), name="api server")
         await asyncio.wait((spawn(group, whole.wait(), name="whole"),), timeout=_API_WAIT_S)
         following.cancel()
         whole.set()

@@ -174,6 +174,8 @@ class TrafficSettings:
 
     A family without any answers on every address of the node.
     """
+    service_cidrs: tuple[str, ...] = ()
+    """nftables only: CIDRs that cluster IPs come from, of both families; one that no service has is dropped."""
     localhost_node_ports: bool = True
     """iptables only: node ports answer on 127.0.0.1 as well (IPv4 only; needs the sysctl route_localnet)."""
     localnet_note: str = ""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from proxy.nftables.model import Chain, Rule, rule
 from proxy.routes import TrafficSettings
+from proxy.services import family_of
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 """Numbers, since names need /etc/protocols, which a small system does not have."""
@@ -23,6 +24,7 @@ MOST_CLIENTS = 262144
 """ClientIP affinity remembers that many clients of all services together, per family and kind of front end."""
 
 _CLUSTER_IPS, _HAIRPIN, _NODE_ADDRESSES = "cluster-ips", "hairpin", "node-port-addresses"
+_SERVICE_CIDRS = "service-cidrs"
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
 
 
@@ -79,6 +81,7 @@ def set_definitions(family: int) -> dict[str, str]:
         _CLUSTER_IPS: f"set {{ type {address}; }}",
         _HAIRPIN: f"set {{ type {address} . {address}; }}",
         _NODE_ADDRESSES: f"set {{ type {address}; flags interval; }}",
+        _SERVICE_CIDRS: f"set {{ type {address}; flags interval; }}",
         "restricted": f"set {{ type {address} . inet_proto . inet_service; }}",
         STICKY: f"map {{ type classid . {target} : verdict; }}",
         AFFINITY: f"map {{ {_remembered(family)}; flags dynamic,timeout; size {MOST_CLIENTS}; }}",
@@ -132,7 +135,10 @@ def fixed_chains(settings: TrafficSettings, family: int) -> dict[str, Chain]:
     bit = hex(1 << settings.masquerade_bit)
     others = hex(0xFFFFFFFF ^ 1 << settings.masquerade_bit)
     refused = rule(f"{VIP.key(ip)} vmap @refused", "services without an endpoint")
-    stray = rule(f"{ip} daddr @{_CLUSTER_IPS} reject", "no such port of a cluster IP")
+    strays = (
+        rule(f"ct state new {ip} daddr @{_CLUSTER_IPS} reject", "no such port of a cluster IP"),
+        rule(f"ct state new {ip} daddr @{_SERVICE_CIDRS} drop", "no such cluster IP"),
+    )
     check = rule("ct state new jump endpoints-check", "services without an endpoint")
     firewall = rule("ct state new jump firewall-check", "loadBalancerSourceRanges")
     to_services = rule("jump services", "services")
@@ -143,10 +149,10 @@ def fixed_chains(settings: TrafficSettings, family: int) -> dict[str, Chain]:
         "nat-prerouting": (to_services,),
         "after-dnat": (remember,),
         "filter-input": (check, rule("ct state new jump node-endpoints-check", "node ports without an endpoint")),
-        "filter-forward": (check, rule(f"ct state new {stray.text}", "no such port of a cluster IP")),
+        "filter-forward": (check, *strays),
         "output-before-dnat": (firewall,),
         "nat-output": (to_services,),
-        "output-after-dnat": (remember, check, rule(f"ct state new {stray.text}", "no such port of a cluster IP")),
+        "output-after-dnat": (remember, check, *strays),
         "nat-postrouting": (
             rule(f"ct status dnat {ip} saddr . {ip} daddr @{_HAIRPIN} goto masquerading", "a pod that reached itself"),
             rule(f"meta mark & {bit} == {bit} goto masquerading", "marked for it"),
@@ -179,6 +185,11 @@ def node_port_ranges(settings: TrafficSettings, family: int) -> tuple[str, ...]:
     mine = [cidr for cidr in settings.node_port_addresses if ipaddress.ip_network(cidr, strict=False).version == family]
     ranges = tuple(disjoint(mine))
     return () if any(text.endswith("/0") for text in ranges) else ranges
+
+
+def service_ranges(settings: TrafficSettings, family: int) -> tuple[str, ...]:
+    """Elements of `service-cidrs`."""
+    return tuple(disjoint(cidr for cidr in settings.service_cidrs if family_of(cidr) == family))
 
 
 def disjoint(cidrs: Iterable[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from proxy.nftables.frame import (
     fixed_chains,
     node_port_ranges,
     schema_digest,
+    service_ranges,
     set_definitions,
     varying_chain,
 )
@@ -120,6 +121,8 @@ def whole_table(parts: Parts, settings: TrafficSettings, family: int) -> Table:
     elements: dict[str, dict[str, str]] = {name: {} for name in set_definitions(family)}
     for range_text in node_port_ranges(settings, family):
         elements["node-port-addresses"][range_text] = ""
+    for range_text in service_ranges(settings, family):
+        elements["service-cidrs"][range_text] = ""
     for part in parts.values():
         for name in part.chains:
             if name not in chains:

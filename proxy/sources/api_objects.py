@@ -19,7 +19,7 @@ from daemonkit.strict import field_path
 from kube_client.messages import Item, decode_object
 from proxy.endpoints import SliceEndpointFacts, SliceFacts
 from proxy.services import ServiceFacts, family_of
-from proxy.sources.api_types import EndpointSlice, Node, NodeAddress, Service, ServiceStatus
+from proxy.sources.api_types import EndpointSlice, Node, NodeAddress, Service, ServiceCIDR, ServiceStatus
 from proxy.sources.invalid import Invalid, Path
 from proxy.sources.service_manifest import DISTRIBUTIONS, service_facts
 from proxy.sources.slice_manifest import SERVICE_LABEL, slice_facts
@@ -92,6 +92,13 @@ def read_node(item: Item) -> Known[NodeObject] | None:
         leaving=bool(node.metadata.deletionTimestamp) or any(t.key == _TO_BE_DELETED for t in node.spec.taints or ()),
     )
     return Known(found, node.metadata.creationTimestamp or "")
+
+
+def read_service_cidr(item: Item) -> Known[tuple[str, ...]] | None:
+    """Its ranges, in canonical text.  Raises ValueError."""
+    found = decode_object(item.raw, ServiceCIDR)
+    cidrs = tuple(str(ipaddress.ip_network(cidr, strict=False)) for cidr in found.spec.cidrs or ())
+    return Known(cidrs, found.metadata.creationTimestamp or "")
 
 
 def _without_bad_addresses(service: Service, created: str) -> Known[ServiceFacts]:

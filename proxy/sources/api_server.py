@@ -29,6 +29,7 @@ from proxy.sources.api_objects import (
     NodeObject,
     read_node,
     read_service,
+    read_service_cidr,
     read_slice,
 )
 
@@ -36,6 +37,7 @@ T = TypeVar("T")
 Problem = tuple[ManifestError, bool]
 """What is wrong with an object, and whether some version of it is in force."""
 _SERVICES = Resource("/api/v1/services", OUR_SERVICES)
+_CIDRS = Resource("/apis/networking.k8s.io/v1/servicecidrs")
 _SLICES = Resource("/apis/discovery.k8s.io/v1/endpointslices", OUR_SLICES)
 
 
@@ -48,6 +50,8 @@ class ApiView:
     slices: tuple[SliceFacts, ...] = ()
     node: NodeObject | None = None
     """Its last state; None before there was one."""
+    service_cidrs: tuple[str, ...] = ()
+    """Where cluster IPs come from; () where nobody asked, or the server does not say."""
     waiting_for: tuple[str, ...] = ("the API server",)
     """What has not been told yet."""
     connected: bool = False
@@ -67,10 +71,12 @@ class ApiSource:
         on_change: Callable[[ApiView], None],
         *,
         needs_pod_cidrs: bool,
+        asks_service_cidrs: bool = False,
         record: Record | None = None,
     ) -> None:
         """What is told is kept in `record`. `needs_pod_cidrs`: nothing may be written before the Node says which pod
-        addresses are its own.
+        addresses are its own. `asks_service_cidrs`: the ranges of cluster IPs are of interest; any answer will do,
+        since an older server has none and a role may forbid it.
         """
         self._client = client
         self._node_name = node_name
@@ -80,6 +86,8 @@ class ApiSource:
         self._services: Store[Known[ServiceFacts]] = Store(read_service)
         self._slices: Store[Known[SliceFacts]] = Store(read_slice)
         self._nodes: Store[Known[NodeObject]] = Store(read_node)
+        self._cidrs: Store[Known[tuple[str, ...]]] = Store(read_service_cidr)
+        self._awaits_cidrs = self._asks_cidrs = asks_service_cidrs
         self._streams: dict[str, StreamState] = {}
         self._slices_in_order: InOrder[SliceFacts] = InOrder()
         self._problems = {kind: Problems(kind) for kind in ("Service", "EndpointSlice", "Node")}
@@ -96,11 +104,21 @@ class ApiSource:
             spawn_eternal(group, self._follow(_SERVICES, self._services, self._take_services), name="api services")
             spawn_eternal(group, self._follow(_SLICES, self._slices, self._take_slices), name="api endpoint slices")
             spawn_eternal(group, self._follow(nodes, self._nodes, self._take_node), name="api node")
+            if self._asks_cidrs:
+                spawn_eternal(group, self._follow_cidrs(), name="api service cidrs")
 
     async def _follow(self, resource: Resource, store: Store[Any], take: Callable[[], None]) -> None:
         async for state in follow(self._client, resource, store, record=stream_of(self._record, resource.kind)):
             self._streams[resource.path] = state
             take()
+            self._tell()
+
+    async def _follow_cidrs(self) -> None:
+        """Nothing hangs on these: that they cannot be had is in the log, and nowhere else."""
+        async for _ in follow(self._client, _CIDRS, self._cidrs):
+            self._awaits_cidrs = False
+            found = {cidr for one in self._cidrs.objects.values() for cidr in one.facts}
+            self.view = replace(self.view, service_cidrs=tuple(sorted(found)))
             self._tell()
 
     def _take_services(self) -> None:
@@ -143,6 +161,7 @@ class ApiSource:
         cause = f" ({errors[0]})" if errors else ""
         stores = (("Services", self._services), ("EndpointSlices", self._slices), ("Node", self._nodes))
         unlisted = [name for name, store in stores if not store.listed]
+        unlisted += ["ServiceCIDRs"] * self._awaits_cidrs
         if unlisted:
             return (f"the API server's {', '.join(unlisted)}{cause}",)
         node = self.view.node

@@ -209,6 +209,19 @@ class Node(msgspec.Struct, frozen=True):
     status: NodeStatus = NodeStatus()
 
 
+class ServiceCIDRSpec(msgspec.Struct, frozen=True):
+    """networking/v1 ServiceCIDRSpec."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(msgspec.Struct, frozen=True):
+    """networking/v1 ServiceCIDR: a range that cluster IPs are given out of."""
+
+    metadata: ObjectMeta
+    spec: ServiceCIDRSpec = ServiceCIDRSpec()
+
+
 class ContainerPort(msgspec.Struct, frozen=True):
     """The part of core/v1 ContainerPort a named targetPort is looked up in."""
 

@@ -18,8 +18,9 @@ from proxy.nftables.observe import observe, observe_clients
 from proxy.nftables.render import render_parts, table_orders, whole_table
 from proxy.routes import Endpoint, RoutingTable, ServiceRoute, TrafficSettings
 from tests.kernel.conftest import Proxy
-from tests.kernel.netlab import NEIGHBOUR_IPS, NFTABLES, NODE_IP, NODE_IP6, Node, ask, sh
+from tests.kernel.netlab import NEIGHBOUR_IPS, NFTABLES, NODE_IP, NODE_IP6, POD_PORT, Node, ask, sh
 from tests.kernel.routes_of import NODE_PORT, PORT, VIP, many, route, table
+from tests.kernel.test_external_traffic import is_dropped
 
 pytestmark = pytest.mark.parametrize("node", [NFTABLES], indirect=True)
 SETTINGS = TrafficSettings(cluster_cidrs=("10.244.0.0/16",), node_port_addresses=("192.168.50.0/24",))
@@ -55,6 +56,29 @@ async def test_a_change_is_a_few_elements_and_a_restart_writes_nothing(node: Nod
     await backend.resync()
     assert (await backend.apply(table(*many(50), route(pods)))).changed_chains == 0
     assert sh(f"nft -a list table {TABLE}") == before, "no handle is new"
+
+
+async def test_a_cluster_ip_that_no_service_has_is_dropped_where_the_range_is_known(node: Node, proxy: Proxy) -> None:
+    pod, client = node.add_pods(2)
+    nowhere = "10.96.200.200"  # which routes lead to somebody who answers
+    pod.namespace.ip(f"addr add {nowhere}/32 dev lo")
+    node.namespace.ip(f"route add {nowhere}/32 via {pod.ip}")
+    wanted = table(route([pod]))
+    await proxy.start(config=SETTINGS).apply(wanted)
+    for asker in (client.namespace, node.namespace):
+        assert ask(asker, nowhere, POD_PORT)[0] == pod.name
+    known = replace(SETTINGS, service_cidrs=("10.96.0.0/16", "10.97.0.0/24", "fd00:96::/112"))
+    backend = proxy.start(config=known)
+    assert (await backend.apply(wanted)).changed_chains
+    for asker in (client.namespace, node.namespace):
+        assert is_dropped(asker, nowhere, POD_PORT)
+        assert ask(asker, VIP, PORT)[0] == pod.name
+    assert await backend.verify()
+    assert (await proxy.start(config=known).apply(wanted)).changed_chains == 0, (
+        "read back, the ranges are the same text"
+    )
+    await proxy.start(config=SETTINGS).apply(wanted)
+    assert ask(client.namespace, nowhere, POD_PORT)[0] == pod.name
 
 
 async def test_the_slow_resync_lists_the_table_once_in_ten_minutes_only(

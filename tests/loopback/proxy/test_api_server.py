@@ -31,6 +31,7 @@ PATHS = {
     "services": "/api/v1/services",
     "slices": "/apis/discovery.k8s.io/v1/endpointslices",
     "nodes": "/api/v1/nodes",
+    "cidrs": "/apis/networking.k8s.io/v1/servicecidrs",
 }
 READY: dict[str, Any] = {"addresses": [{"type": "InternalIP", "address": "10.0.0.5"}]}
 
@@ -44,6 +45,8 @@ class Objects:
         self.version = 1
         self.queries: dict[str, Any] = {}
         self.readyz = 200
+        self.unknown: set[str] = set()
+        """Lists that this server does not have."""
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -62,6 +65,8 @@ class Objects:
 
     def _handler(self, name: str) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
+            if name in self.unknown:
+                return web.Response(status=404)
             if "watch" not in request.query:
                 self.queries[name] = dict(request.query)
                 meta = {"resourceVersion": str(self.version)}
@@ -93,14 +98,17 @@ class Source:
 
 @asynccontextmanager
 async def following(
-    *objects: Objects, needs_pod_cidrs: bool = False, record: Record | None = None
+    *objects: Objects, needs_pod_cidrs: bool = False, asks_service_cidrs: bool = False, record: Record | None = None
 ) -> AsyncIterator[Source]:
     made = Source()
     async with contextlib.AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(TestServer(each.app())) for each in objects]
         config = ApiConfig(servers=tuple(str(server.make_url("")).rstrip("/") for server in servers))
         async with KubeClient(config, "test", qps=-1) as client:
-            source = ApiSource(client, "node-a", made.take, needs_pod_cidrs=needs_pod_cidrs, record=record)
+            source = ApiSource(
+                client, "node-a", made.take,
+                needs_pod_cidrs=needs_pod_cidrs, asks_service_cidrs=asks_service_cidrs, record=record,
+            )  # fmt: skip
             task = asyncio.get_running_loop().create_task(source.run())
             try:
                 yield made
@@ -138,6 +146,27 @@ async def test_the_node_is_waited_for_until_it_has_what_is_needed() -> None:
     assert selectors == {
         "services": "!service.kubernetes.io/service-proxy-name", "slices": "!service.kubernetes.io/headless"
     }, "each of its own kind, as kube-proxy asks"  # fmt: skip
+
+
+async def test_the_ranges_of_cluster_ips_are_those_of_all_service_cidrs_and_known_before_anything_is_written() -> None:
+    objects = Objects()
+    objects.lists["nodes"] = [node()]
+    first = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16", "fd96::/112"]}}
+    objects.lists["cidrs"] = [first]
+    async with following(objects, asks_service_cidrs=True) as source:
+        await source.until(lambda view: not view.waiting_for)
+        assert source.view.service_cidrs == ("10.96.0.0/16", "fd96::/112")
+        objects.tell("cidrs", "ADDED", {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/24"]}})
+        await source.until(lambda view: view.service_cidrs == ("10.96.0.0/16", "10.97.0.0/24", "fd96::/112"))
+
+
+async def test_a_server_without_service_cidrs_holds_nothing_up() -> None:
+    objects = Objects()
+    objects.lists["nodes"] = [node()]
+    objects.unknown = {"cidrs"}
+    async with following(objects, asks_service_cidrs=True) as source:
+        await source.until(lambda view: not view.waiting_for and view.connected)
+        assert (source.view.service_cidrs, source.view.error) == ((), "")
 
 
 async def test_a_deleted_node_leaves_and_keeps_what_it_said() -> None:

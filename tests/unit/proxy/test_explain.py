@@ -76,6 +76,13 @@ def test_source_ranges_of_a_service_without_endpoints_count_in_mode_nftables_onl
     assert verdicts == ["REJECT", "DROP"]
 
 
+def test_an_address_that_no_service_has_is_dropped_where_the_range_of_services_is_known() -> None:
+    known = TrafficSettings(service_cidrs=("10.96.0.0/16", "fd96::/112"))
+    asked = [("10.96.0.11", 80), ("10.96.0.10", 81), ("10.97.0.1", 80)]
+    assert [ask(POD, address, port, settings=known).verdict for address, port in asked] == ["DROP", "NONE", "NONE"]
+    assert ask(POD, "10.96.0.11").verdict == "NONE"
+
+
 def test_settings_decide_who_is_a_pod_and_where_node_ports_answer() -> None:
     assert not ask(OUTSIDER, "10.96.0.10", settings=TrafficSettings()).masquerade
     assert ask(POD, "10.96.0.10", settings=TrafficSettings(masquerade_all=True)).masquerade

@@ -66,6 +66,16 @@ def test_without_endpoints_refused_and_with_policy_local_dropped() -> None:
     assert elsewhere["node-inside"] == {"6 . 30080": "goto node-spread-2"}, "the node itself reaches every endpoint"
 
 
+def test_the_ranges_of_cluster_ips_are_a_set_of_each_family() -> None:
+    settings = TrafficSettings(service_cidrs=("10.96.0.0/16", "10.97.0.0/24", "10.97.1.0/24", "fd96::/112"))
+    tables = {family: whole_table({}, settings, family) for family in (4, 6)}
+    found = {family: set(table.elements["service-cidrs"]) for family, table in tables.items()}
+    assert found == {4: {"10.96.0.0/16", "10.97.0.0/23"}, 6: {"fd96::/112"}}
+    for chain in ("filter-forward", "output-after-dnat"):
+        last = [rule.text for rule in tables[4].chains[chain].rules][-2:]
+        assert last == ["ct state new ip daddr @cluster-ips reject", "ct state new ip daddr @service-cidrs drop"]
+
+
 def test_policies_of_node_ports_and_load_balancers() -> None:
     cluster = elements(route(node_port=30080, load_balancer_ips=("192.0.2.1",)))
     assert cluster["node-services"] == {"6 . 30080": "goto node-external-spread-2"}
