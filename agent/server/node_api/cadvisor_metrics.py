@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.node.facts import MachineIdentity
+from agent.node.usage import FileSystem
 from agent.server.node_api.cadvisor_names import KINDS
 from agent.server.node_api.cgroup_text import Cgroups, CgroupUse
 from agent.server.node_api.node_use import NodeUse
@@ -28,12 +29,15 @@ def cadvisor_metrics(
     identity: MachineIdentity,
     cgroups: Cgroups,
     sandboxes: Mapping[str, str],
+    disks: Mapping[str, FileSystem],
 ) -> bytes:
     """`made_s` by the ids of containers and the uids of pods, `images` by the ids of containers, `sandboxes` are ids by
-    the uid of the pod.
+    the uid of the pod, `disks` the file systems of the machine by device.
     """
     told = _Told(cgroups)
     told.add_machine(node, identity)
+    for device, found in disks.items():
+        told.add_disk(device, found)
     for one in cgroups.above:
         labels = _labels(one.path)
         told.add_amounts(labels, one.amounts)
@@ -94,6 +98,14 @@ class _Told:
         self.series.add("container_start_time_seconds", labels, node.boot_s)
         for one in node.interfaces:
             self._add_interface(labels, one, node.time_s)
+
+    def add_disk(self, device: str, found: FileSystem) -> None:
+        """One of the machine's."""
+        labels = f"{_labels('/')},{label_text({'device': device})}"
+        self.series.add("container_fs_limit_bytes", labels, found.total_bytes)
+        self.series.add("container_fs_usage_bytes", labels, found.used_bytes)
+        self.series.add("container_fs_inodes_total", labels, found.inodes)
+        self.series.add("container_fs_inodes_free", labels, found.inodes_free)
 
     def add_pod(self, pod: PodUse, made_s: Mapping[str, float]) -> None:
         """Without its containers."""

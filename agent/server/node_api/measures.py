@@ -28,6 +28,7 @@ from agent.server.node_api.cgroup_text import Cgroups
 from agent.server.node_api.cgroup_use import open_reader
 from agent.server.node_api.cluster_metrics import cluster_metrics
 from agent.server.node_api.families import name_counters
+from agent.server.node_api.machine_disks import read_disks
 from agent.server.node_api.node_use import NodeUse, read_node_use
 from agent.server.node_api.numbers import Numbers
 from agent.server.node_api.pod_metrics import pod_metrics
@@ -138,7 +139,8 @@ class Measures:
         }
         node, pods = await self._node(), await self._pods()
         cgroups = await self._cgroups.get(lambda: self._read_cgroups(pods))
-        body = cadvisor_metrics(node, pods, self._made_s(), images, self._identity, cgroups, sandboxes)
+        disks = await asyncio.to_thread(read_disks)
+        body = cadvisor_metrics(node, pods, self._made_s(), images, self._identity, cgroups, sandboxes, disks)
         return web.Response(body=body, headers={"Content-Type": TEXT})
 
     async def summary(self, request: web.BaseRequest) -> web.Response:

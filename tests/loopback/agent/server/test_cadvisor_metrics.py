@@ -9,8 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.node.facts import MachineIdentity
+from agent.node.usage import FileSystem
 from agent.server.node_api.cadvisor_metrics import cadvisor_metrics, with_packets
 from agent.server.node_api.cgroup_text import Cgroups, CgroupUse, parse_v2
+from agent.server.node_api.machine_disks import read_disks
 from agent.server.node_api.node_use import read_node_use
 from agent.server.node_api.usage import Amounts, ContainerUse, Interface, PodUse
 from cri_client.types import PsiData, PsiStats
@@ -27,6 +29,9 @@ UPSTREAM = {
     "container_cpu_system_seconds_total": (COUNTER, ""),
     "container_cpu_usage_seconds_total": (COUNTER, "cpu"),
     "container_cpu_user_seconds_total": (COUNTER, ""),
+    "container_fs_inodes_free": (GAUGE, "device"),
+    "container_fs_inodes_total": (GAUGE, "device"),
+    "container_fs_limit_bytes": (GAUGE, "device"),
     "container_fs_reads_bytes_total": (COUNTER, "device"),
     "container_fs_reads_total": (COUNTER, "device"),
     "container_fs_usage_bytes": (GAUGE, "device"),
@@ -99,7 +104,8 @@ def text(tmp_path: Path) -> str:
     identity = MachineIdentity("machine", "uuid", "boot", "", "")
     made_s = {"c": 2.0, "u": 1.0}
     node = read_node_use(tmp_path)
-    return cadvisor_metrics(node, [pod], made_s, {"c": "busybox"}, identity, cgroups, {"u": "s"}).decode()
+    disks = {"/dev/sda1": FileSystem(100, 60, 20, 7, 30)}
+    return cadvisor_metrics(node, [pod], made_s, {"c": "busybox"}, identity, cgroups, {"u": "s"}, disks).decode()
 
 
 def rows(text: str, path: str) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -152,6 +158,17 @@ def test_pods_their_sandboxes_and_all_pods_are_cgroups_too(text: str) -> None:
     assert network["container_network_receive_packets_total"] == [(sandbox, 1.0)]
     assert network["container_network_transmit_packets_dropped_total"] == [(sandbox, 10.0)]
     assert rows(text, "/")["container_start_time_seconds"][0][1] > 0
+
+
+def test_the_disks_are_the_machines(text: str) -> None:
+    found = rows(text, "/")
+    for name, value in (("usage_bytes", 30), ("limit_bytes", 100), ("inodes_total", 20), ("inodes_free", 7)):
+        (row,) = found[f"container_fs_{name}"]
+        assert (row[0]["device"], row[0]["pod"], row[1]) == ("/dev/sda1", "", value)
+
+
+def test_this_machines_own_disks() -> None:
+    assert all(0 <= one.used_bytes <= one.total_bytes for one in read_disks().values())
 
 
 def test_an_interface_of_which_only_the_runtime_knows_has_no_packets() -> None:
