@@ -220,3 +220,41 @@ def test_a_file_system_that_hangs_is_given_up_and_the_loop_goes_on(tmp_path: Pat
         """,
     )
     assert seen == {"mount": 0, "error": "no answer within 1 s", "alive": True}
+
+
+def test_what_hangs_in_a_silent_file_system_is_not_followed_by_more_of_it(tmp_path: Path) -> None:
+    """A FUSE daemon that takes what it is asked and never answers: nothing can end who waits for it."""
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("needs /dev/fuse")
+    seen = in_mount_namespace(
+        tmp_path,
+        """
+        import ctypes, struct
+        from agent.volumes import file_systems
+        file_systems._WAIT_S = 1.0
+        fuse, requests, clock = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK), [], [0.0]
+        options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+        libc = ctypes.CDLL(None, use_errno=True)
+        seen["mount"] = libc.mount(b"dead", os.fsencode(top), b"fuse", 0, options)
+        def take():
+            _, opcode, unique = struct.unpack_from("=IIQ", os.read(fuse, 1 << 17))
+            requests.append(opcode)
+            if opcode == 26:
+                answer = (80, 0, unique, 7, 31, 0, 0, 12, 9, 4096, *[0] * 11)
+                os.write(fuse, struct.pack("=IiQIIIIHHIIHHIIIIIIII", *answer))
+        asyncio.get_running_loop().add_reader(fuse, take)
+        places = file_systems.FileSystems(lambda: clock[0])
+        while 17 not in requests:  # one that is killed before it has asked does not hang
+            await places.read([str(top)])
+            clock[0] += 1e6
+        for clock[0] in (2e9, 3e9, 4e9):
+            seen[f"at {clock[0]:g} s"] = list(await places.read([str(top)]))
+        seen["asked"] = requests.count(17)
+        asyncio.get_running_loop().remove_reader(fuse)
+        os.close(fuse)
+        clock[0] = 5e9
+        while places._silence.holds(str(top)):
+            await asyncio.sleep(0.05)
+        """,
+    )
+    assert seen == {"mount": 0, "asked": 1, "at 2e+09 s": [], "at 3e+09 s": [], "at 4e+09 s": []}
