@@ -79,10 +79,13 @@ def of_pod_named(summary: Any, name: str) -> list[Any]:
 
 
 def summary_with_layers(member: Member) -> Any:
-    """containerd looks at what a container has written every ten seconds: None before it has."""
+    """containerd looks at what containers have written, and at its images, every ten seconds: None before it has; what
+    the agent knows of the images may be five seconds older than what it knows of the containers.
+    """
     found = json.loads(member.cluster.kubectl("get", "--raw", "/api/v1/nodes/member-a/proxy/stats/summary"))
     (pod,) = of_pod_named(found, POD)
-    return found if all(one["rootfs"]["usedBytes"] > 0 for one in pod["containers"]) else None
+    measured = [found["node"]["runtime"]["imageFs"], *(one["rootfs"] for one in pod["containers"])]
+    return found if all(one["usedBytes"] > 0 for one in measured) else None
 
 
 def test_numbers(talks: Member) -> None:
@@ -93,13 +96,28 @@ def test_numbers(talks: Member) -> None:
     assert f'container_cpu_usage_seconds_total{{container="again",namespace="default",pod="{POD}"}} ' in resource
     assert f'container_memory_working_set_bytes{{container="web",namespace="default",pod="{POD}"}} ' in resource
     assert "resource_scrape_error 0.0" in resource
-    assert f'pod="{POD}"' in read("get", "--raw", f"{at}/metrics/cadvisor")
+    cadvisor = read("get", "--raw", f"{at}/metrics/cadvisor").splitlines()
+    for name, container in (
+        ("container_cpu_usage_seconds_total", "web"),
+        ("container_cpu_user_seconds_total", "web"),
+        ("container_memory_cache", "again"),
+        ("container_spec_memory_limit_bytes", "web"),
+        ("container_threads", "web"),
+        ("container_network_receive_packets_total", ""),
+    ):
+        wanted = f'{name}{{container="{container}",id="{talks.node.cgroup_root}/kubepods/'
+        assert any(line.startswith(wanted) and f'pod="{POD}"' in line for line in cadvisor), wanted
+    assert any(line.startswith('container_memory_working_set_bytes{container="",id="/",') for line in cadvisor)
     own = read("get", "--raw", f"{at}/metrics")
     assert 'kubelet_runtime_operations_total{operation_type="run_podsandbox"} ' in own
     for started in (
         "kubelet_started_pods_total",
         'kubelet_started_containers_total{container_type="container"}',
         "kubelet_pod_start_duration_seconds_count",
+        "kubelet_pod_start_total_duration_seconds_count",
+        "kubelet_pod_start_sli_duration_seconds_count",
+        "kubelet_pod_status_sync_duration_seconds_count",
+        "kubelet_node_startup_duration_seconds",
         'kubelet_pod_worker_duration_seconds_count{operation_type="create"}',
         'kubelet_cgroup_manager_duration_seconds_count{operation_type="create"}',
         'kubelet_run_podsandbox_duration_seconds_count{runtime_handler=""}',
@@ -132,6 +150,8 @@ def test_numbers(talks: Member) -> None:
     assert volumes["v"]["inodesUsed"] >= 1
     own = sum(one["usedBytes"] for one in (*layers, volumes["v"])) + sum(logs.values())
     assert pod["ephemeral-storage"]["usedBytes"] >= own
+    system = {one["name"]: one for one in summary["node"]["systemContainers"]}
+    assert system["pods"]["memory"]["workingSetBytes"] > 0
     images = summary["node"]["runtime"]["imageFs"]
     assert images["capacityBytes"] > images["usedBytes"] > 0
 
