@@ -159,6 +159,16 @@ async def test_cve_2020_8551_who_drips_is_cut_off(tmp_path: Path, monkeypatch: p
             assert await reader.read() == b"", "without an answer"
 
 
+async def test_cve_2020_8551_who_never_shakes_hands_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HANDSHAKE_S", 0.3)
+    async with served(tmp_path) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.api.port)
+        async with asyncio.timeout(60):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("line", "token", "status"),
     [("GET /pods", "", 401), ("GET /pods/../x", ADMIN, 400), ("GET /metrics", READER, 403)],

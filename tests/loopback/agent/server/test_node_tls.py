@@ -32,6 +32,14 @@ async def test_without_one_the_agent_makes_one_and_keeps_it(tmp_path: Path) -> N
     assert made[0] != (directory / tls.CERTIFICATE).read_bytes() != b"half a cert"
 
 
+async def test_of_tls_1_2_there_are_the_ciphers_that_were_asked_for_and_no_renegotiation(tmp_path: Path) -> None:
+    cipher = "ECDHE-ECDSA-AES256-GCM-SHA384"
+    context = await ServerTls(ServerConfig(ciphers=(cipher,)), tmp_path / "pki", "node-1").current()
+    assert [one["name"] for one in context.get_ciphers() if one["protocol"] == "TLSv1.2"] == [cipher]
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
 async def test_a_renewal_that_fails_leaves_the_present_certificate_in_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

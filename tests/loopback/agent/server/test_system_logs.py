@@ -79,6 +79,13 @@ async def test_a_directory_is_listed_and_never_redirected(log_dir: Path, tmp_pat
         assert '<a href="%FF">' in text
 
 
+async def test_readers_are_so_many_and_no_more(log_dir: Path, tmp_path: Path) -> None:
+    async with served(tmp_path) as api:
+        api.api.system_logs.at_once.limit = 0
+        status, text = await api.ask_raw("/logs/syslog")
+        assert (status, text) == (429, "0 system logs are open on this node, which is the most\n")
+
+
 async def test_where_the_handler_is_off_there_are_no_logs(log_dir: Path, tmp_path: Path) -> None:
     async with served(tmp_path, enableSystemLogHandler=False) as api:
         assert await api.ask_raw("/logs/syslog") == (405, "logs endpoint is disabled.\n")
