@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agent.server.node_api import debug, profiles
+from agent.server.node_api import checkpoint, debug, profiles
 from agent.server.node_api.checkpoint import parse_timeout
 from agent.server.node_api.targets import VerbError
 from agent.state_dir import StateDir
@@ -88,6 +88,26 @@ async def test_what_failed_or_was_left_leaves_no_file(tmp_path: Path) -> None:
             await api.runtime.checkpoint_went_on.wait()
             while list((tmp_path / "checkpoints").iterdir()):  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
+
+
+async def test_cve_2025_0426_checkpoints_are_few_at_once_and_none_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_now", lambda: "2026-01-01T00:00:00Z")  # all of them in one second
+    async with served(tmp_path, f"--root-dir={tmp_path}") as api, asyncio.TaskGroup() as group:
+        api.runtime.checkpoint_waits = asyncio.Event()
+        asked = [spawn(group, post(api), name=f"client {one}") for one in range(checkpoint.MAX_CHECKPOINTS)]
+        async with asyncio.timeout(20):
+            while len(api.runtime.calls) < len(asked):  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+            status, body = await post(api)
+        assert (status, len(api.runtime.calls)) == (429, len(asked)), body
+        api.runtime.checkpoint_waits.set()
+        assert sorted([(await one)[0] for one in asked]) == [200, 500, 500, 500]
+        (location,) = (tmp_path / "checkpoints").iterdir()
+        location.unlink()
+        assert (await post(api, f"{WHERE}?timeout=9999999"))[0] == 200
+        assert api.runtime.calls[-1][3] == 24 * 3600
 
 
 def test_what_a_killed_agent_left_of_one_goes_at_the_next_start(tmp_path: Path) -> None:

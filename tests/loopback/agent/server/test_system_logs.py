@@ -79,6 +79,16 @@ async def test_a_directory_is_listed_and_never_redirected(log_dir: Path, tmp_pat
         assert '<a href="%FF">' in text
 
 
+async def test_the_directory_of_logs_may_be_a_link_itself(
+    log_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(log_dir)
+    monkeypatch.setattr(server, "_SYSTEM_LOGS", tmp_path / "link")
+    async with served(tmp_path) as api:
+        assert (await api.ask_raw("/logs/syslog"))[0] == 200
+        assert (await api.ask_raw("/logs/out"))[0] == 403
+
+
 async def test_readers_are_so_many_and_no_more(log_dir: Path, tmp_path: Path) -> None:
     async with served(tmp_path) as api:
         api.api.system_logs.at_once.limit = 0
@@ -98,8 +108,10 @@ async def test_the_journal_is_asked_and_a_service_may_have_a_file_of_its_own(
     program = tmp_path / "bin" / "journalctl"
     program.parent.mkdir()
     program.write_text(
-        '#!/bin/sh\ncase "$*" in *--unit=own*) echo "-- No entries --"; exit 0;; esac\nprintf "%s\\n" "$@"\n'
+        '#!/bin/sh\ncase "$*" in *--unit=own*) echo "-- No entries --"; exit 0;; esac\n'
+        'printf "%s\\n" "$@" "${OF_THE_AGENT-nothing more}"\n'
     )
+    monkeypatch.setenv("OF_THE_AGENT", "a secret")
     program.chmod(0o755)
     monkeypatch.setitem(system_logs._QUIET, "PATH", f"{program.parent}:/usr/bin:/bin")
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -108,7 +120,7 @@ async def test_the_journal_is_asked_and_a_service_may_have_a_file_of_its_own(
         assert status == 200
         assert text.splitlines() == [
             "--utc", "--no-pager", "--output=short-precise", "--lines=7", "--unit=ssh", "--unit=cron",
-            "--grep=-x --file", "--case-sensitive=false", "--boot=-1",
+            "--grep=-x --file", "--case-sensitive=false", "--boot=-1", "nothing more",
         ]  # fmt: skip
         assert await api.ask_raw("/logs/?query=own") == (200, "a service's own\n")
         assert await api.ask_raw("/logs/?query=own&tailLines=1") == (200, "-- No entries --\n")
@@ -142,6 +154,10 @@ async def test_the_journal_is_asked_and_a_service_may_have_a_file_of_its_own(
         ([("query", "a;b")], "not the name of a service"),
         ([("query", "$(reboot)")], "not the name of a service"),
         ([("query", "a" * 257)], "not the name of a service"),
+        ([("query", "a\n")], "not the name of a service"),
+        ([("query", "/" + "a" * 256)], "not the name of a file"),
+        ([("query", "a/./b")], "not the name of a file"),
+        ([("query", "a/b\n")], "not the name of a file"),
         ([("query", "../etc/shadow")], "not the name of a file"),
         ([("query", "a/../../b")], "not the name of a file"),
         ([("query", "a//b")], "not the name of a file"),
