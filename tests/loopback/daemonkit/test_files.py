@@ -38,6 +38,48 @@ def test_what_a_crash_left_is_used_again(tmp_path: Path) -> None:
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"whole"}
 
 
+def test_a_temporary_file_that_was_left_gets_its_mode_before_it_gets_the_name(tmp_path: Path) -> None:
+    (tmp_path / ".a.tmp").touch(0o644)
+    write_atomic(tmp_path / "a", b"secret", 0o600)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_kernel_takes_in_parts_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:3])))
+    write_atomic(tmp_path / "a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+def test_what_is_written_or_gone_is_on_the_disk_before_anybody_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No power cut is at hand: the calls are watched, and all of them made."""
+    done: list[str] = []
+    sync, rename, unlink = os.fsync, Path.rename, Path.unlink
+
+    def watched_sync(descriptor: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        sync(descriptor)
+
+    def watched_rename(path: Path, target: Path) -> Path:
+        done.append(f"rename {path.name}")
+        return rename(path, target)
+
+    def watched_unlink(path: Path, missing_ok: bool = False) -> None:
+        done.append(f"unlink {path.name}")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    monkeypatch.setattr(Path, "unlink", watched_unlink)
+    home = tmp_path / "home"
+    home.mkdir()
+    write_atomic(home / "a", b"x")
+    remove_durably(home / "a")
+    assert done == ["sync .a.tmp", "rename .a.tmp", "sync home", "unlink a", "sync home"]
+
+
 def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 
 import pytest
 
-from agent.state_dir import PodRecord, StateDir, StateDirError, backoff_notes
+from agent.state_dir import LAYOUT_VERSION, PodRecord, StateDir, StateDirError, backoff_notes
 from daemonkit.files import LockHeldError
 
 RECORD = PodRecord(
@@ -33,6 +35,7 @@ def test_what_is_written_is_read_again(state: StateDir) -> None:
     state.write_record(RECORD)
     state.write_manifests({"/m/web.yaml": b"\x00\xff bytes"})
     again = reopened(state)
+    assert again.records_dir.stat().st_mode & 0o777 == 0o700
     assert again.load_records() == {"u1": RECORD}
     assert again.load_manifests() == {"/m/web.yaml": b"\x00\xff bytes"}
     again.remove_record("u1")
@@ -81,8 +84,21 @@ def test_a_record_under_a_wrong_name_is_not_believed(state: StateDir) -> None:
     assert state.load_records() == {}
 
 
+def test_a_record_that_the_disk_does_not_give_now_stays_where_it_is(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    state.write_record(RECORD)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", fails)
+        assert state.load_records() == {}
+    assert state.load_records() == {"u1": RECORD}
+
+
 def test_a_newer_layout_is_refused_with_what_to_do(state: StateDir) -> None:
-    (state.root / "layout.json").write_text('{"version": 99}')
+    (state.root / "layout.json").write_text(f'{{"version": {LAYOUT_VERSION + 1}}}')
     with pytest.raises(StateDirError, match="run the newer agent"):
         reopened(state)
 

@@ -267,6 +267,10 @@ def test_the_files_of_a_token(tmp_path: Path) -> None:
         0o644,
         0o600,
     ]
+    other = core_v1.Container(name="other", securityContext=core_v1.SecurityContext(runAsUser=2000))
+    made.spec.containers.append(other)
+    shared = (volume_payload(made, made.spec.volumes[0], facts) or {})["token"]
+    assert (shared.mode, shared.user_id) == (0o644, None), "each of two users reads it"
     with pytest.raises(PayloadError, match="it is away"):
         volume_payload(made, made.spec.volumes[0], SpecFacts(node=facts.node, tokens={("", 3607): "it is away"}))
 

@@ -171,3 +171,34 @@ def test_what_a_container_has_put_there_is_never_followed(tmp_path: Path) -> Non
         tree.remove_tree(str(tmp_path), spoil)
         assert (canary / "a").read_text() == "precious", spoil
         assert (canary / "sub").is_dir(), spoil
+
+
+@pytest.mark.parametrize("spoil", ["data", "version", "directory", "file"])
+def test_a_link_to_the_very_same_content_is_replaced_too(tmp_path: Path, spoil: str) -> None:
+    """CVE-2017-1002102: what it leads to may be something else a moment later."""
+    canary, top = tmp_path / "canary", tmp_path / "volume"
+    for home in (canary, top):
+        home.mkdir()
+        write_payload(str(home), OLD)
+    version, same = top / os.readlink(top / "..data"), canary / os.readlink(canary / "..data")
+    place, target = {
+        "data": (top / "..data", same),
+        "version": (version, same),
+        "directory": (version / "d", same / "d"),
+        "file": (version / "a", same / "a"),
+    }[spoil]
+    place.rename(tmp_path / "moved")
+    place.symlink_to(target)
+    assert (top / "..data" / "d" / "x").read_text() == (top / "a").read_text() == "old"
+    assert write_payload(str(top), OLD)
+    home = top / os.readlink(top / "..data")
+    assert home.resolve() == top.resolve() / home.name
+    assert not [path for path in home.rglob("*") if path.is_symlink()]
+    assert visible(top) == through_data(top) == texts(OLD)
+    assert visible(canary) == texts(OLD)
+
+
+def test_a_file_is_its_users(tmp_path: Path, root: None) -> None:
+    write_payload(str(tmp_path), {"token": ProjectedFile(b"x", 0o600, 1234)})
+    found = (tmp_path / "token").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, os.getegid(), 0o600)
