@@ -1,13 +1,13 @@
-"""Is the runtime's network ready for pods?  It is asked once a sandbox has failed, and then before each until it is.
-I/O: the runtime's Status.
+"""Is the runtime's network ready for pods?  I/O: the runtime's Status, before a sandbox is made and after one failed.
 
 Before: `execute` is to make a sandbox.  Next: StepFailed, in the kubelet's words.  A pod in the host's network waits
-for none of it.  The kubelet asks all the time, and makes no sandbox meanwhile: here a node that is well pays nothing.
-Source: kubelet SyncPod, pod_workers (it tries again each second).
+for none of it.  Of a sandbox that is tried meanwhile containerd keeps a half that it cannot stop before the network is
+there.  Source: kubelet SyncPod, pod_workers (it tries again each second).
 """
 
 from __future__ import annotations
 
+import math
 import time
 
 from lightkube.models.core_v1 import Pod
@@ -19,6 +19,8 @@ from cri_client.errors import CriError
 from cri_client.protocols import Runtime
 
 _RETRY_S = 1.0
+_FRESH_S = 1.0
+"""That it is ready is believed for so long: many pods that start at once ask once."""
 
 
 class PodNetwork:
@@ -26,11 +28,11 @@ class PodNetwork:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._problem = ""
+        self._ready_s = -math.inf
 
     async def check(self, pod: Pod) -> None:
-        """Before a sandbox is made.  Raises StepFailed where the network was not ready, and still is not."""
-        if self._problem and _wants(pod):
+        """Before a sandbox is made.  Raises StepFailed where the network is not ready."""
+        if _wants(pod) and time.monotonic() - self._ready_s >= _FRESH_S:
             await self._look()
 
     async def blame(self, pod: Pod, step: CreateSandbox, error: CriError) -> None:
@@ -41,12 +43,12 @@ class PodNetwork:
 
     async def _look(self) -> None:
         try:
-            self._problem = network_problem(await self._runtime.status())
+            problem = network_problem(await self._runtime.status())
         except CriError:
-            return  # whatever is wrong, the next sandbox tells
-        if self._problem:
-            text = f"network is not ready: {self._problem}"
-            raise StepFailed(NETWORK, text, retry_at_s=time.time() + _RETRY_S)
+            return  # whatever is wrong, the sandbox tells
+        if problem:
+            raise StepFailed(NETWORK, f"network is not ready: {problem}", retry_at_s=time.time() + _RETRY_S)
+        self._ready_s = time.monotonic()
 
 
 def _wants(pod: Pod) -> bool:
