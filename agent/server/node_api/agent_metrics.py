@@ -34,6 +34,7 @@ def agent_metrics(
     yield numbers("kubelet_node_name", "The node's name. The count is always 1.", ("node",), {(node_name,): 1})
     yield number("kubelet_cgroup_version", "cgroup version on the hosts.", cgroup_version)
     yield from _running(workers)
+    yield from _resizes(workers)
     yield from _operations(operations)
     yield numbers("kubelet_metrics_provider", "Who measures pods and containers: the runtime.", ("provider",), _BY_CRI)
     yield from _requests(requests)
@@ -64,6 +65,17 @@ def _running(workers: Mapping[str, Worker]) -> Iterable[Metric]:
     text = "Number of containers currently running"
     by_state = {(state,): states[state] for state in STATES}
     yield numbers("kubelet_running_containers", text, ("container_state",), by_state)
+
+
+def _resizes(workers: Mapping[str, Worker]) -> Iterable[Metric]:
+    """As the pods' statuses say it."""
+    statuses = (one.memory.status for one in workers.values())
+    told = [one for status in statuses if status is not None for one in status.conditions or ()]
+    pending = Counter((one.reason or "").lower() for one in told if one.type == "PodResizePending")
+    by_reason = {(reason,): count for reason, count in pending.items()}
+    yield numbers("kubelet_pod_pending_resizes", "Number of pending resizes for pods.", ("reason",), by_reason)
+    under_way = sum(one.type == "PodResizeInProgress" for one in told)
+    yield number("kubelet_pod_in_progress_resizes", "Number of in-progress resizes for pods.", under_way)
 
 
 def _operations(operations: Mapping[str, Operation]) -> Iterable[Metric]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from lightkube.models.core_v1 import Container, EphemeralContainer, Pod, PodSpec
+from lightkube.models.core_v1 import Container, EphemeralContainer, Pod, PodCondition, PodSpec
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.pods.failure import StepFailed
@@ -18,7 +18,7 @@ from agent.pods.steps import CreateSandbox, StartContainer
 from agent.probes.counts import ProbedPod
 from agent.probes.machine import Outcome, ProbeKind
 from agent.server.node_api.numbers import Numbers
-from tests.loopback.agent.server.node_api_lab import ADMIN, served
+from tests.loopback.agent.server.node_api_lab import ADMIN, ServedApi, served
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 DEFAULT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -56,6 +56,8 @@ UPSTREAM: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "kubelet_pleg_last_seen_seconds": (GAUGE, "", ()),
     "kubelet_pleg_relist_duration_seconds": (HISTOGRAM, "", DEFAULT),
     "kubelet_pleg_relist_interval_seconds": (HISTOGRAM, "", DEFAULT),
+    "kubelet_pod_in_progress_resizes": (GAUGE, "", ()),
+    "kubelet_pod_pending_resizes": (GAUGE, "reason", ()),
     "kubelet_pod_start_duration_seconds": (HISTOGRAM, "", START),
     "kubelet_pod_start_sli_duration_seconds": (HISTOGRAM, "", START),
     "kubelet_pod_start_total_duration_seconds": (HISTOGRAM, "", START),
@@ -138,14 +140,34 @@ def ordered(
 
 
 async def read(tmp_path: Path, numbers: Numbers, path: str, **fields: object) -> str:
-    async with (
-        served(tmp_path, numbers=numbers, **fields) as api,
-        api.session(ADMIN) as session,
-        session.get("/healthz"),
-        session.get(path) as answer,
-    ):
-        assert answer.status == 200
-        return await answer.text()
+    async with served(tmp_path, numbers=numbers, **fields) as api, api.session(ADMIN) as session:
+        resized(api)
+        async with session.get("/healthz"), session.get(path) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+
+def resized(api: ServedApi) -> None:
+    """Its pod waits for one resize, and another is under way."""
+    status = api.workers["uid-1"].memory.status
+    assert status is not None
+    status.conditions = [
+        PodCondition(type="PodResizePending", status="True", reason="Deferred"),
+        PodCondition(type="PodResizeInProgress", status="True"),
+        PodCondition(type="Ready", status="True"),
+    ]
+
+
+async def test_resizes_are_told_as_the_statuses_say_them(tmp_path: Path) -> None:
+    async with served(tmp_path) as api, api.session(ADMIN) as session:
+        async with session.get("/metrics") as answer:
+            before = (await answer.text()).splitlines()
+        resized(api)
+        async with session.get("/metrics") as answer:
+            after = (await answer.text()).splitlines()
+    assert "kubelet_pod_in_progress_resizes 0.0" in before
+    assert not any(line.startswith("kubelet_pod_pending_resizes{") for line in before)
+    assert {"kubelet_pod_in_progress_resizes 1.0", 'kubelet_pod_pending_resizes{reason="deferred"} 1.0'} <= set(after)
 
 
 async def test_names_types_labels_and_buckets_are_the_kubelets(tmp_path: Path) -> None:
