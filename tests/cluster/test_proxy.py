@@ -17,7 +17,7 @@ from proxy.config import load_config
 from proxy.plan import make_plan
 from tests.cluster.conftest import NODE_NAME, Cluster, Joined
 from tests.kernel.netlab import NODE_IP, POD_PORT, Namespace, Pod, ask
-from tests.kernel.proxy_process import VIP
+from tests.kernel.proxy_process import VIP, eventually
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine takes long, a test that hangs is not waited for
 _DEADLINE_S = 120.0
@@ -108,6 +108,8 @@ async def test_a_service_made_with_kubectl_leads_to_its_pods_and_the_node_counts
     assert ask(two.namespace, VIP, 80) == (one.name, two.ip), "a pod of the node, by its podCIDR, keeps its address"
     assert ask(joined.node.neighbour, VIP, 80)[1] != "192.168.50.2", "and who is none does not"
 
+    ranges = "nft list set ip longshore-proxy service-cidrs"
+    await eventually(lambda: "10.96.0.0/16" in joined.node.program(ranges), "the range of cluster IPs is known")
     access = [f"--kubeconfig={joined.proxy.kubeconfig}", "--proxy-mode=nftables", f"--hostname-override={NODE_NAME}"]
     plan = await make_plan(load_config([*access, "--detect-local-mode=NodeCIDR"]))
     assert [text for _, text in plan.restores] == ["", ""], "the kernel holds what the API server says"
