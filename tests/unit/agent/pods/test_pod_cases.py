@@ -48,7 +48,7 @@ def is_shown(row: str, manifest: Any, events: list[dict[str, Any]], name: str) -
         return False
     if outcome(without(manifest, found), events, name) == "another":
         return True
-    others = [outcome(other, events, name) for path in found for other in said_otherwise(manifest, path)]
+    others = (outcome(other, events, name) for path in found for other in said_otherwise(manifest, path))
     if ONLY_WORD.fullmatch(row):
         return set(others) == {"refused"}
     return "another" in others

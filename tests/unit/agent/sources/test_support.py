@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import typing
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from lightkube.models import core_v1
 
 from agent.sources.support import RULES, Verdict, unsupported_fields
+
+hints_of = functools.cache(typing.get_type_hints)
 
 
 def field_type(kind: Any, name: str) -> Any:
@@ -22,7 +25,7 @@ def field_type(kind: Any, name: str) -> Any:
             kind = typing.get_args(kind)[0]
         else:
             assert issubclass(kind, msgspec.Struct), (name, step)
-            kind = typing.get_type_hints(kind)[step]
+            kind = hints_of(kind)[step]
     return kind
 
 
