@@ -42,6 +42,25 @@ def test_all_of_it_is_the_groups_and_the_owner_stays(tmp_path: Path) -> None:
 
 
 @needs_root
+def test_a_change_that_was_cut_off_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = tmp_path / "volume"
+    (volume / "deep").mkdir(parents=True)
+    (volume / "deep" / "file").write_text("x")
+    real = os.lchown
+
+    def fails(path: str, uid: int, gid: int) -> None:
+        if path.endswith("deep"):
+            raise OSError(5, "Input/output error", path)
+        real(path, uid, gid)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "lchown", fails)
+        assert "deep to group 4321: Input/output error" in give_to_group(str(volume), "4321", ON_ROOT_MISMATCH)
+    assert give_to_group(str(volume), "4321", ON_ROOT_MISMATCH) == ""
+    assert [mode(volume / "deep"), mode(volume)] == ["2775:4321", "2775:4321"]
+
+
+@needs_root
 def test_a_volume_whose_root_is_the_groups_is_left_alone_where_that_is_wished(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()

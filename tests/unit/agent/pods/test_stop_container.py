@@ -142,3 +142,11 @@ async def test_a_stop_that_fails_while_it_is_helped_says_why() -> None:
     scene.runtime.faults.fail_next("stop_container", Unavailable("StopContainer", "gone"))
     with pytest.raises(Unavailable):
         await scene.stop(30.0)
+
+
+async def test_without_any_grace_no_hook_is_run() -> None:
+    hook = Unaskable("it has no handler")
+    for grace_s, failed in ((30, 1), (0, 0)):
+        scene = Scene(hook=hook)
+        await scene.stop(grace_s)
+        assert len(scene.told) == failed
