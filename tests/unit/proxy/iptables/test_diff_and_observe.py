@@ -147,11 +147,22 @@ def test_surplus_and_unknown_jumps_are_taken_out() -> None:
     assert text.splitlines()[1:-1] == [f"-D PREROUTING {wanted.nat.jumps[0].rule}", "-D INPUT -j KUBE-SERVICES"]
 
 
+def test_packets_meet_the_jumps_in_their_order() -> None:
+    wanted, kernel = render([], RenderConfig()), Kernel()
+    kernel.restore(diff(EMPTY, wanted).text)
+    for table in wanted.tables:
+        hooks = {jump.hook for jump in table.jumps}
+        assert hooks
+        for hook in hooks:
+            assert kernel.tables[table.name][hook] == [jump.rule for jump in table.jumps if jump.hook == hook]
+
+
 def test_save_of_others_is_skipped() -> None:
     saved = parse_save(
         "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n*nat\n:PREROUTING ACCEPT [1:2]\n:DOCKER - [0:0]\n"
         ":KUBE-SERVICES - [0:0]\n:KUBE-ROUTER-X - [0:0]\n:KUBE-KUBELET-CANARY - [0:0]\n-A PREROUTING -j DOCKER\n"
         '-A PREROUTING -m comment --comment "-j KUBE-SERVICES" -j DOCKER\n-A PREROUTING -j KUBE-SERVICES\n'
+        '-A PREROUTING -m comment --comment "before -j KUBE-SERVICES comes" -j DOCKER\n-A DOCKER -j KUBE-SERVICES\n'
         "-A KUBE-SERVICES -d 10.0.0.1/32 -j DROP\nCOMMIT\n"
     )
     assert saved.nat.chains == {"KUBE-SERVICES": Chain("KUBE-SERVICES", ("-d 10.0.0.1/32 -j DROP",))}
