@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.endpoints import is_plain_ipv4, refuse_address
+from proxy.endpoints import SliceEndpointFacts, is_plain_ipv4, refuse_address
 from proxy.resolve import Resolution, resolve
 from proxy.routes import Endpoint, NodeFacts
 from proxy.services import ServiceFacts, ServicePortFacts
@@ -80,6 +80,21 @@ def test_node_hints_count_when_every_ready_endpoint_has_them_and_one_names_this_
     ]
     assert len(resolve([service()], [piece(here, there, bare)], [], NodeFacts("node-a")).table.routes[0].endpoints) == 3
     assert len(resolve([service()], [piece(here, there)], [], NodeFacts("node-c")).table.routes[0].endpoints) == 2
+
+
+def test_zone_hints_count_when_every_ready_endpoint_has_them_and_one_names_this_zone() -> None:
+    near, far, bare = (
+        SliceEndpointFacts(ip, True, True, False, "", zone_hints=frozenset(zones))
+        for ip, zones in (("10.0.0.1", {"a"}), ("10.0.0.2", {"b"}), ("10.0.0.3", ()))
+    )
+
+    def chosen(zone: str, *endpoints: SliceEndpointFacts) -> list[str]:
+        (route,) = resolve([service()], [piece(*endpoints)], [], NodeFacts("n", zone=zone)).table.routes
+        return ips(route.endpoints)
+
+    assert chosen("a", near, far) == ["10.0.0.1"]
+    assert chosen("a", near, far, bare) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert chosen("c", near, far) == chosen("", near, far) == ["10.0.0.1", "10.0.0.2"]
 
 
 def test_a_selector_matches_pods_of_its_namespace_with_all_its_labels() -> None:
