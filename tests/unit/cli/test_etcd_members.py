@@ -145,7 +145,11 @@ def test_a_member_that_does_not_come_back_is_taken_out(node: Node, etcd: Etcd, n
         found = node.run(*command, one)
         assert said in found.output
         assert found.exit_code != 0
+    etcd.found[-1] = dataclasses.replace(member("plane-3"), clients=member("plane-2").clients)
+    found = node.run(*command, "plane-3")
+    assert "cannot remove plane-3" in found.output, "this machine's own, whether it answers now or not"
     assert etcd.done == []
+    etcd.found[-1] = member("plane-3")
     found = node.run(*command, name)
     assert (found.exit_code, etcd.done) == (0, ["remove plane-2"]), found.output
 
@@ -169,6 +173,8 @@ def test_it_leaves_only_where_the_others_can_work_without(node: Node, etcd: Etcd
         module.leave(plane(node, CLUSTER))
     assert etcd.done == []
     etcd.found[1] = dataclasses.replace(etcd.found[1], clients=("https://192.0.2.22:2379",))
+    assert module.leave(plane(node, CLUSTER), only_look=True) == ""
+    assert etcd.done == []
     assert module.leave(plane(node, CLUSTER)) == ""
     assert etcd.done == ["remove plane-3"]
     assert module.leave(plane(node, CLUSTER)) == "", "cut off afterwards"

@@ -42,6 +42,12 @@ def test_what_is_shared_is_opened_with_the_key_alone() -> None:
         open_certificates(secret, parse_certificate_key(new_certificate_key()))
 
 
+def test_no_nonce_is_used_twice_with_a_key() -> None:
+    """Of two texts that one nonce has sealed anybody has the difference, and may seal others."""
+    sealed = [one for _ in range(3) for one in objects()[SECRET]["data"].values()]
+    assert len({base64.b64decode(one)[:12] for one in sealed}) == len(sealed) == 3 * len(SHARED)
+
+
 @pytest.mark.parametrize("damage", ["missing", "not base64", "too short", "changed"])
 def test_a_secret_that_is_damaged_is_refused(damage: str) -> None:
     secret = objects()[SECRET]
