@@ -7,6 +7,7 @@ there.  Source: kubelet SyncPod, pod_workers (it tries again each second).
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 
@@ -20,7 +21,7 @@ from cri_client.protocols import Runtime
 
 _RETRY_S = 1.0
 _FRESH_S = 1.0
-"""That it is ready is believed for so long: many pods that start at once ask once."""
+"""An answer is believed for so long: of many pods that start at once, or wait for the network, one asks."""
 
 
 class PodNetwork:
@@ -28,27 +29,39 @@ class PodNetwork:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._ready_s = -math.inf
+        self._turn = asyncio.Lock()
+        self._problem = ""
+        self._answered_s = -math.inf
 
     async def check(self, pod: Pod) -> None:
         """Before a sandbox is made.  Raises StepFailed where the network is not ready."""
-        if _wants(pod) and time.monotonic() - self._ready_s >= _FRESH_S:
-            await self._look()
+        if _wants(pod):
+            await self._look(_now_s() - _FRESH_S)
 
     async def blame(self, pod: Pod, step: CreateSandbox, error: CriError) -> None:
         """After the sandbox has failed.  Raises StepFailed where it could not but fail."""
         failed = cri_failure(step, error, time.time())
         if _wants(pod) and not (failed.name_taken or failed.runtime_away):
-            await self._look()
+            await self._look(_now_s())
 
-    async def _look(self) -> None:
+    async def _look(self, since_s: float) -> None:
+        """By an answer that came since then: whoever waits while another one asks has that answer, too."""
+        async with self._turn:
+            if self._answered_s <= since_s:
+                self._problem = await self._ask()
+                self._answered_s = _now_s()
+        if self._problem:
+            raise StepFailed(NETWORK, f"network is not ready: {self._problem}", retry_at_s=time.time() + _RETRY_S)
+
+    async def _ask(self) -> str:
         try:
-            problem = network_problem(await self._runtime.status())
+            return network_problem(await self._runtime.status())
         except CriError:
-            return  # whatever is wrong, the sandbox tells
-        if problem:
-            raise StepFailed(NETWORK, f"network is not ready: {problem}", retry_at_s=time.time() + _RETRY_S)
-        self._ready_s = time.monotonic()
+            return ""  # whatever is wrong, the sandbox tells
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _wants(pod: Pod) -> bool:
