@@ -117,6 +117,7 @@ class NodeKeeper:
             if self._node.object is None:
                 raise
             _log.info("node %s was registered before", self._node.name)
+            self._startup.was_there()
             if patch := takeover_patch(self._node.object, view):
                 await self._patch(patch)
             self._report_at_s = 0.0

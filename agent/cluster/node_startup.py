@@ -15,14 +15,20 @@ class NodeStartup:
         self._tried_s = 0.0
         self._registered_s = 0.0
         self._ready_s = 0.0
+        self._was_there = False
 
     def tries(self, now_s: float) -> None:
         """To register."""
         self._tried_s = self._tried_s or now_s
 
+    def was_there(self) -> None:
+        """Another one has made the Node: if it is made again later, that is no start of this machine."""
+        self._was_there = True
+
     def is_registered(self, now_s: float) -> None:
         """The API server has made the Node."""
-        self._registered_s = self._registered_s or now_s
+        if not self._was_there:
+            self._registered_s = self._registered_s or now_s
 
     def is_ready(self, now_s: float) -> None:
         """The API server knows it to be."""

@@ -247,6 +247,11 @@ async def test_how_long_the_node_took_is_known_part_by_part_where_this_agent_has
     again.api.objects |= scene.api.objects
     async with again:
         assert again.startup.seconds(0.0, 0.0) == {}, "nobody knows how long it took the one before"
+        again.api.objects.clear()
+        again.node.gone()
+        await asyncio.sleep(60)
+        assert again.api.objects, "it is made again"
+        assert again.startup.seconds(0.0, 0.0) == {}, "that was no start"
     assert made == scene.startup.seconds(0.0, 0.0)
 
 
