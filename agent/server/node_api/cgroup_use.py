@@ -17,6 +17,7 @@ from agent.server.node_api.cgroup_text import V1_FILES, V2_FILES, Cgroups, Cgrou
 
 _BLOCK_DEVICES = "/sys/dev/block"
 _CHUNK = 1 << 16
+_BESIDE = "crio-conmon-"
 _WHO = "cpu"
 """The v1 hierarchy in which every container has its cgroup."""
 
@@ -45,7 +46,7 @@ class CgroupReader:
                 if name.rpartition("/")[2] not in there:
                     continue
                 pods[uid] = self.read_one(name)
-                below = {container_id(one): f"{name}/{one}" for one in self._below(name)}
+                below = {id_: f"{name}/{one}" for one in self._below(name) if (id_ := container_id(one))}
                 paths |= below
                 networks[uid] = self._network(below.values())
         containers = {id_: self.read_one(paths[id_]) for ids in wanted.values() for id_ in ids if id_ in paths}
@@ -90,8 +91,8 @@ def open_reader(version: int) -> CgroupReader:
 
 
 def container_id(name: str) -> str:
-    """Of a cgroup: `<id>`, or systemd's `cri-containerd-<id>.scope`."""
-    return name.removesuffix(".scope").rpartition("-")[2]
+    """Of a cgroup: `<id>`, or systemd's `cri-containerd-<id>.scope`; "" for that of CRI-O's own program beside it."""
+    return "" if name.startswith(_BESIDE) else name.removesuffix(".scope").rpartition("-")[2]
 
 
 def _texts(files: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -171,7 +171,20 @@ def test_pods_and_containers_are_found_below_their_class(tree: Tree, driver: str
 
 
 def test_an_id_is_in_the_name_of_its_cgroup() -> None:
-    assert container_id(CONTAINER) == container_id(f"cri-containerd-{CONTAINER}.scope") == CONTAINER
+    names = (CONTAINER, f"cri-containerd-{CONTAINER}.scope", f"crio-{CONTAINER}.scope", f"crio-{CONTAINER}")
+    assert {container_id(name) for name in names} == {CONTAINER}
+
+
+@pytest.mark.parametrize("ending", ["", ".scope"])
+def test_the_program_that_cri_o_puts_beside_a_container_is_not_the_container(tree: Tree, ending: str) -> None:
+    path = f"/kubepods/podu/crio-{CONTAINER}{ending}"
+    for one in ("/kubepods", "/kubepods/podu", path):
+        tree.make(one)
+    tree.make(f"/kubepods/podu/crio-conmon-{CONTAINER}{ending}")
+    assert container_id(f"crio-conmon-{CONTAINER}{ending}") == ""
+    found = tree.reader.read(Settings(), {"u": [CONTAINER]})
+    assert found.paths == {CONTAINER: path}
+    assert found.containers[CONTAINER].path == path
 
 
 def test_this_machines_own() -> None:
