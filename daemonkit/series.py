@@ -30,7 +30,7 @@ class Series:
             self._lines[name].append(f"{name}{{{labels}}} {value}{stamp}\n")
 
     def text(self) -> bytes:
-        """All of it."""
+        """All of it; what is no text in a label (of a path) reads "?", as it would spoil all the others."""
         return "".join(
             part for name, lines in self._lines.items() if lines for part in (self._heads[name], *lines)
-        ).encode()
+        ).encode(errors="replace")

@@ -27,3 +27,11 @@ def test_what_is_written_is_read_again() -> None:
         ("1", 0.25, None),
         ("3", 1e20, None),
     ]
+
+
+def test_bytes_of_a_path_that_are_no_text_spoil_nothing_else() -> None:
+    series = Series(KINDS)
+    for device in ("/dev/\udcff", "/dev/sda"):
+        series.add("b", label_text({"x": device}), 1)
+    (family,) = text_string_to_metric_families(series.text().decode())
+    assert [one.labels["x"] for one in family.samples] == ["/dev/?", "/dev/sda"]
