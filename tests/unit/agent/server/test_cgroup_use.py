@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_pods_and_containers_are_found_below_their_class(tree: Tree, driver: str
         paths = [f"{pod}/{one}" for one in (CONTAINER, SANDBOX)]
     for path in paths:
         tree.make(path, pids__current="7\n")
-        tree.write_where_processes_are(path, "1\n")
+        tree.write_where_processes_are(path, f"{os.getpid()}\n")
     for path in (pod, *(pod.rsplit("/", up)[0] for up in (1, 2))):
         tree.make(path)
     found = tree.reader.read(Settings(driver), {"a-b": [CONTAINER, "none"], "other": []})
