@@ -19,7 +19,7 @@ from proxy.config_fields import BY_FLAG, BY_PATH, FIELDS, Field, Kind
 
 _API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 _KIND = "KubeProxyConfiguration"
-_TRUE = ("true", "t", "1")
+_TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
 
 
 class ConfigError(ValueError):
@@ -126,12 +126,14 @@ def _version_option() -> click.Option:
 def _flag_value(field: Field, text: str, where: str) -> object:
     if field.kind is Kind.STRINGS:
         return tuple(part.strip() for part in text.split(",") if part.strip())
+    if field.kind is Kind.GATES:
+        _check_gates(text, where)
     if field.kind in (Kind.STRING, Kind.ANY, Kind.GATES):
         return text
     if field.kind is Kind.DURATION:
         return _duration(text, where)
     if field.kind is Kind.BOOL:
-        if text.lower() not in ("true", "false", "t", "f", "1", "0"):
+        if text.lower() not in (*_TRUE, *_FALSE):
             raise ConfigError(f"{where}: must be true or false, not {text!r}")
         return text.lower() in _TRUE
     try:
@@ -184,6 +186,13 @@ def _file_value(field: Field, item: object, where: str) -> object:
     if not isinstance(item, _PLAIN[field.kind]) or (isinstance(item, bool) and field.kind in (Kind.INT, Kind.FLOAT)):
         raise wrong
     return item
+
+
+def _check_gates(text: str, where: str) -> None:
+    """What is cut off or mistyped must not turn a gate off.  Raises ConfigError."""
+    for pair in filter(None, text.split(",")):
+        if pair.partition("=")[2].strip().lower() not in (*_TRUE, *_FALSE):
+            raise ConfigError(f"{where}: must be pairs such as AllowServiceExternalIPs=true, not {pair!r}")
 
 
 def feature_gates(value: object) -> dict[str, bool]:

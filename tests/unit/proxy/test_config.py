@@ -172,6 +172,8 @@ def test_what_is_wrong_in_a_file_is_said_with_line_and_field(tmp_path: Path, tex
         ("--master=x:6443", "flag --master: 'x:6443' is not a URL such as"),
         ("--kube-api-qps=fast", "flag --kube-api-qps: 'fast' is not a number"),
         ("--masquerade-all=perhaps", "flag --masquerade-all: must be true or false, not 'perhaps'"),
+        ("--feature-gates=A=true,B", "flag --feature-gates: must be pairs such as AllowServiceExternalIPs=true, not "),
+        ("--feature-gates=A=maybe", "flag --feature-gates: must be pairs such as AllowServiceExternalIPs=true, not "),
         ("--oom-score-adj=x", "flag --oom-score-adj: 'x' is not a number"),
         ("--proxy-mod=iptables", "cannot read the command line: No such option '--proxy-mod'"),
         ("--config=/does/not/exist", "cannot read /does/not/exist: No such file or directory"),
