@@ -87,10 +87,11 @@ def explain(
     found = _find(table.routes, question)
     asked = f"{question.address}:{question.port}/{question.protocol}"
     if found is None:
-        reasons = [f"no service of this node serves {asked}, so no rule of ours touches the packet"]
-        reasons += [str(problem) for problem in table.errors if question.address in problem.message]
         nowhere = _is_nowhere(table.routes, settings, question.address)
-        reasons += ["it is in the cluster's range for Services, and no Service has it: dropped"] * nowhere
+        why = "nor has any the address, which is in their range: dropped"
+        why = why if nowhere else "so no rule of ours touches the packet"
+        reasons = [f"no service of this node serves {asked}, {why}"]
+        reasons += [str(problem) for problem in table.errors if question.address in problem.message]
         return Explanation("DROP" if nowhere else "NONE", "", (), False, tuple(reasons))
     route, door = found
     reasons = [f"{asked} is the {door} of service {route.name}"]

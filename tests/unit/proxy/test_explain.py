@@ -80,6 +80,8 @@ def test_an_address_that_no_service_has_is_dropped_where_the_range_of_services_i
     known = TrafficSettings(service_cidrs=("10.96.0.0/16", "fd96::/112"))
     asked = [("10.96.0.11", 80), ("10.96.0.10", 81), ("10.97.0.1", 80)]
     assert [ask(POD, address, port, settings=known).verdict for address, port in asked] == ["DROP", "NONE", "NONE"]
+    (why,) = ask(POD, "10.96.0.11", settings=known).reasons
+    assert why.endswith("nor has any the address, which is in their range: dropped")
     assert ask(POD, "10.96.0.11").verdict == "NONE"
 
 
