@@ -149,6 +149,8 @@ class Synchronizer:
         now = _now()
         if self.status.pending_since_s is not None:
             if now >= max(self._not_before_s, self._retry_at_s):
+                if self.status.failures:
+                    await self._is_intact()  # a family that is written may have been changed meanwhile
                 await self._apply()
             elif self._applied is not None and now >= self._verify_at_s:
                 await self._verify()  # what waits for minSyncPeriod must not hold up a repair
@@ -225,15 +227,17 @@ class Synchronizer:
 
     async def _verify(self) -> None:
         self._verify_at_s = _now() + VERIFY_PERIOD_S
-        try:
-            intact = await self._backend.verify()
-        except BackendError as error:
-            _log.warning("%s", error)
-            intact = False
-        if not intact:
+        if not await self._is_intact():
             self._report(repairs=self.status.repairs + 1)
             self._queue()
             await self._apply()
+
+    async def _is_intact(self) -> bool:
+        try:
+            return await self._backend.verify()
+        except BackendError as error:
+            _log.warning("%s", error)
+            return False
 
     async def _apply(self, *, expect_nothing: bool = False) -> None:
         table = self._resolution.table

@@ -77,6 +77,8 @@ async def test_rules_of_one_family_that_cannot_be_written_do_not_hold_up_the_oth
     daemon.start()
     await eventually(lambda: ask(node.neighbour, VIP, PORT)[0] == pod.name, "IPv4 works")
     await daemon.until("/v1/status", lambda status: "no room left" in status["lastError"])
+    node.program(f"iptables-{node.variant} -t nat -F KUBE-SERVICES")
+    await eventually(lambda: ask(node.neighbour, VIP, PORT)[0] == pod.name, "IPv4 works although somebody emptied it")
 
 
 @every_backend

@@ -332,6 +332,27 @@ async def test_rules_changed_by_somebody_else_are_back_within_a_second() -> None
         assert (sync.status.repairs, sync.status.pending_since_s) == (1, None)
 
 
+async def test_who_has_changed_rules_is_looked_for_before_each_further_try_of_what_fails() -> None:
+    """Nobody else would notice it while one of two families fails and the other one believes that it is written."""
+
+    class Watched(FakeBackend):
+        looks = 0
+
+        async def verify(self) -> bool:
+            self.looks += 1
+            raise BackendError("cannot read service rules: locked")
+
+    backend = Watched()
+    backend.failures = [BackendError("cannot write: locked")] * 3
+    async with running(backend, replace(LIMITS, has_agent=False)) as sync:
+        sync.put_directory(directory(service()))
+        await asyncio.sleep(0.5)
+        assert (backend.looks, sync.status.failures) == (0, 1)
+        await asyncio.sleep(6.8)
+        assert (backend.looks, sync.status.failures) == (3, 0)
+        assert len(backend.applied) == 1
+
+
 async def test_a_node_that_changes_during_a_verification_does_not_empty_the_rules() -> None:
     class Slow(FakeBackend):
         async def verify(self) -> bool:
