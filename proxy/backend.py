@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from proxy.routes import PortName, RoutingTable, ServiceRoute
@@ -37,6 +38,8 @@ class BackendError(Exception):
 
     syncs: tuple[FamilySync, ...] = ()
     """What was done in each IP family; () where that is not known, and nothing is held in any."""
+    flows: Mapping[int, FlowsLook] = MappingProxyType({})
+    """As in `SyncReport`: of families that were written."""
 
 
 class BackendBusyError(BackendError):

@@ -95,7 +95,7 @@ class FamilyBackend:
         routes = routes_without(table.routes, refused)
         if failure is not None:
             failure.syncs = tuple(syncs)
-            await self._flows.drop_stale(routes, tuple(one.family for one in syncs if not one.failed))
+            failure.flows = await self._flows.drop_stale(routes, tuple(one.family for one in syncs if not one.failed))
             raise failure
         flows = await self._flows.drop_stale(routes)
         took_s, full = time.monotonic() - started_s, any(one.full for one in syncs)
@@ -146,4 +146,4 @@ async def _timed(engine: FamilyEngine, routes: tuple[ServiceRoute, ...]) -> tupl
     return outcome, told(outcome, failed=False)
 
 
-_NOTHING = Outcome(0, False, ())
+_NOTHING = Outcome(0, True, ())  # in the end it is tried with all, not with changes only

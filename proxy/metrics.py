@@ -25,7 +25,7 @@ from daemonkit.tally import Tallies
 from kube_client.counts import RequestCounts
 from kube_client.request_metrics import request_metrics
 from kube_objects.release import full_version, go_platform
-from proxy.backend import FamilySync, SyncReport
+from proxy.backend import FamilySync
 from proxy.routes import RoutingTable
 from proxy.sync_status import SyncStatus
 
@@ -148,7 +148,7 @@ class ProxyMetrics:
         before, self._seen = self._seen, status
         if status.last_report is not None and status.last_report is not before.last_report:
             self._table = table
-            self._observe_sync(status.last_report)
+            self._chains.inc(status.last_report.changed_chains)
             for family, changed_at_s in status.programmed:
                 self._programming.add(max(0.0, wall_s - changed_at_s), f"IPv{family}")
         if status.syncs and status.syncs is not before.syncs:
@@ -156,6 +156,10 @@ class ProxyMetrics:
                 self._observe_family(one, wall_s)
         elif status.failures > before.failures:  # of which family it is not known
             self._failures.labels(f"IPv{self._families[0]}").inc()
+        if status.flows is not before.flows:
+            for family, look in status.flows.items():
+                self._flows.add(look.duration_s, f"IPv{family}")
+                self._dropped.labels(f"IPv{family}").inc(look.deleted)
         for family, asked_s in status.freshness.asked_s.items():
             if asked_s != before.freshness.asked_s.get(family):
                 self._queued.labels(f"IPv{family}").set(wall_s)
@@ -166,24 +170,18 @@ class ProxyMetrics:
         self._services_pending.set(status.seen.services - status.written.services)
         self._endpoints_pending.set(status.seen.endpoints - status.written.endpoints)
 
-    def _observe_sync(self, report: SyncReport) -> None:
-        self._chains.inc(report.changed_chains)
-        for family, look in report.flows.items():
-            self._flows.add(look.duration_s, f"IPv{family}")
-            self._dropped.labels(f"IPv{family}").inc(look.deleted)
-
     def _observe_family(self, one: FamilySync, wall_s: float) -> None:
         label = f"IPv{one.family}"
         self._failures.labels(label).inc(one.failed_writes)
         if self._failed_changes is not None:
             self._failed_changes.labels(label).inc(one.failed_changes)
-        if one.failed:
-            return
-        self._last.labels(label).set(wall_s)
         self._latency.add(one.duration_s, label)
         kind = self._full if one.full else self._partial
         if kind is not None:
             kind.add(one.duration_s, label)
+        if one.failed:
+            return
+        self._last.labels(label).set(wall_s)
         self._held[label] = one.held
         if self._rules_written is not None:
             for table in ("filter", "nat"):

@@ -267,7 +267,7 @@ class Synchronizer:
         self._report(
             programmed=tuple((one.family, one.changed_at_s) for one in fresh if one.changed_at_s),
             synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
-            written=self.status.seen, drift=self.status.drift + drifted, syncs=report.families,
+            written=self.status.seen, drift=self.status.drift + drifted, syncs=report.families, flows=report.flows,
             freshness=self.status.freshness.updated(self._limits.node.families, now),
             held=self.status.held.union(self._limits.node.families),
         )  # fmt: skip
@@ -283,7 +283,8 @@ class Synchronizer:
         self._queue()
         good = tuple(one.family for one in error.syncs if not one.failed)
         fresh, held = self.status.freshness.updated(good, _now()), self.status.held.union(good)
-        self._report(failures=failures, last_error=str(error), syncs=error.syncs, freshness=fresh, held=held)
+        told = {"syncs": error.syncs, "flows": error.flows, "freshness": fresh, "held": held}
+        self._report(failures=failures, last_error=str(error), **told)
 
     def _report(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type] # names and types are SyncStatus's own

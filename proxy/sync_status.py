@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from proxy.backend import FamilySync, SyncReport
+from proxy.backend import FamilySync, FlowsLook, SyncReport
 from proxy.delta import delta
 from proxy.resolve import Resolution
 from proxy.routes import HealthCheck, NodeFacts, ServiceRoute
@@ -100,6 +100,8 @@ class SyncStatus:
     last_error: str = ""
     syncs: tuple[FamilySync, ...] = ()
     """What the last sync did in each IP family, whether or not it failed; () where that is not known."""
+    flows: Mapping[int, FlowsLook] = field(default_factory=dict)
+    """Its looks for stale flows, by IP family, where there were any."""
     freshness: Freshness = Freshness()
     held: frozenset[int] = frozenset()
     """The IP families whose rules have been written since the start; `synced_once` is all of them."""

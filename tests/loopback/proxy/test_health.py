@@ -158,9 +158,10 @@ def test_metrics_count_what_the_status_tells() -> None:
     fresh = START.asked((6,), 1.0)
     tried = (
         FamilySync(4, full=False, duration_s=0.1),
-        FamilySync(6, full=False, duration_s=0.2, failed_writes=1, failed_changes=1, failed=True),
+        FamilySync(6, full=True, duration_s=0.2, failed_writes=1, failed_changes=1, failed=True),
     )
-    failed = SyncStatus(failures=1, syncs=tried, freshness=fresh, seen=Changes(3, 2))
+    looks = {4: FlowsLook(0.002, 2)}
+    failed = SyncStatus(failures=1, syncs=tried, flows=looks, freshness=fresh, seen=Changes(3, 2))
     metrics.observe(SyncStatus(freshness=START), table, 9.0)
     metrics.observe(failed, table, 10.0)
     waiting = metrics.render()[0].decode().splitlines()
@@ -171,14 +172,16 @@ def test_metrics_count_what_the_status_tells() -> None:
     report = SyncReport(3, True, 0.7, families=families, flows={6: FlowsLook(0.002, 5)})
     written = Changes(3, 2)
     done = SyncStatus(
-        last_report=report, syncs=families, repairs=2, programmed=((6, 10.7), (6, 5.0)), seen=written, written=written
-    )
+        last_report=report, syncs=families, flows=report.flows, repairs=2, programmed=((6, 10.7), (6, 5.0)),
+        seen=written, written=written,
+    )  # fmt: skip
     metrics.observe(done, table, 11.0)
     text = metrics.render()[0].decode()
     for line in (
         'kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv4"} 0.5',
         'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1.0',
         'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv6"} 1.0',
+        'kubeproxy_sync_full_proxy_rules_duration_seconds_sum{ip_family="IPv6"} 0.2',
         'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 9.0',
         'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 10.0',
         'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 11.0',
@@ -193,6 +196,7 @@ def test_metrics_count_what_the_status_tells() -> None:
         'kubeproxy_network_programming_duration_seconds_bucket{ip_family="IPv6",le="0.5"} 1.0',
         'kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 2.0',
         'kubeproxy_conntrack_reconciler_sync_duration_seconds_bucket{ip_family="IPv6",le="0.002"} 1.0',
+        'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv4"} 2.0',
         'kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family="IPv6"} 5.0',
         "kubeproxy_sync_proxy_rules_service_changes_total 3.0",
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0.0",
@@ -201,7 +205,7 @@ def test_metrics_count_what_the_status_tells() -> None:
     ):
         assert line in text.splitlines()
     assert "kubeproxy_sync_proxy_rules_service_changes_pending 3.0" in waiting
-    assert 'kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family="IPv4"}' not in text, "not looked at"
+    assert 'kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family="IPv6"}' not in "".join(waiting)
     assert 'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 10.0' in waiting
     assert 'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 0.0' not in waiting, "never"
     assert "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2.0" in waiting
@@ -263,7 +267,7 @@ def test_names_types_and_labels_are_kube_proxys_in_each_mode(mode: str, more: di
         FamilySync(6, full=False, duration_s=0.1),
     )
     report = SyncReport(1, True, 0.1, families=families, flows={4: FlowsLook(0.1, 0)})
-    done = SyncStatus(freshness=START, last_report=report, syncs=families, programmed=((4, 1.0),))
+    done = SyncStatus(freshness=START, last_report=report, syncs=families, flows=report.flows, programmed=((4, 1.0),))
     metrics.observe(done, table, 2.0)
     metrics.count_healthz("200")
     metrics.count_livez("200")

@@ -48,10 +48,11 @@ async def test_stale_flows_of_a_family_that_was_written_go_although_the_other_on
 
     def look(_: Frontends, family: int) -> FlowsLook:
         looked.append(family)
-        return FlowsLook(0.0, 0)
+        return FlowsLook(0.0, 3)
 
     engines: list[Any] = [Engine(4), Engine(6, BackendError("cannot write service rules: locked"))]
     with pytest.raises(BackendError) as caught:
         await FamilyBackend(engines, nothing, StaleFlows(look)).apply(RoutingTable((dns(A),)))
     assert looked == [4]
-    assert [(one.family, one.failed) for one in caught.value.syncs] == [(4, False), (6, True)]
+    assert caught.value.flows == {4: FlowsLook(0.0, 3)}
+    assert [(one.family, one.failed, one.full) for one in caught.value.syncs] == [(4, False, False), (6, True, True)]

@@ -9,7 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.backend import BackendBusyError, BackendError, BackendUnusableError, FamilySync, RefusedRoute, SyncReport
+from proxy.backend import (
+    BackendBusyError,
+    BackendError,
+    BackendUnusableError,
+    FamilySync,
+    FlowsLook,
+    RefusedRoute,
+    SyncReport,
+)
 from proxy.endpoints import PodFacts
 from proxy.routes import HealthCheck, NodeFacts, PortName, RoutingTable
 from proxy.services import ServiceFacts, ServicePortFacts
@@ -199,10 +207,12 @@ async def test_a_family_that_is_written_does_not_wait_for_one_that_fails() -> No
         await asyncio.sleep(5)
         failure = BackendError("cannot write: locked")
         failure.syncs = (FamilySync(4, full=False, duration_s=0.1), FamilySync(6, False, 0.1, failed=True))
+        failure.flows = {4: FlowsLook(0.1, 2)}
         backend.failures = [failure]
         sync.put_directory(directory(*moved))
         await asyncio.sleep(0.5)
         assert sync.status.freshness.waits_since_s == {6: 5.0}
+        assert sync.status.flows == failure.flows
         assert sync.status.freshness.updated_s[4] > 5.0 > sync.status.freshness.updated_s[6]
 
 
