@@ -151,8 +151,8 @@ class FakeStreams:
 
     async def checkpoint_container(self, container_id: str, location: str, timeout_s: int = 0) -> None:
         self.calls.append(("checkpoint", container_id, location, timeout_s))
-        await asyncio.to_thread(Path(location).touch)
         try:
+            await asyncio.to_thread(Path(location).touch)
             if self.checkpoint_waits is not None:
                 await self.checkpoint_waits.wait()
         except asyncio.CancelledError:
