@@ -127,7 +127,7 @@ def leave(cluster: Cluster, *, only_look: bool = False) -> str:
 
 
 def is_shared(cluster: Cluster) -> bool:
-    """Whether others have joined the etcd of this machine, as it says itself; where it does not, as is remembered."""
+    """Whether others have joined the etcd of this machine, as it says itself or has said before: that is remembered."""
     try:
         started = [one for one in _known(cluster, _own_client(cluster)) if one.name]
     except ControlPlaneError:
