@@ -149,6 +149,7 @@ class ProxyMetrics:
         if status.last_report is not None and status.last_report is not before.last_report:
             self._table = table
             self._chains.inc(status.last_report.changed_chains)
+        if status.programmed is not before.programmed:
             for family, changed_at_s in status.programmed:
                 self._programming.add(max(0.0, wall_s - changed_at_s), f"IPv{family}")
         if status.syncs and status.syncs is not before.syncs:

@@ -22,7 +22,6 @@ from proxy.backend import (
     RefusedRoute,
     routes_without,
 )
-from proxy.delta import delta
 from proxy.endpoints import SliceFacts
 from proxy.gate import ready_services, sources_missing
 from proxy.resolve import NOTHING_RESOLVED, Resolution, resolve
@@ -30,7 +29,7 @@ from proxy.routes import RoutingTable, ServiceProblem
 from proxy.sources.agent_pods import AgentView
 from proxy.sources.api_server import ApiView
 from proxy.sources.directory import DirectoryState
-from proxy.sync_status import Freshness, SyncLimits, SyncStatus, changed_families
+from proxy.sync_status import Freshness, SyncLimits, SyncStatus, changed_families, newly_written
 
 _log = logging.getLogger(__name__)
 VERIFY_PERIOD_S = 0.5
@@ -57,8 +56,8 @@ class Synchronizer:
         self._refused: tuple[RefusedRoute, ...] = ()
         self._stale = True
         self._applied: RoutingTable | None = None
-        self._programmed: tuple[SliceFacts, ...] | None = None
-        """EndpointSlices whose endpoints were written; None before the first sync, which is nobody's change."""
+        self._programmed: dict[int, tuple[SliceFacts, ...]] = {}
+        """EndpointSlices when the rules of an IP family were written last; the first time is nobody's change."""
         self._not_before_s = 0.0
         self._retry_at_s = 0.0
         self._resync_at_s = 0.0
@@ -250,8 +249,6 @@ class Synchronizer:
             return
         now = _now()
         self._applied = table
-        before, self._programmed = self._programmed, self._resolution.slices
-        fresh = delta(before, self._programmed)[1] if before is not None else ()
         self._refused = report.refused
         self._not_before_s = now + self._limits.min_sync_period_s
         self._verify_at_s = now + VERIFY_PERIOD_S
@@ -265,7 +262,7 @@ class Synchronizer:
         if report.changed_chains:
             _log.debug("%d chains written in %.3f s", report.changed_chains, report.duration_s)
         self._report(
-            programmed=tuple((one.family, one.changed_at_s) for one in fresh if one.changed_at_s),
+            programmed=self._newly_written(self._limits.node.families),
             synced_once=True, pending_since_s=None, last_sync_s=now, last_report=report, failures=0, last_error="",
             written=self.status.seen, drift=self.status.drift + drifted, syncs=report.families, flows=report.flows,
             freshness=self.status.freshness.updated(self._limits.node.families, now),
@@ -283,8 +280,13 @@ class Synchronizer:
         self._queue()
         good = tuple(one.family for one in error.syncs if not one.failed)
         fresh, held = self.status.freshness.updated(good, _now()), self.status.held.union(good)
-        told = {"syncs": error.syncs, "flows": error.flows, "freshness": fresh, "held": held}
-        self._report(failures=failures, last_error=str(error), **told)
+        told = {"syncs": error.syncs, "flows": error.flows, "programmed": self._newly_written(good)}
+        self._report(failures=failures, last_error=str(error), freshness=fresh, held=held, **told)
+
+    def _newly_written(self, families: Iterable[int]) -> tuple[tuple[int, float], ...]:
+        before, now = self._programmed, self._resolution.slices
+        self._programmed = {**before, **dict.fromkeys(families, now)}
+        return newly_written(before, self._programmed)
 
     def _report(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type] # names and types are SyncStatus's own

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from proxy.backend import FamilySync, FlowsLook, SyncReport
 from proxy.delta import delta
+from proxy.endpoints import SliceFacts
 from proxy.resolve import Resolution
 from proxy.routes import HealthCheck, NodeFacts, ServiceRoute
 
@@ -40,6 +41,22 @@ def changed_families(before: tuple[ServiceRoute, ...], now: tuple[ServiceRoute, 
 
 def _of(family: int, routes: tuple[ServiceRoute, ...]) -> list[ServiceRoute]:
     return [route for route in routes if route.family == family]
+
+
+def newly_written(
+    before: Mapping[int, tuple[SliceFacts, ...]], now: Mapping[int, tuple[SliceFacts, ...]]
+) -> tuple[tuple[int, float], ...]:
+    """(IP family, wall time of its change) of each EndpointSlice that is in `now` only, of families that are in both.
+
+    Both by IP family; each holds slices of all.
+    """
+    fresh = {family: delta(known, now[family])[1] for family, known in before.items() if family in now}
+    return tuple(
+        (family, one.changed_at_s)
+        for family, slices in fresh.items()
+        for one in slices
+        if one.family == family and one.changed_at_s
+    )
 
 
 @dataclass(frozen=True, slots=True)

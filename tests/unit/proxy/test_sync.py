@@ -517,3 +517,13 @@ async def test_it_tells_when_that_happened_which_it_was_the_first_to_write() -> 
         assert (sync.status.failures, sync.status.programmed) == (1, ())
         await asyncio.sleep(10)
         assert (sync.status.failures, sync.status.programmed) == (0, ((4, 7.0),))
+        six = replace(piece(slice_endpoint("fd00::2"), name="web-6"), family=6, changed_at_s=20.0)
+        now = replace(piece(slice_endpoint("10.0.0.3")), changed_at_s=21.0)
+        failure = BackendError("cannot write: locked")
+        failure.syncs = (FamilySync(4, full=False, duration_s=0.1), FamilySync(6, False, 0.1, failed=True))
+        backend.failures = [failure]
+        sync.put_api(ApiView(services=(told,), slices=(now, six), waiting_for=()))
+        await asyncio.sleep(0.5)
+        assert (sync.status.failures, sync.status.programmed) == (1, ((4, 21.0),)), "each family has its own time"
+        await asyncio.sleep(10)
+        assert (sync.status.failures, sync.status.programmed) == (0, ((6, 20.0),))
