@@ -117,7 +117,6 @@ def test_numbers(talks: Member) -> None:
         "kubelet_pod_start_total_duration_seconds_count",
         "kubelet_pod_start_sli_duration_seconds_count",
         "kubelet_pod_status_sync_duration_seconds_count",
-        "kubelet_node_startup_duration_seconds",
         'kubelet_pod_worker_duration_seconds_count{operation_type="create"}',
         'kubelet_cgroup_manager_duration_seconds_count{operation_type="create"}',
         'kubelet_run_podsandbox_duration_seconds_count{runtime_handler=""}',
