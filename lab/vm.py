@@ -31,6 +31,7 @@ GATEWAY = f"{NETWORK}.1"
 BRIDGE = "vms"
 _FIRST_ADDRESS = 10
 BOOT_TIMEOUT_S = 480.0
+CRASHED = "the kernel has crashed"
 # What the guest's processes hold of disk and tap ends with the first process of their pid namespace, a shell. A kernel
 # that has said it restarts begins anew, however its process ended: it may die on its last steps, or never end.
 KEEPER = """times_said() { grep -cE "reboot: ($1)" "$0"; }
@@ -44,7 +45,9 @@ while :; do
         [ "$(times_said "$end")" -eq "$last_words" ] || late_s=$((late_s + 1))
     done
     wait $!
-    echo "the kernel's process ended with $?"
+    status=$?
+    echo "the kernel's process ended with $status"
+    [ $status -le 128 ] || [ "$(times_said "$end")" -gt "$last_words" ] || echo "the kernel has crashed"
     [ "$(times_said "$again")" -gt "$restarts" ] || exit 0
 done"""
 
@@ -269,6 +272,13 @@ class VirtualMachine:
             "ansible_control_path_dir": str(self.root),
             "ansible_ssh_common_args": shlex.join(f"-o{key}={value}" for key, value in options.items()),
         }
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether the kernel has ended by a signal that nobody here sent: User-mode Linux does, seldom, where a signal
+        finds no room left on its stack for interrupts ("overflowed sigaltstack", says this machine's kernel).
+        """
+        return self.console.exists() and CRASHED in self.console.read_text(errors="replace")
 
     def console_text(self, last_bytes: int = 8000) -> str:
         """The end of the console."""

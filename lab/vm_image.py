@@ -49,6 +49,9 @@ for word in $(cat /proc/cmdline); do
 done
 cd /run/systemd/network/10-lab.network.d || exit
 printf '[Network]\\nAddress=%s\\nGateway=%s\\n' "$address" "$gateway" >address.conf
+# What comes in is handled by a thread: on the stack for interrupts User-mode Linux has not always room for all of it.
+ip link set vec0 up
+echo 1 >/sys/class/net/vec0/threaded
 """
 _ADDRESS_UNIT = """[Unit]
 Description=Address of this copy of the lab's machine

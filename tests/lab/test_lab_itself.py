@@ -18,7 +18,7 @@ from lab.cri_gate import CriGate
 from lab.host import CLIENT_IP, LabHost
 from lab.images import ALL_IMAGES, WEB_IMAGE
 from lab.machine import LabError, wait_until
-from lab.vm import KEEPER
+from lab.vm import CRASHED, KEEPER
 from tests.lab.conftest import Lab, changes_since
 
 
@@ -115,6 +115,18 @@ def test_a_virtual_machine_boots_again_however_its_kernel_ends_and_not_once_it_i
         argv = ["env", "LAST_STEPS_S=2", "sh", "-c", KEEPER, str(console), "sh", "-c", script]
         assert host.start(argv, log=console).wait(120) == 0
     assert boots.read_text() == "boot\n" * 3
+    assert CRASHED not in console.read_text()
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(("ending", "crashes"), [("kill -SEGV $$", True), ("exit 1", False)])
+def test_a_kernel_that_a_signal_ends_while_nobody_wants_it_to_end_has_crashed(
+    tmp_path: Path, ending: str, crashes: bool
+) -> None:
+    console = tmp_path / "console.log"
+    with LabHost("keeper") as host:
+        assert host.start(["sh", "-c", KEEPER, str(console), "sh", "-c", ending], log=console).wait(120) == 0
+    assert (CRASHED in console.read_text()) is crashes
 
 
 def test_containerd_runs_a_pod_and_survives_its_own_death(empty_lab: Lab) -> None:

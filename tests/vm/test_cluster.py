@@ -22,7 +22,7 @@ from lab.vm_cluster import VmCluster
 from lab.vm_image import NoMachineError, vm_image
 from lab.vm_node import SERVICE_NETWORK
 from tests.conftest import OUTCOME, need_control_plane
-from tests.vm.conftest import Timing, dpkg_waits_for_the_disk
+from tests.vm.conftest import Timing, booted, dpkg_waits_for_the_disk
 from tests.vm.node_life import wait_until
 
 pytestmark = pytest.mark.timeout(2400)
@@ -53,7 +53,8 @@ def machines() -> Iterator[list[VirtualMachine]]:
         plane.switch_on()  # both boot at a time
         with worker, plane:
             host.run(["ip", "route", "add", SERVICE_NETWORK, "via", worker.address])
-            yield [plane, worker]
+            with booted(plane, worker):
+                yield [plane, worker]
     assert inventory.left_since(before, [host.base.name]) == []
 
 
