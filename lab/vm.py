@@ -145,8 +145,7 @@ class VirtualMachine:
 
         LabError when it is off.
         """
-        if self.process is None or not self.process.alive:
-            raise LabError(f"cannot reach {self.name}: it is off")
+        self._must_be_on()
         program, *options = self.ssh_command()
         impatient = ["-o", "ConnectTimeout=10", "-o", "ControlMaster=no"]
         command = [program, *impatient, *options, f"root@{self.address}", shlex.join(argv)]
@@ -154,6 +153,10 @@ class VirtualMachine:
             return self.host.run(command, check=False, timeout_s=60)
         except LabError as error:  # it went while it was asked
             return subprocess.CompletedProcess(command, 255, "", str(error))
+
+    def _must_be_on(self) -> None:
+        if self.process is None or not self.process.alive:
+            raise LabError(f"cannot reach {self.name}: it is off")
 
     def wait_off(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Until it has powered itself off."""
@@ -208,7 +211,8 @@ class VirtualMachine:
     def run(
         self, argv: Sequence[str], *, stdin: str = "", check: bool = True, timeout_s: float = 300.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the machine as root; as `Machine.run`."""
+        """Run a program in the machine as root; as `Machine.run`. LabError at once when the machine is off."""
+        self._must_be_on()
         return self.host.run(
             [*self.ssh_command(), f"root@{self.address}", shlex.join(argv)],
             stdin=stdin,

@@ -129,7 +129,10 @@ class VmNode:
         return wait_until(active, f"{unit} to be active", timeout_s=timeout_s, every_s=0.3)
 
     def journal(self, lines: int = 60) -> str:
-        """The end of what agent, proxy and containerd wrote."""
+        """The end of what agent, proxy and containerd wrote, or why nobody can read it."""
         units = ["-u", "longshore-*", "-u", "containerd"]
         argv = ["journalctl", "--no-pager", "-o", "short-monotonic", "-n", str(lines), *units]
-        return self.machine.run(argv, check=False).stdout
+        try:
+            return self.machine.run(argv, check=False).stdout
+        except LabError as error:
+            return str(error)
