@@ -59,7 +59,7 @@ FIELDS: tuple[Field, ...] = (
         "feature-gates",
         Kind.GATES,
         _U,
-        "AllowServiceExternalIPs, ComponentFlagz and ComponentStatusz; nothing else hangs on one",
+        "AllowServiceExternalIPs, ComponentFlagz and ComponentStatusz; no other one changes anything",
     ),
     Field("clientConnection.kubeconfig", "kubeconfig", Kind.STRING, _U, "Services come from this API server"),
     Field("clientConnection.acceptContentTypes", "", Kind.STRING, _U, _JSON),

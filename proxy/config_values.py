@@ -15,10 +15,12 @@ import click
 from daemonkit.duration import parse_duration
 from daemonkit.strict import field_path, suggest
 from daemonkit.yaml_text import Document, TextError, parse_documents
+from kube_objects.feature_gates import why_refused
 from proxy.config_fields import BY_FLAG, BY_PATH, FIELDS, Field, Kind
 
 _API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
 _KIND = "KubeProxyConfiguration"
+_MANY_GATES = ("AllAlpha", "AllBeta")
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
 
 
@@ -127,7 +129,7 @@ def _flag_value(field: Field, text: str, where: str) -> object:
     if field.kind is Kind.STRINGS:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if field.kind is Kind.GATES:
-        _check_gates(text, where)
+        _check_flag_gates(text, where)
     if field.kind in (Kind.STRING, Kind.ANY, Kind.GATES):
         return text
     if field.kind is Kind.DURATION:
@@ -182,17 +184,28 @@ def _file_value(field: Field, item: object, where: str) -> object:
     if field.kind is Kind.GATES:
         if not isinstance(item, dict) or not all(isinstance(part, bool) for part in item.values()):
             raise wrong
+        _check_gates(item, where)
         return item
     if not isinstance(item, _PLAIN[field.kind]) or (isinstance(item, bool) and field.kind in (Kind.INT, Kind.FLOAT)):
         raise wrong
     return item
 
 
-def _check_gates(text: str, where: str) -> None:
+def _check_flag_gates(text: str, where: str) -> None:
     """What is cut off or mistyped must not turn a gate off.  Raises ConfigError."""
     for pair in filter(None, text.split(",")):
         if pair.partition("=")[2].strip().lower() not in (*_TRUE, *_FALSE):
             raise ConfigError(f"{where}: must be pairs such as AllowServiceExternalIPs=true, not {pair!r}")
+    _check_gates(feature_gates(text), where)
+
+
+def _check_gates(gates: Mapping[str, bool], where: str) -> None:
+    """A gate of another program changes nothing here, one that nobody knows is refused.  Raises ConfigError."""
+    for name, value in gates.items():
+        if why := why_refused(name, value):
+            raise ConfigError(f"{where}: {why}")
+        if name in _MANY_GATES and value:
+            raise ConfigError(f"{where}: feature gate {name} cannot be true here: not supported yet")
 
 
 def feature_gates(value: object) -> dict[str, bool]:

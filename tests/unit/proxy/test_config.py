@@ -92,7 +92,7 @@ def test_how_pods_are_told_and_what_is_ours_beside_a_file(tmp_path: Path) -> Non
 
 def test_a_feature_gate_denies_external_ips(tmp_path: Path) -> None:
     given = [from_file(tmp_path, f"featureGates: {{AllowServiceExternalIPs: {text}}}\n") for text in ("true", "false")]
-    given += [load_config([f"--feature-gates=Other=false,AllowServiceExternalIPs={text}"]) for text in ("T", "0")]
+    given += [load_config([f"--feature-gates=MemoryQoS=true,AllowServiceExternalIPs={text}"]) for text in ("T", "0")]
     assert [one.deny_external_ips for one in (*given, load_config([]))] == [False, True, False, True, False]
 
 
@@ -152,6 +152,8 @@ def test_beside_a_file_only_some_flags_count_and_the_others_are_named(tmp_path: 
         ("healthzBindAddress: nowhere:1\n", "proxy.yaml:3: healthzBindAddress: 'nowhere:1' is not an address"),
         ("bindAddress: here\n", "proxy.yaml:3: bindAddress: 'here' is not an IP address"),
         ("oomScoreAdj: -1001\n", "proxy.yaml:3: oomScoreAdj: must be between -1000 and 1000"),
+        ("featureGates: {Nope: false}\n", "proxy.yaml:3: featureGates: unrecognized feature gate: Nope"),
+        ("featureGates: {AllBeta: true}\n", "proxy.yaml:3: featureGates: feature gate AllBeta cannot be true here"),
         ("featureGates: {A: 1}\n", "proxy.yaml:3: featureGates: must be a map of feature gates"),
         ("logging: {format: xml}\n", "proxy.yaml:3: logging.format: 'xml' is no log format, use 'text' or 'json'"),
         ("showHiddenMetricsForVersion: '1.34'\n", "proxy.yaml:3: showHiddenMetricsForVersion: must be 1.35"),
@@ -174,6 +176,11 @@ def test_what_is_wrong_in_a_file_is_said_with_line_and_field(tmp_path: Path, tex
         ("--masquerade-all=perhaps", "flag --masquerade-all: must be true or false, not 'perhaps'"),
         ("--feature-gates=A=true,B", "flag --feature-gates: must be pairs such as AllowServiceExternalIPs=true, not "),
         ("--feature-gates=A=maybe", "flag --feature-gates: must be pairs such as AllowServiceExternalIPs=true, not "),
+        ("--feature-gates=Nope=true", "flag --feature-gates: unrecognized feature gate: Nope"),
+        (
+            "--feature-gates=NFTablesProxyMode=false",
+            "flag --feature-gates: cannot set feature gate NFTablesProxyMode to false, feature is locked to true",
+        ),
         ("--oom-score-adj=x", "flag --oom-score-adj: 'x' is not a number"),
         ("--proxy-mod=iptables", "cannot read the command line: No such option '--proxy-mod'"),
         ("--config=/does/not/exist", "cannot read /does/not/exist: No such file or directory"),

@@ -28,7 +28,7 @@ healthzBindAddress: '[::1]:9'
 metricsBindAddress: 127.0.0.1
 """,
     """
-featureGates: {A: true}
+featureGates: {MemoryQoS: true}
 logging: {format: json, verbosity: 3, options: {json: {splitStream: true}}}
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s}
 clientConnection: {qps: -1, burst: 7}
@@ -57,12 +57,17 @@ def test_flags_are_written_too_and_every_field_is_there(tmp_path: Path) -> None:
     path = tmp_path / "written.yaml"
     assert (
         run(
-            ["--proxy-mode=nftables", "--masquerade-all", "--feature-gates=A=true,B=false", f"--write-config-to={path}"]
+            [
+                "--proxy-mode=nftables",
+                "--masquerade-all",
+                "--feature-gates=MemoryQoS=true,NodeSwap=true",
+                f"--write-config-to={path}",
+            ]
         )
         == 0
     )
     document = config_document(load_config([f"--config={path}"]))
-    assert (document["mode"], document["featureGates"]) == ("nftables", {"A": True, "B": False})
+    assert (document["mode"], document["featureGates"]) == ("nftables", {"MemoryQoS": True, "NodeSwap": True})
     for name, field in BY_PATH.items():
         value = document
         for part in name.split("."):
