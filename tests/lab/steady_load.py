@@ -8,9 +8,11 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 60.0
+# As long as TCP itself tries to get through, and a little longer: what it brings about in the end was not lost.
+TIMEOUT_S = 150.0
 
 
 class Load:
@@ -42,9 +44,11 @@ class Load:
                 await asyncio.sleep(0.5 / per_second)
 
     async def _ask(self) -> None:
+        began_s, doing = time.monotonic(), "connecting"
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(self._host, self._port)
+                doing = f"waiting at port {writer.get_extra_info('sockname')[1]}"
                 try:
                     writer.write(b"GET / HTTP/1.0\r\n\r\n")
                     answer = await reader.read()
@@ -55,7 +59,7 @@ class Load:
             else:
                 self.errors.append(f"answer {answer[:40]!r}")
         except (OSError, TimeoutError) as error:
-            self.errors.append(repr(error))
+            self.errors.append(f"{error!r} {doing} after {time.monotonic() - began_s:.1f} s")
 
 
 def main() -> None:

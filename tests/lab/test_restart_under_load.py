@@ -73,7 +73,7 @@ def test_restarts_of_the_agent_lose_no_request_and_change_no_rule(lab: Lab, node
         assert all(is_ready(entry["pod"]) for entry in told), told
         node.wait(lambda: node.agent_api("/v1/status")["ready"], "the agent to be ready")
     load.send_signal(signal.SIGTERM)
-    assert load.wait(120) == 0, load.log_text()
+    assert load.wait(240) == 0, load.log_text()
     result = json.loads(load.log_text().splitlines()[-1])
     monitor.stop()
 

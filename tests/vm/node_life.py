@@ -115,7 +115,7 @@ def steady_load(node: VmNode) -> Iterator[None]:
         yield
         time.sleep(1)
     finally:
-        load.stop(100)
+        load.stop(240)
     result: dict[str, Any] = json.loads(load.log_text().splitlines()[-1])
     assert result["errors"] == [], result
     assert result["answered"] > 10
